@@ -1,0 +1,62 @@
+# Needs python3 (3.11 or later) and make. Every target installs what it needs, in the tested versions of constraints.txt.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := demo
+PINS   := -c constraints.txt --build-constraint constraints.txt
+PIP     = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test bench lint docs clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run  ## raw counts of 700 blood cells to an annotated .h5ad and a UMAP figure in demo/
+	@mkdir -p $(DEMO)
+	$(BIN)/scpln datasets pbmc68k_reduced --out $(DEMO)/pbmc68k_reduced.h5ad --force
+	$(BIN)/scpln fit $(DEMO)/pbmc68k_reduced.h5ad --model plnpca --layer counts --size-factor-key n_counts \
+	    --out $(DEMO)/pbmc68k_plnpca.h5ad --figure $(DEMO)/umap.png --color bulk_labels --color plnpca_leiden --force
+	$(BIN)/scpln evaluate $(DEMO)/pbmc68k_plnpca.h5ad --labels-key bulk_labels --layer counts --size-factor-key n_counts
+
+test: $(VENV)/.test  ## tests, and the examples of the docstrings
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, and growth (long; DATA=folder of real sets)
+	$(BIN)/python benchmarks/plnpca.py --peer-python .venv-peer/bin/python $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
+	$(BIN)/python benchmarks/plnpca.py --seeds 10 $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
+	$(BIN)/python benchmarks/growth.py $(BENCH_ARGS)
+
+lint: $(VENV)/.dev  ## formatter, linter and type checker
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.doc  ## the documentation, in docs/_build/html
+	$(BIN)/python -m sphinx -W -b html docs docs/_build/html
+
+clean:  ## remove outputs and caches, but not the environments (.venv, .venv-peer)
+	rm -rf $(DEMO) build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Environments. A stamp says that a dependency group is installed, so that a second call starts at once.
+%/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "scpln needs Python 3.11 or later; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "making $* (some minutes, once)"
+	$(PYTHON) -m venv $*
+	$(call PIP,$*) -c constraints.txt pip
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+	$(call PIP,$(VENV)) $(PINS) --editable .
+	@touch $@
+
+$(VENV)/.test $(VENV)/.dev $(VENV)/.doc: $(VENV)/.%: $(VENV)/.run
+	$(call PIP,$(VENV)) $(PINS) --group $*
+	@touch $@
+
+# The peer needs an old setuptools, so it lives apart.
+.venv-peer/.bench: pyproject.toml constraints.txt | .venv-peer/pyvenv.cfg
+	$(call PIP,.venv-peer) $(PINS) --group bench
+	@touch $@

@@ -1,0 +1,40 @@
+"""What the library has to say while a command runs: one line each, on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def route_messages(*, quiet: bool) -> Iterator[None]:
+    """Send what the library warns of to stderr, or nowhere if `quiet`."""
+    logger = logging.getLogger("scpln")
+    level, handler = logger.level, _Stderr()
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR if quiet else logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not quiet:
+            warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+class _Stderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"scpln: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, *_where: object, **_more: object) -> None:
+    print(f"scpln: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,0 +1,6 @@
+"""Real counts that load offline, and a simulator that knows the truth."""
+
+from ._pbmc68k import pbmc68k_reduced
+from ._simulate import simulate
+
+__all__ = ["pbmc68k_reduced", "simulate"]

@@ -1,0 +1,191 @@
+import anndata as ad
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import scpln
+from scpln.cli import main
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    adata = scpln.datasets.simulate(60, 30, n_latent=2, n_batches=2, density=0.5)
+    adata.obs["age"] = np.linspace(-1, 1, 60)
+    adata.layers["raw"] = adata.X.copy()
+    return adata
+
+
+@pytest.fixture
+def folder(simulated, tmp_path):
+    simulated.write_h5ad(tmp_path / "in.h5ad")
+    return tmp_path
+
+
+@pytest.fixture
+def fit(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def run(*options):
+        return main(["fit", "in.h5ad", "--out", "out.h5ad", "--n-latent", "2", "--max-epochs", "5", *options])
+
+    return run
+
+
+def test_writes_what_it_promises(fit, folder, simulated, capsys):
+    assert fit() == 0
+    out = ad.read_h5ad(folder / "out.h5ad")
+    assert out.obsm["X_plnpca"].shape == (60, 2)
+    assert out.varm["plnpca_loadings"].shape == (30, 2)
+    assert np.isfinite(out.obs["plnpca_elbo"]).all()
+    assert (out.X != simulated.X).nnz == 0
+
+    captured = capsys.readouterr()
+    for word in ("cells", "60", "genes", "30", "bound per cell", "training", "seconds", "obsm['X_plnpca']"):
+        assert word in captured.out
+    assert f"{out.obs['plnpca_elbo'].mean():.3f} nats" in captured.out
+    assert "Traceback" not in captured.err
+
+
+def test_the_result_is_that_of_the_library(fit, folder, simulated):
+    assert fit("--seed", "3", "--batch-key", "batch", "--size-factor-key", "size_factor", "--layer", "raw") == 0
+    expected = simulated.copy()
+    scpln.tl.plnpca(
+        expected,
+        n_latent=2,
+        layer="raw",
+        batch_key="batch",
+        size_factor_key="size_factor",
+        max_epochs=5,
+        seed=3,
+        progress=False,
+    )
+    np.testing.assert_allclose(ad.read_h5ad(folder / "out.h5ad").obsm["X_plnpca"], expected.obsm["X_plnpca"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--posterior", "meanfield"],
+        ["--categorical-covariate", "batch", "--continuous-covariate", "age"],
+        ["--threads", "1"],
+    ],
+)
+def test_options_reach_the_model(fit, folder, options):
+    assert fit() == 0
+    plain = ad.read_h5ad(folder / "out.h5ad").obsm["X_plnpca"]
+    assert fit("--force", *options) == 0
+    changed = ad.read_h5ad(folder / "out.h5ad").obsm["X_plnpca"]
+    assert np.allclose(plain, changed, atol=1e-4) == ("--threads" in options)
+
+
+def test_key_added(fit, folder):
+    assert fit("--key-added", "mine") == 0
+    out = ad.read_h5ad(folder / "out.h5ad")
+    assert "X_mine" in out.obsm
+    assert "plnpca" not in out.uns
+
+
+def test_figure_and_its_coordinates(fit, folder, simulated):
+    before = simulated.copy()
+    before.obsm["X_umap"] = np.ones((60, 2))
+    before.write_h5ad(folder / "in.h5ad")
+    assert fit("--figure", "umap.png", "--batch-key", "batch") == 0
+    from matplotlib.image import imread
+
+    assert imread(folder / "umap.png")[..., :3].std() > 0.01
+    out = ad.read_h5ad(folder / "out.h5ad")
+    assert np.isfinite(out.obsm["X_plnpca_umap"]).all()
+    assert out.obs["plnpca_leiden"].dtype == "category"
+    assert (out.obsm["X_umap"] == 1).all()
+    assert "neighbors" not in out.uns
+
+
+def test_saved_model_loads(fit, folder, simulated):
+    assert fit("--save-model", "model") == 0
+    model = scpln.model.PLNPCA.load(folder / "model", adata=simulated.copy())
+    written = ad.read_h5ad(folder / "out.h5ad").obsm["X_plnpca"]
+    np.testing.assert_allclose(model.get_latent_representation(), written, atol=1e-4)
+
+
+def test_quiet(fit, capsys):
+    assert fit("--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_existing_outputs_are_kept_without_force(fit, folder, capsys):
+    (folder / "out.h5ad").write_text("precious")
+    assert fit() == 3
+    assert (folder / "out.h5ad").read_text() == "precious"
+    assert "--force" in capsys.readouterr().err
+    assert fit("--force") == 0
+    assert ad.read_h5ad(folder / "out.h5ad").n_obs == 60
+
+
+def test_input_may_be_replaced(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert main(["fit", "in.h5ad", "--out", "in.h5ad", "--n-latent", "2", "--max-epochs", "2", "--force"]) == 0
+    assert "X_plnpca" in ad.read_h5ad("in.h5ad").obsm
+
+
+def spoil(folder, change):
+    adata = ad.read_h5ad(folder / "in.h5ad")
+    change(adata)
+    adata.write_h5ad(folder / "in.h5ad")
+
+
+def log_normalize(adata):
+    adata.X = sp.csr_matrix(np.log1p(adata.X.toarray() * 0.37))
+
+
+def make_negative(adata):
+    adata.X.data[0] = -1
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (log_normalize, [], "log"),
+        (make_negative, [], "negative"),
+        (None, ["--layer", "counts"], "counts"),
+        (None, ["--batch-key", "donor"], "donor"),
+        (None, ["--size-factor-key", "depth"], "depth"),
+        (None, ["--categorical-covariate", "site"], "--categorical-covariate 'site' is not in obs"),
+        (None, ["--continuous-covariate", "batch"], "not numeric"),
+        (None, ["--n-latent", "100"], "100"),
+        (None, ["--figure", "u.png", "--color", "bach"], "'batch'"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_output(fit, folder, capsys, change, options, message):
+    if change is not None:
+        spoil(folder, change)
+    assert fit(*options) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1].startswith("scpln: error: ")
+    assert message in err[-1]
+    assert not any("Traceback" in line for line in err)
+    assert [path.name for path in folder.iterdir()] == ["in.h5ad"]
+
+
+def test_failed_writing_leaves_the_old_output(fit, folder, monkeypatch, capsys):
+    (folder / "out.h5ad").write_text("old")
+
+    def half(_adata, path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", half)
+    assert fit("--force") == 3
+    assert capsys.readouterr().err.endswith("scpln: error: cannot write out.h5ad: No space left on device\n")
+    assert (folder / "out.h5ad").read_text() == "old"
+    assert {path.name for path in folder.iterdir()} == {"in.h5ad", "out.h5ad"}
+
+
+@pytest.mark.parametrize(("error", "code"), [(RuntimeError("no"), 70), (KeyboardInterrupt(), 130)])
+def test_a_fit_is_not_lost_to_its_figure(fit, folder, monkeypatch, error, code):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("scpln.cli._fit.draw_umap", fail)
+    assert fit("--figure", "umap.png") == code
+    assert "X_plnpca" in ad.read_h5ad(folder / "out.h5ad").obsm
+    assert not (folder / "umap.png").exists()

@@ -1,0 +1,24 @@
+"""The Python that the README and the documentation show runs as it stands there."""
+
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", "docs/getting_started.md", "docs/simulating.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_code_blocks_run_in_order(document):
+    mpl.use("Agg")
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert blocks
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert "X_plnpca" in names["adata"].obsm or names["estimated"].shape == names["true"].shape

@@ -1,0 +1,60 @@
+import inspect
+
+import numpy as np
+import pytest
+
+import scpln
+
+
+@pytest.fixture
+def adata():
+    return scpln.datasets.simulate(60, 30, n_latent=2, n_batches=2, density=0.5)
+
+
+def test_same_as_the_four_steps(adata):
+    stepwise = adata.copy()
+    scpln.model.setup_anndata(stepwise, batch_key="batch", size_factor_key="size_factor")
+    model = scpln.model.PLNPCA(stepwise, n_latent=2, posterior="meanfield")
+    model.train(max_epochs=5, seed=1, progress=False)
+    model.annotate()
+
+    returned = scpln.tl.plnpca(
+        adata,
+        n_latent=2,
+        batch_key="batch",
+        size_factor_key="size_factor",
+        posterior="meanfield",
+        max_epochs=5,
+        seed=1,
+        progress=False,
+    )
+    assert returned is None
+    np.testing.assert_array_equal(adata.obsm["X_plnpca"], stepwise.obsm["X_plnpca"])
+    np.testing.assert_array_equal(adata.varm["plnpca_loadings"], stepwise.varm["plnpca_loadings"])
+    np.testing.assert_array_equal(adata.obs["plnpca_elbo"], stepwise.obs["plnpca_elbo"])
+    assert set(adata.uns["plnpca"]) == set(stepwise.uns["plnpca"])
+
+
+def test_copy_leaves_the_original_alone(adata):
+    before = repr(adata)
+    annotated = scpln.tl.plnpca(adata, n_latent=2, max_epochs=2, progress=False, copy=True, key_added="other")
+    assert repr(adata) == before
+    assert annotated.obsm["X_other"].shape == (60, 2)
+    assert "plnpca" not in annotated.uns
+
+
+def test_failure_annotates_nothing(adata):
+    before = set(adata.obsm), set(adata.varm), set(adata.obs)
+    with pytest.raises(ValueError, match="n_latent"):
+        scpln.tl.plnpca(adata, n_latent=1000, progress=False)
+    assert before == (set(adata.obsm), set(adata.varm), set(adata.obs))
+
+
+def test_arguments_have_the_names_and_defaults_of_the_steps():
+    function = inspect.signature(scpln.tl.plnpca).parameters
+    setup = inspect.signature(scpln.model.setup_anndata).parameters
+    model = inspect.signature(scpln.model.PLNPCA).parameters
+    for name, parameter in function.items():
+        for step in (setup, model):
+            if name in step and name != "adata":
+                assert parameter.default == step[name].default
