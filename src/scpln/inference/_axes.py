@@ -6,37 +6,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _linalg as linalg
-
 if TYPE_CHECKING:
     from ._arrays import Array
 
-    pass
-
 #: Angles tried for each pair of axes, within these ranges in turn, and most sweeps over all pairs for each.
 ANGLES, RANGES, MAX_SWEEPS = 32, (np.pi / 4, np.pi / 64), 10
-#: Cells that decide; more would not change the axes.
-MAX_CELLS = 2000
 #: A pair's rotation that gains less than this, nats per cell, is not made.
 TOLERANCE = 1e-6
 
 
-def independent_axes(packed: Array, q: int) -> Array:
-    r"""Rotation W (q, q) that costs least when covariances V_i are replaced by independent axes z W.
+def independent_axes(precision: Array) -> Array:
+    r"""Rotation W (q, q) that costs least when posteriors of precision H_i, (q, q, n), get independent axes z W.
 
-    A mean-field posterior with the rates of a full-rank one has precisions diag(Wᵀ V_i⁻¹ W), and a bound that is lower by
-    :math:`½ \sum_i [\sum_k \log (Wᵀ V_i^{-1} W)_{kk} - \log\det V_i^{-1}]`. Plane rotations lower the sum pair by pair of axes,
+    A mean-field posterior with the rates of a full-rank one has precisions diag(Wᵀ H_i W), and a bound that is lower by
+    :math:`½ \sum_i [\sum_k \log (Wᵀ H_i W)_{kk} - \log\det H_i]`. Plane rotations lower the sum pair by pair of axes,
     which is joint approximate diagonalisation [1]_.
 
     .. [1] Flury and Gautschi (1986), An algorithm for simultaneous orthogonal transformation of several positive definite
        symmetric matrices to nearly diagonal form. SIAM J. Sci. Stat. Comput. 7, 169-184.
     """
-    cells = np.linspace(0, len(packed) - 1, min(len(packed), MAX_CELLS)).astype(int)
-    precision = linalg.unpack(packed[cells].astype(np.float64), q)
-    mean = precision.mean(2)
-    linalg.invert(precision)
-    _, axes = np.linalg.eigh(mean)
-    precision = np.einsum("ca,cdn,db->abn", axes, precision, axes, optimize=True)
+    q = len(precision)
+    precision, axes = precision.astype(np.float64), np.eye(q)
     for reach in RANGES:
         angles = np.linspace(-reach, reach, ANGLES, endpoint=False)
         for _ in range(MAX_SWEEPS):

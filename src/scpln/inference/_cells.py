@@ -51,6 +51,10 @@ class CellStates:
         """Precision in which cells are computed."""
         return self.mean.dtype.type
 
+    def take(self, cells: NDArray[np.intp]) -> CellStates:
+        """Copy of some of the states."""
+        return CellStates(self.mean[cells], self.variance[cells], self.log_det[cells], self.step[cells])
+
     def divergence(self, cells: slice, family: GaussianFamily) -> Array:
         """KL(N(m, V) ‖ N(0, I)) of some cells, nats."""
         return _divergence(self.mean[cells], self.variance[cells], self.log_det[cells], family)
@@ -108,6 +112,14 @@ class Block:
         self._exponentiate(self.inputs, self.rates, features)
         return self.rates.sum(1)
 
+    def curvature(self, features: GeneFeatures) -> tuple[Array, Array, Array]:
+        """Totals Σ_j A_ij (n,), slopes Cᵀ A_i (n, q), and precisions H_i = I + Cᵀ diag(A_i) C (q, q, n), of each cell."""
+        q = features.loadings.shape[1]
+        statistics = self.rates @ features.curvature
+        precision = linalg.unpack(statistics[:, 1 + q :], q)
+        np.einsum("aan->an", precision)[...] += 1
+        return statistics[:, 0], statistics[:, 1 : 1 + q], precision
+
     def reevaluate(self, rows: NDArray[np.intp], mean: Array, variance: Array, features: GeneFeatures) -> None:
         """Replace the rates of a few rows."""
         inputs = self.inputs[rows]
@@ -141,11 +153,9 @@ def step_cells(block: Block, states: CellStates, features: GeneFeatures, family:
         states.log_det[cells],
         states.step[cells],
     )
-    statistics = block.rates @ features.curvature
-    total, slopes = statistics[:, 0], block.counts @ features.loadings
-    gradient = slopes - statistics[:, 1 : 1 + q] - mean
-    precision = linalg.unpack(statistics[:, 1 + q :], q)
-    np.einsum("aan->an", precision)[...] += 1
+    total, expected, precision = block.curvature(features)
+    slopes = block.counts @ features.loadings
+    gradient = slopes - expected - mean
     covariance = precision.copy()
     log_det_precision = linalg.invert(covariance)
 
@@ -180,3 +190,14 @@ def move_cells(
     for _ in range(max_steps):
         if step_cells(block, states, features, family).max() < CELL_TOLERANCE:
             return
+
+
+def precisions(
+    data: CountData, coefficients: Array, loadings: Array, states: CellStates, family: GaussianFamily
+) -> Array:
+    """Precisions H_i (q, q, n) of the best posteriors of any covariance for the current rates of a few cells."""
+    features = GeneFeatures.of(coefficients, loadings, family, states.dtype)
+    block = Block(data.n_cells, data, family, states.dtype)
+    block.load(0, data.n_cells)
+    block.arrive(states, features)
+    return block.curvature(features)[2]

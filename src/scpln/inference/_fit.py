@@ -10,7 +10,7 @@ import numpy as np
 from . import _linalg as linalg
 from ._axes import independent_axes
 from ._bound import elbo
-from ._cells import CellStates
+from ._cells import CellStates, precisions
 from ._gaussian import FullRank, GaussianFamily, MeanField, Posterior
 from ._genes import GeneParameters
 from ._identify import identified_rotation
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 START_VARIANCE = 0.1
 #: Data with more cells than `COARSE_RATIO` times `COARSE_CELLS` are first fitted on that many, drawn at random.
 COARSE_CELLS, COARSE_RATIO = 10_000, 3
-#: Steps per cell in a first pass that starts far from the posteriors of the given parameters.
-MANY_STEPS = 30
+#: Cells whose posteriors decide on the axes of mean-field, and iterations after which these are turned again.
+AXES_CELLS, AXES_ITERATIONS = 500, (10, 30)
+#: Steps per cell in a first pass that starts at the prior's means, or after the axes have turned.
+STEPS_FROM_PRIOR, STEPS_AFTER_TURN = 10, 2
 
 
 @dataclass(frozen=True)
@@ -150,15 +152,17 @@ class _Fitting:
 
     def run(self, data: CountData, n_latent: int, posterior: Posterior, seed: int) -> Solver:
         """All stages; the solver of the last."""
-        if data.n_cells > COARSE_RATIO * COARSE_CELLS:
+        many = data.n_cells > COARSE_RATIO * COARSE_CELLS
+        part = data
+        if many:
             sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
-            part = self._from_components(data.subset(sample, self.batch_size), n_latent, seed)
-            solver = self._from_genes(data, part, n_latent)
-        else:
-            solver = self._from_components(data, n_latent, seed)
-        return solver if posterior == "fullrank" else self._mean_field(solver)
+            part = data.subset(sample, self.batch_size)
+        solver = self._from_components(part, n_latent, seed, rough=posterior == "meanfield")
+        if posterior == "meanfield":
+            solver = self._mean_field(solver)
+        return self._from_genes(data, solver) if many else solver
 
-    def _from_components(self, data: CountData, n_latent: int, seed: int) -> Solver:
+    def _from_components(self, data: CountData, n_latent: int, seed: int, *, rough: bool) -> Solver:
         """Full rank, from principal components of the residuals of a regression."""
         block = data.block_size(self.batch_size)
         totals = Totals.of(data, self.pool, block)
@@ -167,44 +171,58 @@ class _Fitting:
         genes = GeneParameters(coefficients, np.zeros((data.n_genes, n_latent)))
         family = FullRank(n_latent)
         cells = CellStates.at(scores, family, START_VARIANCE, totals.dtype)
-        return self._solve(data, family, totals, genes, cells, first_cell_steps=0)
-
-    def _from_genes(self, data: CountData, part: Solver, n_latent: int) -> Solver:
-        """Full rank, from parameters fitted on a part of the cells."""
-        totals = Totals.of(data, self.pool, data.block_size(self.batch_size))
-        cells = CellStates.at(np.zeros((data.n_cells, n_latent)), part.family, START_VARIANCE, totals.dtype)
-        return self._solve(data, part.family, totals, part.genes, cells, MANY_STEPS, after=part)
+        solver = self._solver(data, family, totals, genes, cells)
+        self._iterate(solver, self.max_iter, first_cell_steps=0, rough=rough)
+        return solver
 
     def _mean_field(self, full_rank: Solver) -> Solver:
-        """Mean-field, from the full-rank solution in its most independent axes."""
-        genes, cells, family = full_rank.genes, full_rank.cells, MeanField(full_rank.family.n_latent)
-        axes = independent_axes(cells.variance, family.n_latent)
-        variance = family.pack(full_rank.family.transform(cells.variance, axes.T))
-        states = CellStates(
-            cells.mean @ axes.astype(cells.dtype), variance, np.log(variance).sum(1), np.ones_like(cells.step)
-        )
-        rotated = GeneParameters(genes.coefficients, genes.loadings @ axes)
-        return self._solve(full_rank.data, family, full_rank.totals, rotated, states, MANY_STEPS, after=full_rank)
+        """Mean-field, from a rough full-rank solution, in axes that are turned a few times on the way."""
+        data, family = full_rank.data, MeanField(full_rank.family.n_latent)
+        cells = full_rank.cells
+        variance = family.pack(cells.variance)
+        states = CellStates(cells.mean, variance, np.log(variance).sum(1), np.ones_like(cells.step))
+        solver = self._solver(data, family, full_rank.totals, full_rank.genes, states, after=full_rank)
+        sample = np.unique(np.linspace(0, data.n_cells - 1, AXES_CELLS).astype(int))
+        counts = data.subset(sample, self.batch_size)
+        self.history.begin()
+        for last_iteration in (*AXES_ITERATIONS, self.max_iter):
+            genes = solver.genes
+            part = precisions(counts, genes.coefficients, genes.loadings, states.take(sample), family)
+            solver.rotate(independent_axes(part))
+            self._iterate(solver, min(last_iteration, self.max_iter), first_cell_steps=STEPS_AFTER_TURN)
+        return solver
 
-    def _solve(
+    def _from_genes(self, data: CountData, part: Solver) -> Solver:
+        """All cells, from parameters fitted on a part of them."""
+        totals = Totals.of(data, self.pool, data.block_size(self.batch_size))
+        means = np.zeros((data.n_cells, part.family.n_latent))
+        cells = CellStates.at(means, part.family, START_VARIANCE, totals.dtype)
+        solver = self._solver(data, part.family, totals, part.genes, cells, after=part)
+        self.history.begin()
+        self._iterate(solver, self.max_iter, first_cell_steps=STEPS_FROM_PRIOR)
+        return solver
+
+    def _solver(
         self,
         data: CountData,
         family: GaussianFamily,
         totals: Totals,
         genes: GeneParameters,
         cells: CellStates,
-        first_cell_steps: int,
         after: Solver | None = None,
     ) -> Solver:
         solver = Solver(data, family, totals, genes, cells, pool=self.pool, batch_size=self.batch_size)
         if after is not None and after.interrupted:
             solver.interrupted, solver.reason = True, after.reason
-        else:
+        return solver
+
+    def _iterate(self, solver: Solver, max_iter: int, *, first_cell_steps: int, rough: bool = False) -> None:
+        if not solver.interrupted:
             solver.run(
                 self.history,
-                max_iter=self.max_iter,
+                max_iter=max_iter,
                 tol=self.tol,
                 on_iteration=self.on_iteration,
                 first_cell_steps=first_cell_steps,
+                rough=rough,
             )
-        return solver

@@ -81,6 +81,10 @@ class GaussianFamily(ABC):
     def transform(self, packed: Array, matrix: Array) -> Array:
         """Packed T V Tᵀ, for a `matrix` T under which the family is closed."""
 
+    @abstractmethod
+    def rotate(self, packed: Array, axes: Array) -> tuple[Array, Array]:
+        """Packed Wᵀ V W for a rotation W (`axes`), as nearly as the family can have it, and its log-determinant."""
+
 
 class FullRank(GaussianFamily):
     """Any covariance: V packed as its lower triangle."""
@@ -137,6 +141,10 @@ class FullRank(GaussianFamily):
     def transform(self, packed: Array, matrix: Array) -> Array:
         return packed @ linalg.congruence(matrix).astype(packed.dtype)
 
+    def rotate(self, packed: Array, axes: Array) -> tuple[Array, Array]:
+        rotated = self.transform(packed, axes.T)
+        return rotated, linalg.invert(linalg.unpack(rotated, self.n_latent))
+
 
 class MeanField(GaussianFamily):
     """Independent latent dimensions: V packed as its diagonal, s²."""
@@ -188,6 +196,10 @@ class MeanField(GaussianFamily):
 
     def transform(self, packed: Array, matrix: Array) -> Array:
         return packed * (np.diag(matrix) ** 2).astype(packed.dtype)
+
+    def rotate(self, packed: Array, axes: Array) -> tuple[Array, Array]:
+        rotated = packed @ (axes**2).astype(packed.dtype)
+        return rotated, np.log(rotated).sum(1)
 
 
 FAMILIES: dict[Posterior, type[GaussianFamily]] = {"fullrank": FullRank, "meanfield": MeanField}

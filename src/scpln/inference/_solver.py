@@ -89,6 +89,7 @@ class Solver:
         self._constant = float(totals.constant.sum())
         self._damping = np.zeros(data.n_genes)
         self._fallback: GeneParameters | None = None  # where to return to if an extrapolation failed
+        self._accelerating = False
         self._promises: list[float] = []  # gain per cell that the genes' quadratic models promised, by iteration
         self.converged, self.interrupted, self.reason = False, False, ""
 
@@ -100,18 +101,24 @@ class Solver:
         tol: float,
         on_iteration: Callable[[int, float], None] | None = None,
         first_cell_steps: int = 1,
+        rough: bool = False,
     ) -> None:
         """Iterate until an iteration gains less than `tol` nats per cell, averaged over the last few.
+
+        Stop when `history` has `max_iter` entries; if `rough`, as soon as acceleration would start.
 
         The first pass takes `first_cell_steps` steps per cell: none where loadings are still zero, many where posteriors
         are far from those of the parameters. An interrupt ends the iterations and leaves what they reached.
         """
-        history.begin()
+        self.converged = False
+        self._promises.clear()
         try:
-            for number, bound in enumerate(self._iterations(max_iter, first_cell_steps), 1):
+            for bound in self._iterations(max_iter - len(history.elbo), first_cell_steps):
                 history.add(bound)
                 if on_iteration is not None:
-                    on_iteration(number, bound)
+                    on_iteration(len(history.elbo), bound)
+                if rough and self._accelerating:
+                    return
                 self.reason = self._arrival(history, tol)
                 if self.reason:
                     self.converged = True
@@ -122,10 +129,17 @@ class Solver:
             self.genes = self._fallback or self.genes
             self.reason = f"interrupted after {len(history.elbo)} iterations; what they reached is kept"
 
+    def rotate(self, axes: Array) -> None:
+        """Turn the latent space by a rotation W, z → z W. A family that cannot follow comes as near as it can."""
+        dtype = self.cells.dtype
+        self.cells.mean[...] = self.cells.mean @ axes.astype(dtype)
+        self.cells.variance[...], self.cells.log_det[...] = self.family.rotate(self.cells.variance, axes)
+        self.genes = GeneParameters(self.genes.coefficients, self.genes.loadings @ axes)
+
     def _iterations(self, max_iter: int, first_cell_steps: int) -> Iterator[float]:
         """Iterate, and yield the mean bound per cell whenever it did not fall."""
         acceleration = SecantAcceleration(ACCELERATION_DEPTH)
-        accelerating, reference = False, None
+        self._accelerating, reference = False, None
         best = -np.inf
         for iteration in range(max_iter):
             statistics = self._pass(first_cell_steps if iteration == 0 else 1)
@@ -135,13 +149,15 @@ class Solver:
                 acceleration.retreat()
                 self.genes, self._fallback, reference = self._fallback, None, None
                 continue
-            gain, best = bound - best, bound
-            self._fallback = None
+            small = iteration > 2 and bound - best < ACCELERATION_START * abs(bound)
+            self._accelerating = self._accelerating or small
+            best, self._fallback = bound, None
             yield bound
             if iteration == max_iter - 1:
                 return
-            accelerating = accelerating or (iteration > 2 and gain < ACCELERATION_START * abs(bound))
-            reference = self._step_genes(statistics, gene_bounds, reference, acceleration if accelerating else None)
+            reference = self._step_genes(
+                statistics, gene_bounds, reference, acceleration if self._accelerating else None
+            )
 
     def _arrival(self, history: History, tol: float) -> str:
         """Why the iteration has converged, or nothing when it has not.
