@@ -200,3 +200,19 @@ def test_hard_designs(name, small):
 def test_shapes_must_match():
     with pytest.raises(ValueError, match=r"counts have 3 cells, but offsets have shape \(2,\)"):
         CountData(np.ones((3, 2)), np.zeros(2), np.ones((3, 1)))
+
+
+def test_inference_arrives_where_rare_genes_have_large_loadings():
+    """A gene seen in a few cells gets loadings in the tens, and from the prior its expected count is astronomical."""
+    random = np.random.default_rng(0)
+    data, _ = draw(150, 40, 3)
+    rare = np.zeros((150, 150), int)
+    rare[random.integers(0, 150, 150), np.arange(150)] = random.integers(1, 6, 150)
+    counts = sp.csr_matrix(np.hstack([data.counts.toarray(), rare]))
+    data = CountData(counts, data.offsets, data.design)
+    result = fit(data, 5, tol=1e-6)
+    assert np.linalg.norm(result.loadings, axis=1).max() > 5
+    for batch_size in (None, 1):
+        posterior = infer(data, result.coefficients, result.loadings, batch_size=batch_size)
+        again = elbo(data, result.coefficients, result.loadings, *posterior)
+        np.testing.assert_allclose(again, result.elbo, atol=0.02)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from scpln.inference import infer
-from scpln.inference._cells import Block, CellStates, GeneFeatures
+from scpln.inference._block import Block, GeneFeatures
+from scpln.inference._cells import CellStates
 from scpln.inference._gaussian import FAMILIES
 from scpln.inference._genes import GeneModel, GeneParameters, GeneStatistics
 

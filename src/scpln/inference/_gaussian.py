@@ -44,10 +44,11 @@ class GaussianFamily(ABC):
     def update(
         self, precision: Array, covariance: Array, log_det: Array, packed: Array, step: Array
     ) -> tuple[Array, Array]:
-        """Move V towards its optimum H⁻¹ for the given rates; return it packed, and its log-determinant.
+        """Move V to V + t (H⁻¹ − V) for a `step` t in (0, 1] per cell; return it packed, and its log-determinant.
 
-        A natural-gradient step: the precision goes from V⁻¹ to (1 − t) V⁻¹ + t H, for a `step` t in (0, 1] per cell.
-        `precision` is H = I + Cᵀ diag(A) C, (q, q, n), `covariance` its inverse and `log_det` that of H.
+        H⁻¹ is the optimum for the given rates. `precision` is H = I + Cᵀ diag(A) C, (q, q, n), `covariance` its inverse and
+        `log_det` that of H. The bound is concave in V, so that the way there leads upwards; and a V that became far too
+        small grows at once, while averaging precisions instead would let it grow by a constant factor per step.
         """
 
     @abstractmethod
@@ -112,11 +113,8 @@ class FullRank(GaussianFamily):
         new, new_log_det = linalg.pack(covariance), -log_det
         damped = np.flatnonzero(step < 1)
         if len(damped):
-            mixed = linalg.unpack(packed[damped], self.n_latent).astype(precision.dtype)
-            linalg.invert(mixed)
-            mixed += step[damped] * (precision[:, :, damped] - mixed)
-            new_log_det[damped] = -linalg.invert(mixed)
-            new[damped] = linalg.pack(mixed)
+            new[damped] = packed[damped] + step[damped, None] * (new[damped] - packed[damped])
+            new_log_det[damped] = linalg.invert(linalg.unpack(new[damped], self.n_latent))
         return new, new_log_det
 
     def covariance(self, packed: Array) -> Array:
@@ -167,9 +165,7 @@ class MeanField(GaussianFamily):
     def update(
         self, precision: Array, covariance: Array, log_det: Array, packed: Array, step: Array
     ) -> tuple[Array, Array]:
-        target = np.einsum("aan->na", precision)
-        current = 1 / packed
-        new = 1 / (current + step[:, None] * (target - current))
+        new = packed + step[:, None] * (1 / np.einsum("aan->na", precision) - packed)
         return new, np.log(new).sum(1)
 
     def covariance(self, packed: Array) -> Array:

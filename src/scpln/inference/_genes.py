@@ -11,7 +11,8 @@ from . import _linalg as linalg
 
 if TYPE_CHECKING:
     from ._arrays import Array
-    from ._cells import Block, CellStates
+    from ._block import Block
+    from ._cells import CellStates
     from ._data import CountData
     from ._gaussian import GaussianFamily
 

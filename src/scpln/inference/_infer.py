@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import _linalg as linalg
-from ._cells import Block, CellStates, GeneFeatures, move_cells
+from ._block import Block, GeneFeatures
+from ._cells import CellStates, move_cells
 from ._data import CountData, ranges, working_precision
 from ._gaussian import FAMILIES, GaussianFamily, Posterior
 from ._genes import GeneParameters

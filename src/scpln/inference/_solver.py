@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._acceleration import SecantAcceleration
-from ._cells import Block, CellStates, GeneFeatures, move_cells
+from ._block import Block, GeneFeatures
+from ._cells import CellStates, move_cells
 from ._data import CountData, ranges
 from ._expansion import Expansion
 from ._genes import GeneModel, GeneParameters, GeneStatistics

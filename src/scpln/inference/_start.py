@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._cells import Block, CellStates, GeneFeatures
+from ._block import Block, GeneFeatures
+from ._cells import CellStates
 from ._data import CountData, ranges, working_precision
 from ._factorial import log_factorial_sums
 from ._gaussian import FullRank

@@ -1,0 +1,103 @@
+"""A block of cells: what of the data and of the genes' parameters stays in the cache while its cells are computed."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import _linalg as linalg
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ._arrays import Array, DType
+    from ._cells import CellStates
+    from ._data import CountData
+    from ._gaussian import GaussianFamily
+
+#: Log-rates are cut here: e³⁰ is beyond any count, and keeps a step that went too far finite.
+MAX_LOG_RATE = 30.0
+
+
+@dataclass(frozen=True)
+class GeneFeatures:
+    """What cells need to know of B and C: every log-rate and curvature is a product of these with a cell's numbers."""
+
+    rate: Array  # (1, B_j, C_j, ½ C_jᵀ · C_j), (p, 1 + d + q + size): log-rates
+    curvature: Array  # (1, C_j, C_j C_jᵀ packed), (p, 1 + q + q(q+1)/2): totals, gradients, Hessians
+    loadings: Array  # C, (p, q)
+
+    @classmethod
+    def of(cls, coefficients: Array, loadings: Array, family: GaussianFamily, dtype: DType) -> GeneFeatures:
+        """Features of B (p, d) and C (p, q), in the given precision."""
+        one = np.ones((len(loadings), 1))
+        rate = np.hstack([one, coefficients, loadings, family.features(loadings)])
+        curvature = np.hstack([one, loadings, linalg.packed_outer(loadings)])
+        return cls(rate.astype(dtype), curvature.astype(dtype), loadings.astype(dtype))
+
+
+class Block:
+    """A block of cells: its counts and rates, in buffers that are reused from block to block."""
+
+    def __init__(self, size: int, data: CountData, family: GaussianFamily, dtype: DType) -> None:
+        self._data, self._dtype = data, dtype
+        p, d = data.n_genes, data.design.shape[1]
+        self._counts = np.empty((size, p), dtype)
+        self._rates = np.empty((size, p), dtype)
+        self._inputs = np.empty((size, 1 + d + family.n_latent + family.size), dtype)
+
+    def load(self, start: int, stop: int) -> None:
+        """Read the cells `start` to `stop`."""
+        n = stop - start
+        self.cells: slice | NDArray[np.intp] = slice(start, stop)
+        self.counts, self.rates, self.inputs = self._counts[:n], self._rates[:n], self._inputs[:n]
+        self.counts[...] = 0
+        self._data.rows(start, stop).astype(self._dtype).toarray(out=self.counts)
+        self.design: Array = self._data.design[self.cells].astype(self._dtype)
+        self.inputs[:, 0] = self._data.offsets[self.cells]
+        self.inputs[:, 1 : 1 + self.design.shape[1]] = self.design
+
+    def narrow(self, rows: NDArray[np.intp]) -> Block:
+        """A block of some of the cells, with copies of their counts and rates."""
+        part = copy.copy(self)
+        part.cells = (
+            np.arange(self.cells.start, self.cells.stop)[rows] if isinstance(self.cells, slice) else self.cells[rows]
+        )
+        part.counts, part.rates, part.inputs = self.counts[rows], self.rates[rows], self.inputs[rows]
+        part.design = self.design[rows]
+        return part
+
+    def arrive(self, states: CellStates, features: GeneFeatures) -> None:
+        """Evaluate the rates at the cells' current posteriors."""
+        self.evaluate(states.mean[self.cells], states.variance[self.cells], features)
+
+    def evaluate(self, mean: Array, variance: Array, features: GeneFeatures) -> Array:
+        """Expected rates A (n, p) at posteriors N(m, V), and return their totals per cell."""
+        self.inputs[:, 1 + self.design.shape[1] :] = np.hstack([mean, variance])
+        self._exponentiate(self.inputs, self.rates, features)
+        return self.rates.sum(1)
+
+    def curvature(self, features: GeneFeatures) -> tuple[Array, Array, Array]:
+        """Totals Σ_j A_ij (n,), slopes Cᵀ A_i (n, q), and precisions H_i = I + Cᵀ diag(A_i) C (q, q, n), of each cell."""
+        q = features.loadings.shape[1]
+        statistics = self.rates @ features.curvature
+        precision = linalg.unpack(statistics[:, 1 + q :], q)
+        np.einsum("aan->an", precision)[...] += 1
+        return statistics[:, 0], statistics[:, 1 : 1 + q], precision
+
+    def reevaluate(self, rows: NDArray[np.intp], mean: Array, variance: Array, features: GeneFeatures) -> None:
+        """Replace the rates of a few rows."""
+        inputs = self.inputs[rows]
+        inputs[:, 1 + self.design.shape[1] :] = np.hstack([mean, variance])
+        rates = np.empty((len(rows), self.rates.shape[1]), self._dtype)
+        self._exponentiate(inputs, rates, features)
+        self.rates[rows] = rates
+
+    @staticmethod
+    def _exponentiate(inputs: Array, rates: Array, features: GeneFeatures) -> None:
+        np.matmul(inputs, features.rate.T, out=rates)
+        np.minimum(rates, MAX_LOG_RATE, out=rates)
+        np.exp(rates, out=rates)
