@@ -57,7 +57,11 @@ def history(
     iterations = np.arange(1, len(bound) + 1)
     ax.plot(iterations[below > 0], below[below > 0], color="black", marker=".", linewidth=1)
     ax.set_yscale("log")
-    ax.set(xlabel="iteration", ylabel="bound below its final value\n(nats per cell)", title=f"final: {bound[-1]:.2f} nats per cell")
+    ax.set(
+        xlabel="iteration",
+        ylabel="bound below its final value\n(nats per cell)",
+        title=f"final: {bound[-1]:.2f} nats per cell",
+    )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     return finish(ax, show=show, save=save)

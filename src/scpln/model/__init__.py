@@ -1,0 +1,18 @@
+"""Models: AnnData in, fitted results out.
+
+Examples
+--------
+>>> import scpln
+>>> adata = scpln.datasets.pbmc68k_reduced()
+>>> scpln.model.setup_anndata(adata, layer="counts", size_factor_key="n_counts")
+>>> model = scpln.model.PLNPCA(adata, n_latent=5)
+>>> model.train(progress=False)
+>>> model.get_latent_representation().shape
+(700, 5)
+"""
+
+from ._base import ScplnModel
+from ._plnpca import PLNPCA
+from ._setup import setup_anndata
+
+__all__ = ["PLNPCA", "ScplnModel", "setup_anndata"]

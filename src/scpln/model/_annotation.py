@@ -1,0 +1,76 @@
+"""What a model writes into AnnData: arrays, tables, text and numbers, which survive ``write_h5ad``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+@dataclass
+class Annotation:
+    """Results of a model for the cells of one AnnData, under the names that follow the key.
+
+    Parameters
+    ----------
+    latent
+        Posterior mean of the latent state, for ``obsm["X_{key}"]``.
+    elbo
+        Each cell's contribution to the bound in nats, for ``obs["{key}_elbo"]``.
+    obs, obsm
+        More columns and arrays, for ``obs["{key}_{name}"]`` and ``obsm["{key}_{name}"]``.
+    varm
+        Tables by gene, for ``varm["{key}_{name}"]``.
+    uns
+        More entries of ``uns["{key}"]``.
+    """
+
+    latent: NDArray
+    elbo: NDArray
+    obs: dict[str, Any] = field(default_factory=dict)
+    obsm: dict[str, Any] = field(default_factory=dict)
+    varm: dict[str, pd.DataFrame] = field(default_factory=dict)
+    uns: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, adata: AnnData, key: str) -> list[str]:
+        """Write all of it and return where it went. Genes that the model does not have get NaN."""
+        adata.obsm[f"X_{key}"] = self.latent
+        adata.obs[f"{key}_elbo"] = self.elbo
+        written = [f"obsm['X_{key}']", f"obs['{key}_elbo']"]
+        for name, column in self.obs.items():
+            adata.obs[f"{key}_{name}"] = column
+            written.append(f"obs['{key}_{name}']")
+        for name, array in self.obsm.items():
+            adata.obsm[f"{key}_{name}"] = array
+            written.append(f"obsm['{key}_{name}']")
+        for name, table in self.varm.items():
+            adata.varm[f"{key}_{name}"] = table.reindex(adata.var_names).to_numpy()
+            written.append(f"varm['{key}_{name}']")
+        adata.uns[key] = storable({"elbo": float(np.mean(self.elbo)), "n_obs": adata.n_obs, **self.uns})
+        return [*written, f"uns['{key}']"]
+
+
+def storable(values: dict[str, Any]) -> dict[str, Any]:
+    """The same, as AnnData can write it: lists as arrays, and nothing for None.
+
+    Examples
+    --------
+    >>> storable({"keys": ["a", "b"], "seed": 0, "batch_key": None, "history": {"elbo": [-2.0, -1.0]}})
+    {'keys': array(['a', 'b'], dtype=object), 'seed': 0, 'history': {'elbo': array([-2., -1.])}}
+    """
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            result[name] = storable(value)
+        elif isinstance(value, list | tuple):
+            array = np.asarray(value)
+            result[name] = array.astype(object) if array.dtype.kind == "U" else array
+        elif value is not None:
+            result[name] = value
+    return result

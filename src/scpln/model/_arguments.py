@@ -1,0 +1,68 @@
+"""Checks of plain arguments: numbers, choices, seeds."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, SupportsIndex, cast
+
+import scvi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def positive_integer(name: str, value: object) -> int:
+    """`value` as an int of at least 1.
+
+    Examples
+    --------
+    >>> positive_integer("max_epochs", 0)
+    Traceback (most recent call last):
+        ...
+    ValueError: max_epochs=0, but it must be a whole number of at least 1.
+    """
+    msg = f"{name}={value!r}, but it must be a whole number of at least 1."
+    try:
+        number = operator.index(cast("SupportsIndex", value))
+    except TypeError:
+        raise TypeError(msg) from None
+    if number < 1:
+        raise ValueError(msg)
+    return number
+
+
+def positive_integer_or_none(name: str, value: object) -> int | None:
+    """The same, where None stands for a default."""
+    return None if value is None else positive_integer(name, value)
+
+
+def positive_number(name: str, value: float) -> float:
+    """`value` as a float above 0."""
+    if not float(value) > 0:
+        msg = f"{name}={value!r}, but it must be greater than 0."
+        raise ValueError(msg)
+    return float(value)
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> None:
+    """Check that `value` is one of the choices."""
+    if value not in choices:
+        msg = f"{name}={value!r} is not available; choose from {list(choices)}."
+        raise ValueError(msg)
+
+
+def resolve_seed(seed: int | None) -> int:
+    """The given seed, ``scvi.settings.seed``, or 0.
+
+    Examples
+    --------
+    >>> resolve_seed(3)
+    3
+    """
+    if seed is None:
+        seed = scvi.settings.seed
+    number = 0 if seed is None else operator.index(seed)
+    if number < 0:
+        msg = f"seed={number}, but it must be 0 or more."
+        raise ValueError(msg)
+    return number

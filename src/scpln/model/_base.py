@@ -1,0 +1,213 @@
+"""What every scpln model shares: its registration, its data, what it writes into AnnData, how it is saved."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from scpln import __version__
+
+from . import _manager, _setup
+from ._data import read_cells
+from ._fields import DESIGN_KEY
+from ._persistence import Persistent, history_lists, history_tables
+from ._rows import location
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from ._annotation import Annotation
+    from ._data import Cells
+
+logger = logging.getLogger("scpln")
+
+
+class ScplnModel(Persistent):
+    """Base of all scpln models.
+
+    A subclass builds ``self.module`` and ``self.init_params_`` in its constructor, trains in ``train`` (calling
+    `_finish_training`), and says in `_annotation` what it writes into AnnData.
+
+    Parameters
+    ----------
+    adata
+        Annotated data that `scpln.model.setup_anndata` was called with.
+    registry
+        What a saved model has learned of its data, in place of the data.
+    """
+
+    def __init__(self, adata: AnnData | None = None, registry: dict[str, Any] | None = None) -> None:
+        name = type(self).__name__
+        if adata is None and registry is None:
+            msg = f"{name} needs data: {name}(adata), after scpln.model.setup_anndata(adata)."
+            raise ValueError(msg)
+        if adata is not None:
+            _setup.check_adata(adata)
+            if not _manager.adopt(type(self), adata):
+                msg = (
+                    "This AnnData is not set up. Call scpln.model.setup_anndata(adata, layer=...) first, with the "
+                    "layer that holds the raw counts (a copy, or one read from a file, has to be set up again)."
+                )
+                raise ValueError(msg)
+        super().__init__(adata, registry=registry)
+        _manager.forget_with(self)
+        self.training_ = {}
+        self._fingerprint = ""
+        self._trained_cells = None
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        source_registry: dict[str, Any] | None = None,
+    ) -> None:
+        """Register an AnnData for every scpln model: the same as `scpln.model.setup_anndata`, which see.
+
+        `source_registry` takes over the genes and categories of another registration, as scvi-tools does when it loads
+        a model.
+        """
+        _setup.register(
+            adata,
+            source_registry,
+            layer=layer,
+            batch_key=batch_key,
+            labels_key=labels_key,
+            size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+        )
+        _manager.adopt(cls, adata)
+
+    @property
+    def genes(self) -> list[str]:
+        """Names of the model's genes, in its order."""
+        return list(_manager.states(self.registry)["X"]["column_names"])
+
+    @property
+    def covariates(self) -> list[str]:
+        """Names of the design's columns."""
+        return list(_manager.states(self.registry)[DESIGN_KEY]["names"])
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether the last training ended at the optimum; None before training."""
+        return self.training_.get("converged")
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the last training stopped."""
+        return str(self.training_.get("reason", "not trained"))
+
+    def _require_trained(self) -> None:
+        if not self.is_trained_:
+            msg = f"This {type(self).__name__} is not trained: call train() first."
+            raise RuntimeError(msg)
+
+    def _data_or_own(self, adata: AnnData | None) -> AnnData:
+        """The given AnnData, or the model's own."""
+        if adata is not None:
+            _setup.check_adata(adata)
+            return adata
+        if self.adata is None:
+            msg = "This model was loaded without its AnnData. Pass adata=, or load it with load(path, adata)."
+            raise ValueError(msg)
+        return self.adata
+
+    def _is_training_data(self, adata: AnnData | None) -> bool:
+        """Whether these are the cells that the model was trained on, so that what is stored of them applies."""
+        if adata is None and self.adata is None:
+            return True
+        own = self._data_or_own(adata)
+        if self._trained_cells is None:
+            return False
+        trained_on, names = self._trained_cells
+        same_object = trained_on() is own
+        if not same_object:
+            return False
+        same = bool(own.obs_names.equals(names))
+        if not same:
+            logger.info("The cells of this AnnData changed after training: inferring their posteriors.")
+        return same
+
+    def _read(self, adata: AnnData | None, positions: NDArray | None = None) -> Cells:
+        return read_cells(self._data_or_own(adata), self.registry, positions)
+
+    def _finish_training(self, cells: Cells, training: dict[str, Any], history: dict[str, list[float]]) -> None:
+        """Remember on which cells the model was trained, how, and why it stopped; say so."""
+        assert self.adata is not None
+        self._trained_cells = (weakref.ref(self.adata), self.adata.obs_names.copy())
+        self._fingerprint = cells.fingerprint()
+        self.training_ = training
+        self.history_ = history_tables(history)
+        self.is_trained_ = True
+        level = logging.INFO if training["converged"] else logging.WARNING
+        logger.log(level, "%s %s (%.3f nats per cell).", type(self).__name__, training["reason"], training["elbo"])
+
+    def annotate(self, adata: AnnData | None = None, key_added: str | None = None) -> None:
+        """Write the results into an AnnData, for scanpy and for later.
+
+        Everything survives ``write_h5ad`` and ``read_h5ad``. A backed AnnData gets it in memory.
+
+        Parameters
+        ----------
+        adata
+            Annotated data to write into; by default the model's own. Of cells that the model was not trained on, the
+            posteriors are inferred.
+        key_added
+            Start of the names; by default the model's name in lower case.
+
+        Returns
+        -------
+        None. Sets ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's
+        contribution to the bound, nats), ``varm["{key}_loadings"]`` where the decoder is linear, and ``uns["{key}"]``
+        (model class and version, parameters, mean bound, history, number of cells, keys used).
+        """
+        self._require_trained()
+        adata = self._data_or_own(adata)
+        _setup.check_adata(adata, view_allowed=False)
+        annotation = self._annotation(adata)
+        annotation.uns = {
+            "model": type(self).__name__,
+            "version": __version__,
+            "params": self.init_params_["non_kwargs"],
+            "setup": _manager.setup_args(self.registry),
+            "training": self.training_,
+            "history": history_lists(self.history_),
+            **annotation.uns,
+        }
+        written = annotation.write(adata, key_added or type(self).__name__.lower())
+        logger.info("Wrote %s.", ", ".join(written))
+
+    @abstractmethod
+    def _annotation(self, adata: AnnData) -> Annotation:
+        """Results for the cells of an AnnData."""
+
+    def __repr__(self) -> str:
+        params = ", ".join(f"{name}={value!r}" for name, value in self.init_params_["non_kwargs"].items())
+        args = _manager.setup_args(self.registry)
+        keys = [location(args.pop("layer")), *(f"{key}={value!r}" for key, value in args.items() if value is not None)]
+        names = self.covariates
+        shape = f"{self.summary_stats.n_cells:,} cells × {self.summary_stats.n_vars:,} genes"
+        return (
+            f"{type(self).__name__}({params})\n"
+            f"  data: {shape}, {', '.join(keys)}\n"
+            f"  design: {', '.join(names[:6])}{f', … ({len(names)} columns)' if len(names) > 6 else ''}\n"
+            f"  status: {self._status()}"
+        )
+
+    def _status(self) -> str:
+        if not self.is_trained_:
+            return "not trained"
+        return f"trained, {self.training_['elbo']:.3f} nats per cell; {self.stop_reason}"
