@@ -46,9 +46,9 @@ clean:  ## remove outputs and caches, but not the environments (.venv, .venv-pee
 	    { echo "scpln needs Python 3.11 or later; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "making $* (some minutes, once)"
 	$(PYTHON) -m venv $*
-	$(call PIP,$*) -c constraints.txt pip
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+	$(call PIP,$(VENV)) -c constraints.txt pip
 	$(call PIP,$(VENV)) $(PINS) --editable .
 	@touch $@
 
@@ -58,5 +58,6 @@ $(VENV)/.test $(VENV)/.dev $(VENV)/.doc: $(VENV)/.%: $(VENV)/.run
 
 # The peer needs an old setuptools, so it lives apart.
 .venv-peer/.bench: pyproject.toml constraints.txt | .venv-peer/pyvenv.cfg
+	$(call PIP,.venv-peer) -c constraints.txt pip
 	$(call PIP,.venv-peer) $(PINS) --group bench
 	@touch $@
