@@ -94,7 +94,7 @@ def fit(
     posterior
         `"fullrank"` for any Gaussian covariance per cell, `"meanfield"` for a diagonal one.
     max_iter
-        Most passes over the data.
+        Most iterations (passes over the data) of each stage.
     tol
         Converged when an iteration gains less than this, nats per cell, averaged over ten.
     seed
