@@ -13,7 +13,7 @@ from . import _linalg as linalg
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._arrays import Array, DType
+    from ._arrays import Array, DType, Rows
     from ._cells import CellStates
     from ._data import CountData
     from ._gaussian import GaussianFamily
@@ -49,13 +49,16 @@ class Block:
         self._rates = np.empty((size, p), dtype)
         self._inputs = np.empty((size, 1 + d + family.n_latent + family.size), dtype)
 
-    def load(self, start: int, stop: int) -> None:
-        """Read the cells `start` to `stop`."""
+    def load(self, start: int, stop: int, rows: Rows) -> None:
+        """Take in the cells `start` to `stop`, whose counts are `rows`."""
         n = stop - start
         self.cells: slice | NDArray[np.intp] = slice(start, stop)
         self.counts, self.rates, self.inputs = self._counts[:n], self._rates[:n], self._inputs[:n]
-        self.counts[...] = 0
-        self._data.rows(start, stop).astype(self._dtype).toarray(out=self.counts)
+        if isinstance(rows, np.ndarray):
+            self.counts[...] = rows
+        else:
+            self.counts[...] = 0
+            rows.astype(self._dtype).toarray(out=self.counts)
         self.design: Array = self._data.design[self.cells].astype(self._dtype)
         self.inputs[:, 0] = self._data.offsets[self.cells]
         self.inputs[:, 1 : 1 + self.design.shape[1]] = self.design

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 
 from . import _linalg as linalg
-from ._data import CountData, ranges
 from ._factorial import log_factorial_sums
 from ._parallel import threads
 
 if TYPE_CHECKING:
     from ._arrays import Array
+    from ._data import CountData
 
     pass
 
@@ -60,23 +61,23 @@ def elbo(
     array([-2.])
     """
     q = loadings.shape[1]
-    rows, columns = linalg.tril_indices(q)
-    quadratic = linalg.packed_outer(np.asarray(loadings, np.float64)) * np.where(rows == columns, 0.5, 1.0)
+    first, second = linalg.tril_indices(q)
+    quadratic = linalg.packed_outer(np.asarray(loadings, np.float64)) * np.where(first == second, 0.5, 1.0)
     features = np.hstack([np.ones((len(loadings), 1)), coefficients, loadings, quadratic])
     linear = np.hstack([coefficients, loadings])
-    diagonal = np.flatnonzero(rows == columns)
+    diagonal = np.flatnonzero(first == second)
     block = max(1, data.block_size(batch_size) // 2)
     result = np.empty(data.n_cells)
 
     def share(start: int, stop: int) -> None:
         buffer = np.empty((block, data.n_genes))
-        for begin, end in ranges(start, stop, block):
+        for begin, end, rows in data.blocks(start, stop, block):
             x, m, v = (
                 data.design[begin:end],
                 mean[begin:end].astype(np.float64),
                 covariance[begin:end].astype(np.float64),
             )
-            o, counts, rates = data.offsets[begin:end], data.rows(begin, end).astype(np.float64), buffer[: end - begin]
+            o, counts, rates = data.offsets[begin:end], sp.csr_matrix(rows, dtype=np.float64), buffer[: end - begin]
             np.matmul(np.hstack([o[:, None], x, m, v]), features.T, out=rates)
             np.exp(rates, out=rates)
             slopes = counts @ linear

@@ -159,6 +159,6 @@ def precisions(
     """Precisions H_i (q, q, n) of the best posteriors of any covariance for the current rates of a few cells."""
     features = GeneFeatures.of(coefficients, loadings, family, states.dtype)
     block = Block(data.n_cells, data, family, states.dtype)
-    block.load(0, data.n_cells)
+    block.load(0, data.n_cells, data.rows(0, data.n_cells))
     block.arrive(states, features)
     return block.curvature(features)[2]

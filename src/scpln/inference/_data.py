@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ._arrays import Array, DType
+    from ._arrays import Array, DType, Rows
 
 #: Cells × genes in one block: its rates and counts, in float32, then stay in the second- or third-level cache.
 BLOCK_PAIRS = 512 * 1024
 
 
+#: Cells × genes that are read from disk at a time.
+READ_ENTRIES = 8 * 1024 * 1024
 #: Depth of a cell, in counts, beyond which its posterior is too narrow for float32.
 MAX_SINGLE_DEPTH = 5e5
 
@@ -84,24 +86,41 @@ class CountData:
             return max(1, min(batch_size, self.n_cells))
         return int(np.clip(BLOCK_PAIRS // max(self.n_genes, 1), 16, 2048))
 
-    def rows(self, start: int, stop: int) -> sp.csr_matrix:
-        """Counts of the cells `start` to `stop` in compressed rows."""
+    def rows(self, start: int, stop: int) -> Rows:
+        """Counts of the cells `start` to `stop`: compressed rows, or an array where they are dense in memory."""
         counts = self.counts
-        if isinstance(counts, sp.csr_matrix | sp.csr_array):
-            begin, end = counts.indptr[start], counts.indptr[stop]
-            parts = (counts.data[begin:end], counts.indices[begin:end], counts.indptr[start : stop + 1] - begin)
-            return sp.csr_matrix(parts, shape=(stop - start, self.n_genes), copy=False)
-        return sp.csr_matrix(counts[start:stop])
+        if isinstance(counts, np.ndarray):
+            return counts[start:stop]
+        return _compressed_rows(counts, start, stop)
+
+    def blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, Rows]]:
+        """Consecutive blocks of at most `size` cells: first cell, last cell + 1, and counts.
+
+        From disk, several blocks are read at a time, since each reading has its price.
+        """
+        in_memory = isinstance(self.counts, np.ndarray) or sp.issparse(self.counts)
+        several = 1 if in_memory else max(1, READ_ENTRIES // (size * max(self.n_genes, 1)))
+        for first, last in ranges(start, stop, several * size):
+            rows = self.rows(first, last)
+            for begin, end in ranges(first, last, size):
+                yield begin, end, rows if several == 1 else _compressed_rows(rows, begin - first, end - first)
 
     def subset(self, cells: NDArray[np.intp], batch_size: int | None = None) -> CountData:
         """Copy of the given cells (sorted indices) in memory."""
-        size = self.block_size(batch_size)
         parts = []
-        for start, stop in ranges(0, self.n_cells, size):
+        for start, stop, rows in self.blocks(0, self.n_cells, self.block_size(batch_size)):
             first, last = np.searchsorted(cells, (start, stop))
-            if last > first:
-                parts.append(self.rows(start, stop)[cells[first:last] - start])
+            parts.append(sp.csr_matrix(rows[cells[first:last] - start]))
         return CountData(sp.vstack(parts, format="csr"), self.offsets[cells], self.design[cells])
+
+
+def _compressed_rows(counts: Any, start: int, stop: int) -> sp.csr_matrix:
+    """Rows of counts as a CSR matrix, without a copy where they are one already."""
+    if not isinstance(counts, sp.csr_matrix | sp.csr_array):
+        return sp.csr_matrix(counts[start:stop])
+    begin, end = counts.indptr[start], counts.indptr[stop]
+    parts = (counts.data[begin:end], counts.indices[begin:end], counts.indptr[start : stop + 1] - begin)
+    return sp.csr_matrix(parts, shape=(stop - start, counts.shape[1]), copy=False)
 
 
 def working_precision(depth: Array) -> DType:

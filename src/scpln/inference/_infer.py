@@ -9,7 +9,7 @@ import numpy as np
 from . import _linalg as linalg
 from ._block import Block, GeneFeatures
 from ._cells import CellStates, move_cells
-from ._data import CountData, ranges, working_precision
+from ._data import CountData, working_precision
 from ._gaussian import FAMILIES, GaussianFamily, Posterior
 from ._genes import GeneParameters
 from ._parallel import Threads, threads
@@ -93,8 +93,8 @@ def settle(
 
     def share(start: int, stop: int) -> None:
         work = Block(block, data, family, cells.dtype)
-        for begin, end in ranges(start, stop, block):
-            work.load(begin, end)
+        for begin, end, rows in data.blocks(start, stop, block):
+            work.load(begin, end, rows)
             work.arrive(cells, features)
             move_cells(work, cells, features, family, MAX_STEPS)
 
@@ -105,6 +105,6 @@ def _precision(data: CountData, pool: Threads, batch_size: int | None) -> DType:
     block = data.block_size(batch_size)
 
     def share(start: int, stop: int) -> float:
-        return max(data.rows(*part).sum(1, dtype=np.float64).max() for part in ranges(start, stop, block))
+        return max(float(rows.sum(1, dtype=np.float64).max()) for *_, rows in data.blocks(start, stop, block))
 
     return working_precision(np.array(pool.map_shares(share, data.n_cells, block)))

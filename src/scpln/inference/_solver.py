@@ -17,7 +17,6 @@ import numpy as np
 from ._acceleration import SecantAcceleration
 from ._block import Block, GeneFeatures
 from ._cells import CellStates, move_cells
-from ._data import CountData, ranges
 from ._expansion import Expansion
 from ._genes import GeneModel, GeneParameters, GeneStatistics
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._arrays import Array
+    from ._data import CountData
     from ._gaussian import GaussianFamily
     from ._parallel import Threads
     from ._start import Totals
@@ -179,8 +179,8 @@ class Solver:
         def share(start: int, stop: int) -> GeneStatistics:
             statistics = GeneStatistics(self.data, self.family)
             work = Block(self._block, self.data, self.family, self.cells.dtype)
-            for begin, end in ranges(start, stop, self._block):
-                work.load(begin, end)
+            for begin, end, rows in self.data.blocks(start, stop, self._block):
+                work.load(begin, end, rows)
                 work.arrive(self.cells, features)
                 statistics.arrival += work.rates.sum(0)
                 move_cells(work, self.cells, features, self.family, cell_steps)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 
 from ._block import Block, GeneFeatures
 from ._cells import CellStates
-from ._data import CountData, ranges, working_precision
+from ._data import CountData, working_precision
 from ._factorial import log_factorial_sums
 from ._gaussian import FullRank
 from ._genes import GeneModel, GeneParameters, GeneStatistics
@@ -43,8 +44,8 @@ class Totals:
 
         def share(start: int, stop: int) -> Array:
             count_design = np.zeros((data.n_genes, data.design.shape[1]))
-            for begin, end in ranges(start, stop, block):
-                counts = data.rows(begin, end)
+            for begin, end, rows in data.blocks(start, stop, block):
+                counts = sp.csr_matrix(rows)
                 count_design += counts.T.astype(np.float64) @ data.design[begin:end]
                 depth[begin:end] = np.asarray(counts.sum(1, dtype=np.float64)).ravel()
                 constant[begin:end] = depth[begin:end] * data.offsets[begin:end] - log_factorial_sums(counts)
@@ -86,8 +87,8 @@ def latent_free_statistics(
     def share(start: int, stop: int) -> GeneStatistics:
         statistics = GeneStatistics(data, family)
         work = Block(block, data, family, np.float64)
-        for begin, end in ranges(start, stop, block):
-            work.load(begin, end)
+        for begin, end, rows in data.blocks(start, stop, block):
+            work.load(begin, end, rows)
             work.arrive(states, features)
             statistics.add(work, states, family)
         return statistics
@@ -119,8 +120,8 @@ def principal_scores(
     def share(start: int, stop: int) -> Array:
         back = np.zeros((p, width))
         work = Block(block, data, family, np.float32)
-        for begin, end in ranges(start, stop, block):
-            work.load(begin, end)
+        for begin, end, rows in data.blocks(start, stop, block):
+            work.load(begin, end, rows)
             work.evaluate(empty[: end - begin], empty[: end - begin], features)
             residuals, rates = work.counts, work.rates
             residuals -= rates
