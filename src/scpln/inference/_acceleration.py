@@ -34,8 +34,9 @@ class SecantAcceleration:
     """
 
     def __init__(self, depth: int) -> None:
-        self._points: deque[Array] = deque(maxlen=depth + 1)
-        self._steps: deque[Array] = deque(maxlen=depth + 1)
+        self._moves: deque[Array] = deque(maxlen=depth)
+        self._changes: deque[Array] = deque(maxlen=depth)
+        self._last: tuple[Array, Array] | None = None
         self._factor = MAX_FACTOR
 
     def retreat(self) -> None:
@@ -45,18 +46,20 @@ class SecantAcceleration:
     def extrapolate(self, point: Array, image: Array, model: GeneModel) -> Array:
         """Next iterate (p, d + q), from the current point θ and its image g(θ)."""
         step = image - point
-        self._points.append(point)
-        self._steps.append(step)
+        if self._last is not None:
+            self._moves.append(point - self._last[0])
+            self._changes.append(step - self._last[1])
+        self._last = (point, step)
         self._factor = min(1.1 * self._factor, MAX_FACTOR)
-        if len(self._points) < 2:
+        if not self._moves:
             return image
-        moves = np.diff(np.stack(self._points), axis=0)
-        changes = np.diff(np.stack(self._steps), axis=0)
-        weighted = model.weigh(moves)
-        gram = np.einsum("kpa,lpa->kl", weighted, moves)
-        secant = np.einsum("kpa,lpa->kl", weighted, changes)
+        moves = np.stack(self._moves)
+        k = len(moves)
+        weighted = model.weigh(moves).reshape(k, -1)
+        gram = weighted @ moves.reshape(k, -1).T
+        secant = weighted @ np.stack(self._changes).reshape(k, -1).T
         slowness, directions = _ritz(gram, 0.5 * (secant + secant.T))
-        along = directions.T @ np.einsum("kpa,pa->k", weighted, step)
+        along = directions.T @ (weighted @ step.ravel())
         factors = 1 / np.maximum(np.abs(slowness), 1 / self._factor)
         extra = np.tensordot(directions @ ((factors - 1) * along), moves, 1)
         size = np.sqrt(model.squared_change(extra))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ._arrays import Array
 
 #: Angles tried for each pair of axes, within these ranges in turn, and most sweeps over all pairs for each.
-ANGLES, RANGES, MAX_SWEEPS = 32, (np.pi / 4, np.pi / 64), 10
+ANGLES, RANGES, MAX_SWEEPS = 16, (np.pi / 4, np.pi / 32, np.pi / 256), 10
 #: A pair's rotation that gains less than this, nats per cell, is not made.
 TOLERANCE = 1e-6
 

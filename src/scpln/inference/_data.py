@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._arrays import Array, DType, Rows
 
 #: Cells × genes in one block: its rates and counts, in float32, then stay in the second- or third-level cache.
-BLOCK_PAIRS = 512 * 1024
+BLOCK_PAIRS = 256 * 1024
 
 
 #: Cells × genes that are read from disk at a time.

@@ -30,7 +30,7 @@ START_VARIANCE = 0.1
 #: Data with more cells than `COARSE_RATIO` times `COARSE_CELLS` are first fitted on that many, drawn at random.
 COARSE_CELLS, COARSE_RATIO = 10_000, 3
 #: Cells whose posteriors decide on the axes of mean-field, and iterations after which these are turned again.
-AXES_CELLS, AXES_ITERATIONS = 500, (10, 30)
+AXES_CELLS, AXES_ITERATIONS = 200, (10, 30)
 #: Steps per cell in a first pass that starts at the prior's means, or after the axes have turned.
 STEPS_FROM_PRIOR, STEPS_AFTER_TURN = 10, 2
 
@@ -186,6 +186,8 @@ class _Fitting:
         counts = data.subset(sample, self.batch_size)
         self.history.begin()
         for last_iteration in (*AXES_ITERATIONS, self.max_iter):
+            if solver.interrupted or len(self.history.elbo) >= self.max_iter:
+                break
             genes = solver.genes
             part = precisions(counts, genes.coefficients, genes.loadings, states.take(sample), family)
             solver.rotate(independent_axes(part))
