@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._gaussian import GaussianFamily
 
 #: A cell whose last step promised to gain less than this has arrived, nats.
-CELL_TOLERANCE = 1e-5
+CELL_TOLERANCE = 1e-6
 #: Shortest step length that a cell is brought down to.
 MIN_STEP = 2.0**-20
 #: Largest root-mean-square change of a cell's log-rates (weighted by its rates) and latent state in one step.
