@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 START_VARIANCE = 0.1
 #: Data with more cells than `COARSE_RATIO` times `COARSE_CELLS` are first fitted on that many, drawn at random.
 COARSE_CELLS, COARSE_RATIO = 10_000, 3
+#: Full-rank iterations that mean-field starts from.
+ROUGH_ITERATIONS = 4
 #: Cells whose posteriors decide on the axes of mean-field, and iterations after which these are turned again.
 AXES_CELLS, AXES_ITERATIONS = 200, (10, 30)
 #: Steps per cell in a first pass that starts at the prior's means, or after the axes have turned.
@@ -157,12 +159,13 @@ class _Fitting:
         if many:
             sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
             part = data.subset(sample, self.batch_size)
-        solver = self._from_components(part, n_latent, seed, rough=posterior == "meanfield")
+        max_iter = self.max_iter if posterior == "fullrank" else min(self.max_iter, ROUGH_ITERATIONS)
+        solver = self._from_components(part, n_latent, seed, max_iter)
         if posterior == "meanfield":
             solver = self._mean_field(solver)
         return self._from_genes(data, solver) if many else solver
 
-    def _from_components(self, data: CountData, n_latent: int, seed: int, *, rough: bool) -> Solver:
+    def _from_components(self, data: CountData, n_latent: int, seed: int, max_iter: int) -> Solver:
         """Full rank, from principal components of the residuals of a regression."""
         block = data.block_size(self.batch_size)
         totals = Totals.of(data, self.pool, block)
@@ -172,7 +175,7 @@ class _Fitting:
         family = FullRank(n_latent)
         cells = CellStates.at(scores, family, START_VARIANCE, totals.dtype)
         solver = self._solver(data, family, totals, genes, cells)
-        self._iterate(solver, self.max_iter, first_cell_steps=0, rough=rough)
+        self._iterate(solver, max_iter, first_cell_steps=0)
         return solver
 
     def _mean_field(self, full_rank: Solver) -> Solver:
@@ -218,7 +221,7 @@ class _Fitting:
             solver.interrupted, solver.reason = True, after.reason
         return solver
 
-    def _iterate(self, solver: Solver, max_iter: int, *, first_cell_steps: int, rough: bool = False) -> None:
+    def _iterate(self, solver: Solver, max_iter: int, *, first_cell_steps: int) -> None:
         if not solver.interrupted:
             solver.run(
                 self.history,
@@ -226,5 +229,4 @@ class _Fitting:
                 tol=self.tol,
                 on_iteration=self.on_iteration,
                 first_cell_steps=first_cell_steps,
-                rough=rough,
             )

@@ -90,7 +90,6 @@ class Solver:
         self._constant = float(totals.constant.sum())
         self._damping = np.zeros(data.n_genes)
         self._fallback: GeneParameters | None = None  # where to return to if an extrapolation failed
-        self._accelerating = False
         self._promises: list[float] = []  # gain per cell that the genes' quadratic models promised, by iteration
         self.converged, self.interrupted, self.reason = False, False, ""
 
@@ -102,11 +101,10 @@ class Solver:
         tol: float,
         on_iteration: Callable[[int, float], None] | None = None,
         first_cell_steps: int = 1,
-        rough: bool = False,
     ) -> None:
         """Iterate until an iteration gains less than `tol` nats per cell, averaged over the last few.
 
-        Stop when `history` has `max_iter` entries; if `rough`, as soon as acceleration would start.
+        Stop when `history` has `max_iter` entries.
 
         The first pass takes `first_cell_steps` steps per cell: none where loadings are still zero, many where posteriors
         are far from those of the parameters. An interrupt ends the iterations and leaves what they reached.
@@ -118,8 +116,6 @@ class Solver:
                 history.add(bound)
                 if on_iteration is not None:
                     on_iteration(len(history.elbo), bound)
-                if rough and self._accelerating:
-                    return
                 self.reason = self._arrival(history, tol)
                 if self.reason:
                     self.converged = True
@@ -140,7 +136,7 @@ class Solver:
     def _iterations(self, max_iter: int, first_cell_steps: int) -> Iterator[float]:
         """Iterate, and yield the mean bound per cell whenever it did not fall."""
         acceleration = SecantAcceleration(ACCELERATION_DEPTH)
-        self._accelerating, reference = False, None
+        accelerating, reference = False, None
         best = -np.inf
         for iteration in range(max_iter):
             statistics = self._pass(first_cell_steps if iteration == 0 else 1)
@@ -151,14 +147,12 @@ class Solver:
                 self.genes, self._fallback, reference = self._fallback, None, None
                 continue
             small = iteration > 2 and bound - best < ACCELERATION_START * abs(bound)
-            self._accelerating = self._accelerating or small
+            accelerating = accelerating or small
             best, self._fallback = bound, None
             yield bound
             if iteration == max_iter - 1:
                 return
-            reference = self._step_genes(
-                statistics, gene_bounds, reference, acceleration if self._accelerating else None
-            )
+            reference = self._step_genes(statistics, gene_bounds, reference, acceleration if accelerating else None)
 
     def _arrival(self, history: History, tol: float) -> str:
         """Why the iteration has converged, or nothing when it has not.
