@@ -83,9 +83,9 @@ def fit(
 ) -> FitResult:
     """Maximise the closed-form Poisson bound of PLN-PCA over posteriors, coefficients and loadings.
 
-    A mean-field posterior starts from the full-rank solution, since its own bound has spurious optima that depend on the rotation of
-    C; many cells start from the solution for some of them. An interrupt (Ctrl-C) ends the iterations and keeps what
-    they reached.
+    Mean-field starts from a few full-rank iterations, in the axes in which the posteriors are most independent, since
+    its own bound has spurious optima that depend on the rotation of C. Many cells start from the solution for some of
+    them. An interrupt (Ctrl-C) ends the iterations and keeps what they reached.
 
     Parameters
     ----------

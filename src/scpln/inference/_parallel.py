@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,7 +39,11 @@ class Threads:
         shares = list(itertools.pairwise(cuts))
         if len(shares) == 1:
             return [function(*shares[0])]
-        return list(self._pool.map(lambda share: function(*share), shares))
+        futures = [self._pool.submit(function, *share) for share in shares]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            wait(futures)  # after an error or interrupt, nobody may still be at work on the cells
 
     def close(self) -> None:
         """End the threads."""

@@ -7,7 +7,6 @@ acceleration. The pass is all that reads the data.
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from ._gaussian import GaussianFamily
     from ._parallel import Threads
     from ._start import Totals
-
-logger = logging.getLogger("scpln")
 
 #: Acceleration starts when an iteration gains less than this share of the bound, and remembers so many iterations.
 ACCELERATION_START, ACCELERATION_DEPTH = 2e-3, 10
