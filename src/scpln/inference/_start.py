@@ -24,7 +24,7 @@ MAX_RESIDUAL = 5.0
 #: Standardised scores beyond this are cut, so that first steps towards rare states do not go too far.
 MAX_SCORE = 3.0
 #: Extra random directions, and power iterations, of the randomised decomposition.
-OVERSAMPLING, POWER_ITERATIONS = 8, 2
+OVERSAMPLING, POWER_ITERATIONS = 16, 3
 #: Newton steps of the regression on the design.
 REGRESSION_STEPS = 5
 
