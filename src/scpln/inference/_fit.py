@@ -98,7 +98,8 @@ def fit(
     max_iter
         Most iterations (passes over the data) of each stage.
     tol
-        Converged when an iteration gains less than this, nats per cell, averaged over ten.
+        Converged when an iteration gains less than this, nats per cell, averaged over ten, or when the genes' gradient
+        promises less than a twentieth of it, twice running.
     seed
         Of the randomised principal components that the fit starts from.
     batch_size

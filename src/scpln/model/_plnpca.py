@@ -122,7 +122,8 @@ class PLNPCA(LinearDecoder, Predictive):
         max_epochs
             At most so many passes over the data; by default 500.
         tol
-            Converged when an iteration gains less than this many nats per cell, averaged over ten.
+            Converged when an iteration gains less than this many nats per cell, averaged over ten, or when the gradient
+            promises less than a twentieth of it.
         batch_size
             Cells that are in memory at a time, for data on disk; by default as many as suit the processor's cache.
         seed
