@@ -216,3 +216,19 @@ def test_inference_arrives_where_rare_genes_have_large_loadings():
         posterior = infer(data, result.coefficients, result.loadings, batch_size=batch_size)
         again = elbo(data, result.coefficients, result.loadings, *posterior)
         np.testing.assert_allclose(again, result.elbo, atol=0.02)
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_interrupt_of_an_early_stage_gives_all_cells_their_posteriors(posterior, monkeypatch):
+    """While a part of the cells is fitted, there is no bound of all cells yet: the history has the one reached."""
+
+    def interrupt(_iteration: int, _bound: float) -> None:
+        raise KeyboardInterrupt
+
+    data, _ = draw(500, 30, 2)
+    monkeypatch.setattr(stages, "COARSE_CELLS", 100)
+    result = fit(data, 2, posterior=posterior, on_iteration=interrupt)
+    assert result.reason.startswith("interrupted")
+    assert result.mean.shape == (500, 2)
+    np.testing.assert_allclose(result.history["elbo"], [result.elbo.mean()])
+    assert len(result.history["seconds"]) == 1

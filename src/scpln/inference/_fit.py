@@ -129,12 +129,15 @@ def fit(
         solver.cells.dtype
     )
     coefficients = solver.genes.coefficients
+    bound = elbo(data, coefficients, loadings, mean, covariance, batch_size=batch_size, n_threads=n_threads)
+    if not fitting.history.elbo:  # interrupted before the last stage
+        fitting.history.add(float(bound.mean()))
     return FitResult(
         coefficients=coefficients,
         loadings=loadings,
         mean=mean,
         covariance=covariance,
-        elbo=elbo(data, coefficients, loadings, mean, covariance, batch_size=batch_size, n_threads=n_threads),
+        elbo=bound,
         rotation=rotation if posterior == "meanfield" else np.eye(n_latent),
         history={"elbo": fitting.history.elbo, "seconds": fitting.history.seconds},
         converged=solver.converged,
