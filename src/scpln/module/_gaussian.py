@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ._posterior import Posterior, as_double
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _JITTER = 1e-7
 
 
-def as_double(array: ArrayLike | torch.Tensor) -> torch.Tensor:
-    """Copy as a float64 tensor on the CPU."""
-    if isinstance(array, torch.Tensor):
-        return array.detach().cpu().double()
-    return torch.from_numpy(np.array(array, dtype=np.float64))
-
-
-class GaussianPosterior:
+class GaussianPosterior(Posterior):
     r"""Full-rank Gaussian posteriors :math:`q(z_i) = N(m_i, V_i)` of n cells, in q latent dimensions.
-
-    NumPy arrays go in and come out; the arithmetic is float64.
 
     Parameters
     ----------
@@ -60,6 +53,11 @@ class GaussianPosterior:
             raise ValueError(msg)
 
     @property
+    def n_latent(self) -> int:
+        """Latent dimensions q."""
+        return int(self._mean.shape[1])
+
+    @property
     def mean(self) -> NDArray[np.float64]:
         """Posterior means m, (n, q)."""
         return self._mean.numpy()
@@ -81,20 +79,38 @@ class GaussianPosterior:
         diagonal = np.arange(q) * (np.arange(q) + 3) // 2
         return self._packed[:, diagonal].numpy()
 
-    def sample(self, n: int = 1, seed: int = 0) -> NDArray[np.float64]:
-        """Draw `n` latent states of every cell: (n, cells, q)."""
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn((n, *self._mean.shape), generator=generator, dtype=torch.float64)
-        return (self._mean + torch.einsum("ikl,sil->sik", self._scale_tril, noise)).numpy()
+    def push(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latent states (K, n, q) from standard normal noise, and their log-densities (K, n)."""
+        z = self._mean + torch.einsum("ikl,sil->sik", self.scale, noise)
+        return z, -0.5 * noise.square().sum(-1) - self._log_normalizer
 
     def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:
         r"""Log-density of latent states z (..., n, q): :math:`\log q(z_i)`, (..., n), in nats."""
-        difference = as_double(z) - self._mean
+        noise = self.whiten(as_double(z))
+        return (-0.5 * noise.square().sum(-1) - self._log_normalizer).numpy()
+
+    def rotate(self, rotation: ArrayLike | torch.Tensor) -> GaussianPosterior:
+        """Posteriors of z R, for a rotation R (q, q)."""
+        r = as_double(rotation)
+        covariance = r.T @ self._covariance() @ r
+        rows, columns = torch.tril_indices(*r.shape)
+        return GaussianPosterior(self._mean @ r, covariance[:, rows, columns])
+
+    def whiten(self, z: torch.Tensor) -> torch.Tensor:
+        """The standard normal noise that gives latent states z (..., n, q)."""
+        difference = z - self._mean
         draws = difference.reshape(-1, *self._mean.shape).permute(1, 2, 0)
-        squares = torch.linalg.solve_triangular(self._scale_tril, draws, upper=False).square().sum(1)
-        log_det = self._scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        constant = 0.5 * self._mean.shape[1] * math.log(2 * math.pi)
-        return (-0.5 * squares.T.reshape(difference.shape[:-1]) - log_det - constant).numpy()
+        noise = torch.linalg.solve_triangular(self.scale, draws, upper=False)
+        return noise.permute(2, 0, 1).reshape(difference.shape)
+
+    @cached_property
+    def log_det_scale(self) -> torch.Tensor:
+        """½ log det V, (n,)."""
+        return self.scale.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    @property
+    def _log_normalizer(self) -> torch.Tensor:
+        return self.log_det_scale + 0.5 * self._mean.shape[1] * math.log(2 * math.pi)
 
     def _covariance(self) -> torch.Tensor:
         n, q = self._mean.shape
@@ -105,8 +121,8 @@ class GaussianPosterior:
         return full
 
     @cached_property
-    def _scale_tril(self) -> torch.Tensor:
-        """Cholesky factors of V.
+    def scale(self) -> torch.Tensor:
+        """Cholesky factors of V, (n, q, q), as a tensor.
 
         V is stored in float32, so its smallest eigenvalue may have rounded to below zero in cells with millions of
         counts: those few get the rounding error back on their diagonal.
@@ -130,4 +146,4 @@ class GaussianPosterior:
         return len(self._mean)
 
     def __repr__(self) -> str:
-        return f"GaussianPosterior({len(self):,} cells, {self._mean.shape[1]} latent dimensions)"
+        return f"GaussianPosterior({len(self):,} cells, {self.n_latent} latent dimensions)"

@@ -1,42 +1,59 @@
-"""Parameters of PLN-PCA, and what follows from them."""
+"""Parameters of PLN-PCA and posteriors of its training cells, and what follows from them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from torch import nn
 
-from ._gaussian import GaussianPosterior, as_double
+from ._decoder import LinearDecoder
+from ._flow_posterior import FlowPosterior
+from ._gaussian import GaussianPosterior
+from ._generative import Generative
+from ._posterior import as_double
+from .likelihoods import make_likelihood
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-_LARGEST_LOG_RATE = 40.0
+    from ._approximation import Approximation
+    from ._batch import Batch
+    from ._posterior import Posterior
+
+#: What is stored of the training cells: one row for each.
+_BY_CELL = ("mean", "covariance", "context", "elbo")
 
 
 class PLNPCAModule(nn.Module):
-    r"""PLN-PCA with a Gaussian posterior for every training cell.
+    r"""PLN-PCA, with the posteriors of its training cells.
 
     .. math::
         z_i \sim N(0, I_q), \quad \eta_{ij} = o_i + x_i \cdot B_j + z_i \cdot C_j, \quad
-        y_{ij} \sim \text{Poisson}(e^{\eta_{ij}})
+        y_{ij} \sim p(y \mid \eta_{ij})
 
     Parameters
     ----------
-    coefficients
-        B, (p, d).
-    loadings
-        C, (p, q).
-    mean
-        Posterior means m of the training cells, (n, q).
-    covariance
-        Lower triangles of their posterior covariances V, (n, q(q+1)/2).
+    generative
+        Decoder with B (p, d) and C (p, q), and likelihood.
+    approximation
+        Flow or encoder of the posteriors; None if each cell has a Gaussian of its own.
+
+    Attributes
+    ----------
+    mean, covariance
+        Means (n, q) and packed covariances (n, q(q+1)/2) of the training cells' Gaussians: their posteriors, or, in the
+        coordinates of the reference, what a flow starts from.
+    context
+        What a flow knows of them, (n, c).
     elbo
         Each training cell's contribution to the bound, in nats, (n,).
     rotation
-        Axes R (q, q) in which a mean-field posterior is diagonal: z there is z R^T in the coordinates of the loadings.
+        Axes R (q, q) in which a mean-field posterior is diagonal: z there is z Rᵀ.
+    reference
+        Model whose Gaussians a flow without an encoder starts from.
 
     Examples
     --------
@@ -50,65 +67,127 @@ class PLNPCAModule(nn.Module):
 
     mean: torch.Tensor
     covariance: torch.Tensor
+    context: torch.Tensor
     elbo: torch.Tensor
     rotation: torch.Tensor
 
-    def __init__(
+    def __init__(self, generative: Generative, approximation: Approximation | None = None) -> None:
+        super().__init__()
+        self.generative = generative
+        self.approximation = approximation
+        starts_elsewhere = approximation is not None and not approximation.encodes
+        self.reference = copy.deepcopy(generative) if starts_elsewhere else None
+        q = self.loadings.shape[1]
+        self.register_buffer("rotation", torch.eye(q, dtype=torch.float64))
+        self.set_cells(np.zeros((0, q), np.float32), np.zeros((0, q * (q + 1) // 2), np.float32), np.zeros(0))
+        self.requires_grad_(False)
+
+    @classmethod
+    def empty(
+        cls,
+        n_genes: int,
+        n_covariates: int,
+        n_latent: int,
+        *,
+        likelihood: str = "poisson",
+        approximation: Approximation | None = None,
+    ) -> Self:
+        """Module of a model that is not trained: zeros, and no cells."""
+        decoder = LinearDecoder(np.zeros((n_genes, n_covariates)), np.zeros((n_genes, n_latent)))
+        return cls(Generative(decoder, make_likelihood(likelihood, n_genes)).double(), approximation)
+
+    def set_cells(
         self,
-        coefficients: ArrayLike | torch.Tensor,
-        loadings: ArrayLike | torch.Tensor,
         mean: ArrayLike | torch.Tensor,
         covariance: ArrayLike | torch.Tensor,
         elbo: ArrayLike | torch.Tensor,
-        rotation: ArrayLike | torch.Tensor,
+        context: ArrayLike | torch.Tensor | None = None,
     ) -> None:
-        super().__init__()
-        self.coefficients = nn.Parameter(torch.as_tensor(coefficients), requires_grad=False)
-        self.loadings = nn.Parameter(torch.as_tensor(loadings), requires_grad=False)
-        for name, value in {"mean": mean, "covariance": covariance, "elbo": elbo, "rotation": rotation}.items():
+        """Store the posteriors of the training cells."""
+        if context is None:
+            context = np.zeros((len(torch.as_tensor(elbo)), 0), np.float32)
+        values = {"mean": mean, "covariance": covariance, "context": context, "elbo": elbo}
+        for name, value in values.items():
             self.register_buffer(name, torch.as_tensor(value))
 
-    @classmethod
-    def empty(cls, n_genes: int, n_covariates: int, n_latent: int) -> PLNPCAModule:
-        """Module of a model that is not trained: zeros, and no cells."""
-        packed = n_latent * (n_latent + 1) // 2
-        return cls(
-            np.zeros((n_genes, n_covariates)),
-            np.zeros((n_genes, n_latent)),
-            np.zeros((0, n_latent), np.float32),
-            np.zeros((0, packed), np.float32),
-            np.zeros(0),
-            np.eye(n_latent),
-        )
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take over a state, which may have any number of cells."""
+        self.set_cells(**{name: torch.empty_like(tensors[name]) for name in _BY_CELL})
+        self.load_state_dict(tensors)
+
+    @property
+    def coefficients(self) -> torch.Tensor:
+        """B, (p, d)."""
+        return self.generative.decoder.coefficients
+
+    @property
+    def loadings(self) -> torch.Tensor:
+        """C, (p, q)."""
+        return self.generative.decoder.loadings
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return self.coefficients.device
 
-    def posterior(self, cells: ArrayLike | None = None) -> GaussianPosterior:
+    def posterior(self, cells: ArrayLike | None = None) -> Posterior:
         """Posteriors of the training cells, or of those at the given positions."""
         select = slice(None) if cells is None else np.asarray(cells)
-        return GaussianPosterior(self.mean[select], self.covariance[select])
+        return self.compose(GaussianPosterior(self.mean[select], self.covariance[select]), self.context[select])
+
+    def compose(self, gaussian: GaussianPosterior, context: torch.Tensor) -> Posterior:
+        """Posteriors from the Gaussians of cells and what the flow, if there is one, knows of them."""
+        if self.approximation is None or self.approximation.flow is None:
+            return gaussian
+        flow = copy.deepcopy(self.approximation.flow).double()
+        return FlowPosterior(gaussian, flow, context, self.approximation.frame)
+
+    @torch.no_grad()
+    def encode(self, batch: Batch, gaussian: GaussianPosterior | None = None) -> tuple[GaussianPosterior, torch.Tensor]:
+        """Gaussians of a batch of cells (float32) and the context of the flow.
+
+        An encoder gives its own in place of the given ones. Without a flow, they are in the coordinates of the loadings.
+        """
+        assert self.approximation is not None
+        given = None
+        if not self.approximation.encodes:
+            assert gaussian is not None
+            given = torch.from_numpy(gaussian.mean).float(), gaussian.scale.float()
+        conditional = self.approximation(batch, given)
+        context = torch.zeros((len(batch), 0)) if conditional.context is None else conditional.context
+        if gaussian is not None and given is not None:
+            return gaussian, context
+        rows, columns = torch.tril_indices(*self.rotation.shape)
+        covariance = (conditional.scale.double() @ conditional.scale.double().mT)[:, rows, columns]
+        encoded = GaussianPosterior(conditional.loc, covariance)
+        return encoded if conditional.flow is not None else encoded.rotate(self.approximation.frame), context
 
     def rates(
         self, design: ArrayLike, mean: ArrayLike, covariance: ArrayLike | None = None, genes: ArrayLike | None = None
     ) -> NDArray[np.float64]:
         r"""Rates without size factors, (n, p) or (n, genes).
 
-        With a covariance, their posterior mean
+        With a covariance, their mean under a Gaussian posterior,
         :math:`E[e^{x_i \cdot B_j + z_i \cdot C_j}] = e^{x_i \cdot B_j + m_i \cdot C_j + \frac12 C_j^T V_i C_j}`;
-        without, the rate at z = `mean`, which may have samples as leading dimensions (..., n, q).
+        without, the rate at z = `mean`, which may have samples as leading dimensions (..., n, q). Of real-valued data,
+        :math:`x_i \cdot B_j + z_i \cdot C_j` itself.
         """
         select = slice(None) if genes is None else np.asarray(genes)
         b, c = as_double(self.coefficients)[select], as_double(self.loadings)[select]
         eta = as_double(design) @ b.T + as_double(mean) @ c.T
+        if not self.generative.likelihood.is_count:
+            return eta.numpy()
         if covariance is not None:
             rows, columns = torch.tril_indices(c.shape[1], c.shape[1])
             half_squares = c[:, rows] * c[:, columns] * torch.where(rows == columns, 0.5, 1.0)
             eta += as_double(covariance) @ half_squares.T
         return eta.exp_().numpy()
 
-    def draw(self, rates: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Poisson counts with these rates; a rate beyond e⁴⁰ draws at e⁴⁰, where the generator still works."""
-        return rng.poisson(np.minimum(rates, np.exp(_LARGEST_LOG_RATE)))
+    @torch.no_grad()
+    def draw(self, rates: NDArray[np.float64], seed: int, genes: ArrayLike | None = None) -> NDArray:
+        """Counts of the model with these rates (n, p) or (n, genes)."""
+        likelihood = self.generative.likelihood
+        eta = torch.from_numpy(np.log(rates) if likelihood.is_count else rates)
+        if genes is not None:
+            likelihood = likelihood.subset(genes)
+        return likelihood.sample(eta, torch.Generator().manual_seed(seed)).numpy()

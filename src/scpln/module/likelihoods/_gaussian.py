@@ -1,0 +1,108 @@
+"""Gaussian observations, of data that are not counts."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import nn
+from torch.distributions import Normal
+
+from ._base import Likelihood, soft_clamp
+from ._blocks import Block
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scpln.module._counts import CountBatch
+
+#: Range of log σ: a gene without variance ends at about e⁻⁷, and does not pull the likelihood to infinity.
+LOG_SD_RANGE = (-7.0, 15.0)
+#: Smallest σ at the start.
+SMALLEST_START = 1e-2
+
+
+class Gaussian(Likelihood):
+    r"""Gaussian observations :math:`y_{ij} \sim N(η_{ij}, σ_j^2)`: η is the mean itself, not a log-rate.
+
+    Log σ is the parameter, within [−7, 15] (softly, `soft_clamp`).
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes p.
+
+    Examples
+    --------
+    >>> import torch
+    >>> likelihood = Gaussian(2)
+    >>> likelihood.gene_parameters()
+    {'sd': tensor([1., 1.])}
+    >>> likelihood.log_prob(torch.zeros(2), torch.tensor([0.0, -1.0])).detach()
+    tensor([-0.9189, -1.4189])
+    """
+
+    is_count: ClassVar[bool] = False
+
+    def __init__(self, n_genes: int) -> None:
+        super().__init__(n_genes)
+        self.log_sd = nn.Parameter(torch.zeros(n_genes))
+
+    def gene_parameters(self) -> dict[str, Tensor]:
+        """``sd`` σ."""
+        return {"sd": self._sd(self.log_sd.dtype).detach()}
+
+    def mean(self, eta: Tensor) -> Tensor:
+        """E[y] = η."""
+        return eta
+
+    def variance(self, eta: Tensor) -> Tensor:
+        """Var[y] = σ²."""
+        return self._sd(eta.dtype).square().expand(eta.shape)
+
+    def _sd(self, dtype: torch.dtype) -> Tensor:
+        return self._parameters_of_genes(dtype)[0].exp()
+
+    def _bound(self, eta: Tensor) -> Tensor:
+        return eta
+
+    def _parameters_of_genes(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        return (soft_clamp(self.log_sd.to(dtype), *LOG_SD_RANGE),)
+
+    def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> GaussianBlock:
+        return GaussianBlock(batch, rows, *parameters)
+
+    def _constant(self, batch: CountBatch, *parameters: Tensor) -> Tensor:
+        log_sd = parameters[0].double()
+        return -(log_sd.sum() + 0.5 * math.log(2 * math.pi) * self.n_genes).expand(batch.n_cells)
+
+    def _log_prob(self, eta: Tensor, y: Tensor, *parameters: Tensor) -> Tensor:
+        return Normal(eta, parameters[0].exp(), validate_args=False).log_prob(y)
+
+    def _sample(self, eta: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(eta.shape, generator=generator, dtype=eta.dtype, device=eta.device)
+        return eta + self._sd(eta.dtype) * noise
+
+    def _sums(self, batch: CountBatch, expected: Tensor) -> dict[str, Tensor]:
+        squares = (batch.dense - expected).square().sum(0)
+        return {"squares": squares, "cells": torch.full_like(squares, len(batch))}
+
+    def _start(self, sums: dict[str, Tensor]) -> None:
+        """Start σ at the standard deviation of the residuals."""
+        self.log_sd.copy_((sums["squares"] / sums["cells"]).sqrt().clamp(min=SMALLEST_START).log())
+
+
+class GaussianBlock(Block):
+    r""":math:`-r^2 / 2`, with :math:`r = (η - y) / σ`; its slopes are :math:`-r / σ` and, by log σ, :math:`r^2`."""
+
+    def __init__(self, batch: CountBatch, rows: slice, log_sd: Tensor) -> None:
+        self.y, self.precision = batch.dense[rows], (-log_sd).exp()
+
+    def value(self, eta: Tensor, kept: Tensor) -> Tensor:
+        """Log-density, without its normalisation; keeps r."""
+        return torch.sub(eta, self.y, out=kept).mul_(self.precision).square().mul_(-0.5)
+
+    def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
+        """Derivatives by η and log σ."""
+        return [kept * -self.precision, kept.square()]

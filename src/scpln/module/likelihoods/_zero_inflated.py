@@ -1,0 +1,175 @@
+"""Zero-inflated counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.functional import softplus
+
+from ._base import CountLikelihood, Likelihood
+from ._blocks import Block, CountBlock
+from ._negative_binomial import NegativeBinomial
+from ._poisson import Poisson
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scpln.module._counts import CountBatch
+
+#: Range of the zero-inflation probability at the start: small, and far from where the gate stops learning.
+START_RANGE = (0.01, 0.5)
+#: Cells without inflation that each gene has in addition at the start.
+PRIOR_CELLS = 10
+
+
+class ZeroInflated(Likelihood):
+    r"""Counts that are zero with probability π, whatever their rate, and otherwise follow a base law.
+
+    With the logit a of π, and :math:`\ell` the log-probability under the base law,
+
+    .. math::
+        \log p(0 | η) = \log(π + (1 - π) e^{\ell}) = \text{softplus}(\ell - a) - \text{softplus}(-a), \quad
+        \log p(y | η) = \ell - \text{softplus}(a).
+
+    Parameters
+    ----------
+    base
+        Law of the counts that are not forced to be zero.
+    """
+
+    def __init__(self, base: CountLikelihood) -> None:
+        super().__init__(base.n_genes)
+        self.base = base
+        self.gate_logits = nn.Parameter(torch.full((base.n_genes,), -3.0))
+
+    def gene_parameters(self) -> dict[str, Tensor]:
+        """Those of the base law, and ``zero_inflation`` π, a probability."""
+        return {**self.base.gene_parameters(), "zero_inflation": self.gate_logits.detach().sigmoid()}
+
+    def mean(self, eta: Tensor) -> Tensor:
+        """E[y] = (1 − π) E₀[y], from the mean of the base law."""
+        return (-self._gate(eta.dtype)).sigmoid() * self.base.mean(eta)
+
+    def variance(self, eta: Tensor) -> Tensor:
+        """Var[y] = (1 − π) (Var₀[y] + π E₀[y]²), from the moments of the base law."""
+        gate = self._gate(eta.dtype)
+        return (-gate).sigmoid() * (self.base.variance(eta) + gate.sigmoid() * self.base.mean(eta).square())
+
+    def _gate(self, dtype: torch.dtype) -> Tensor:
+        return self.gate_logits.to(dtype)
+
+    def _parameters_of_genes(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        return *self.base._parameters_of_genes(dtype), self._gate(dtype)
+
+    def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> ZeroInflatedBlock:
+        *of_base, gate = parameters
+        return ZeroInflatedBlock(self.base._block(batch, rows, *of_base), batch.dense[rows], gate)
+
+    def _constant(self, batch: CountBatch, *parameters: Tensor) -> Tensor:
+        *of_base, gate = parameters
+        kept = softplus(gate.double()).index_select(0, batch.genes)
+        return self.base._constant(batch, *of_base) - batch.sum_of_nonzeros(kept)
+
+    def _log_prob(self, eta: Tensor, y: Tensor, *parameters: Tensor) -> Tensor:
+        *of_base, gate = parameters
+        base = self.base._log_prob(eta, y, *of_base)
+        return torch.where(y == 0, softplus(base - gate) - softplus(-gate), base - softplus(gate))
+
+    def _sample(self, eta: Tensor, generator: torch.Generator) -> Tensor:
+        kept = torch.rand(eta.shape, generator=generator, dtype=eta.dtype, device=eta.device)
+        return self.base._sample(eta, generator) * (kept >= self._gate(eta.dtype).sigmoid())
+
+    def _sums(self, batch: CountBatch, expected: Tensor) -> dict[str, Tensor]:
+        zeros = (batch.dense == 0).sum(0)
+        return {
+            **self.base._sums(batch, expected),
+            "zeros": zeros,
+            "probable_zeros": self.base._probable_zeros(expected),
+            "cells": torch.full_like(zeros, len(batch)),
+        }
+
+    def _start(self, sums: dict[str, Tensor]) -> None:
+        """Start the base law, then π at the zeros beyond those that it expects.
+
+        Z − E[Z] of the n − E[Z] cells expected to have counts, and a few more, so that genes almost without counts
+        start with little inflation.
+        """
+        self.base._start(sums)
+        expected = self.base._choose_zeros(sums["probable_zeros"])
+        excess = (sums["zeros"] - expected) / (sums["cells"] - expected + PRIOR_CELLS)
+        self.gate_logits.copy_(excess.clamp(*START_RANGE).logit())
+
+    def extra_repr(self) -> str:
+        """Nothing: the base law is shown as a submodule."""
+        return ""
+
+
+class ZeroInflatedPoisson(ZeroInflated):
+    """Zero-inflated Poisson counts: `ZeroInflated` around `Poisson`.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes p.
+
+    Examples
+    --------
+    >>> import torch
+    >>> likelihood = ZeroInflatedPoisson(2)
+    >>> likelihood.gene_parameters()
+    {'zero_inflation': tensor([0.0474, 0.0474])}
+    >>> likelihood.log_prob(torch.zeros(2), torch.tensor([0, 2])).detach()
+    tensor([-0.9217, -1.7417])
+    """
+
+    def __init__(self, n_genes: int) -> None:
+        super().__init__(Poisson(n_genes))
+
+
+class ZeroInflatedNegativeBinomial(ZeroInflated):
+    """Zero-inflated negative binomial counts: `ZeroInflated` around `NegativeBinomial`.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes p.
+
+    Examples
+    --------
+    >>> import torch
+    >>> likelihood = ZeroInflatedNegativeBinomial(2)
+    >>> sorted(likelihood.gene_parameters())
+    ['inverse_dispersion', 'zero_inflation']
+    >>> likelihood.mean(torch.zeros(2)).detach()
+    tensor([0.9526, 0.9526])
+    """
+
+    def __init__(self, n_genes: int) -> None:
+        super().__init__(NegativeBinomial(n_genes))
+
+
+class ZeroInflatedBlock(Block):
+    r""":math:`\text{softplus}(\ell - a) - \text{softplus}(-a)` at zeros, :math:`\ell` elsewhere, from a base law's ℓ.
+
+    Of a zero, the share :math:`w = σ(\ell - a)` is the base law's: its slopes count w times, and the slope by a is
+    :math:`σ(-a) - w`.
+    """
+
+    def __init__(self, base: CountBlock, y: Tensor, gate: Tensor) -> None:
+        self.base, self.gate = base, gate
+        self.is_zero = (y == 0).to(y.dtype)
+
+    def value(self, eta: Tensor, kept: Tensor) -> Tensor:
+        """Log-probability, without what does not depend on η at non-zeros; keeps what the base law does."""
+        base = self.base.value(eta, kept)
+        zero = softplus(base - self.gate).sub_(softplus(-self.gate))
+        return base.lerp_(zero, self.is_zero)
+
+    def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
+        """Derivatives by η, the base law's parameters, and a."""
+        share = self.base.zero(eta, kept).sub_(self.gate).sigmoid_()
+        by_gate = torch.sub((-self.gate).sigmoid(), share).mul_(self.is_zero)
+        share = share.sub_(1).mul_(self.is_zero).add_(1)
+        return [*(slope.mul_(share) for slope in self.base.slopes(eta, kept)), by_gate]
