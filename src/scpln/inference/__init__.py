@@ -1,9 +1,44 @@
-"""How a bound is maximised: the closed-form Poisson bound of PLN-PCA and its solver. NumPy only; no AnnData."""
+"""How a bound is maximised: the closed-form Poisson bound of PLN-PCA and its solver, and stochastic training. No AnnData."""
 
+from ._amortize import imitate, standardize_context, train_approximation
+from ._ascent import Ascent, NotFiniteError
 from ._bound import elbo
 from ._data import CountData
+from ._factor_analysis import start_gaussian
 from ._fit import FitResult, fit
 from ._gaussian import Posterior
+from ._identify import identified_rotation
+from ._importance import log_weights, summarize_weights
 from ._infer import infer
+from ._likelihood_bound import elbo_likelihood
+from ._likelihood_fit import fit_likelihood
+from ._likelihood_infer import infer_likelihood
+from ._minibatches import Minibatches
+from ._nuts import FEWEST_DRAWS, Chain, sample_exact
+from ._refine import refine
 
-__all__ = ["CountData", "FitResult", "Posterior", "elbo", "fit", "infer"]
+__all__ = [
+    "FEWEST_DRAWS",
+    "Ascent",
+    "Chain",
+    "CountData",
+    "FitResult",
+    "Minibatches",
+    "NotFiniteError",
+    "Posterior",
+    "elbo",
+    "elbo_likelihood",
+    "fit",
+    "fit_likelihood",
+    "identified_rotation",
+    "imitate",
+    "infer",
+    "infer_likelihood",
+    "log_weights",
+    "refine",
+    "sample_exact",
+    "standardize_context",
+    "start_gaussian",
+    "summarize_weights",
+    "train_approximation",
+]

@@ -68,6 +68,11 @@ class FitResult:
     converged: bool
     reason: str
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the fit."""
+        return self.reason.startswith("interrupted")
+
 
 def fit(
     data: CountData,

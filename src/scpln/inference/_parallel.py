@@ -6,12 +6,13 @@ import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 Result = TypeVar("Result")
 
@@ -37,9 +38,13 @@ class Threads:
         blocks = -(-n // block)
         cuts = sorted({min(n, block * (blocks * k // self.n_threads)) for k in range(self.n_threads + 1)})
         shares = list(itertools.pairwise(cuts))
-        if len(shares) == 1:
-            return [function(*shares[0])]
-        futures = [self._pool.submit(function, *share) for share in shares]
+        return self.map_each(function, shares)
+
+    def map_each(self, function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
+        """Results of `function(*these)` for each tuple of arguments, in their order."""
+        if len(arguments) == 1:
+            return [function(*arguments[0])]
+        futures = [self._pool.submit(function, *these) for these in arguments]
         try:
             return [future.result() for future in futures]
         finally:
@@ -59,3 +64,14 @@ def threads(n_threads: int | None) -> Iterator[Threads]:
             yield pool
     finally:
         pool.close()
+
+
+@contextmanager
+def torch_threads(n_threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads, or all available ones, for as long as this lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads or available_threads())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

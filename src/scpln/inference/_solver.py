@@ -159,7 +159,7 @@ class Solver:
         promises, bounds = self._promises[-2:], history.elbo
         if len(promises) == 2 and max(promises) < PROMISE * tol:
             return f"converged: the gradient promises less than {PROMISE * tol:g} nats per cell"
-        if len(bounds) > PATIENCE and bounds[-1] - bounds[-1 - PATIENCE] < PATIENCE * tol:
+        if len(bounds) > PATIENCE and max(bounds[-PATIENCE:]) - max(bounds[:-PATIENCE]) < PATIENCE * tol:
             return f"converged: the last {PATIENCE} iterations gained less than {tol:g} nats per cell each"
         return ""
 

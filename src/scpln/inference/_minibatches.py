@@ -1,0 +1,81 @@
+"""Minibatches of cells for stochastic training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from scpln.module import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ._data import CountData
+
+#: Consecutive cells that are read together from data on disk.
+_RUN = 32
+
+
+class Minibatches:
+    """Batches of cells, drawn in random order, epoch after epoch.
+
+    From memory, cells are drawn one by one; from disk, in runs of consecutive ones. Data that fit one batch are made
+    into tensors once.
+
+    Parameters
+    ----------
+    data
+        Counts, offsets and design.
+    size
+        Cells in a batch; the last one of an epoch may have fewer.
+    seed
+        Of the order.
+    """
+
+    def __init__(self, data: CountData, size: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+        self._data, self.size, self._dtype = data, min(size, data.n_cells), dtype
+        self._rng = np.random.default_rng(seed)
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches that visit every cell once."""
+        return -(-self._data.n_cells // self.size)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.intp], Batch]]:
+        """Positions of cells and their batch, without end."""
+        if self.per_epoch == 1:
+            cells = np.arange(self._data.n_cells)
+            whole = self._batch(cells)
+            while True:
+                yield cells, whole
+        while True:
+            order = self._order()
+            for start in range(0, len(order), self.size):
+                cells = np.sort(order[start : start + self.size])
+                yield cells, self._batch(cells)
+
+    def in_order(self) -> Iterator[tuple[NDArray[np.intp], Batch]]:
+        """All cells once, in their order."""
+        for start, stop, rows in self._data.blocks(0, self._data.n_cells, self.size):
+            cells = np.arange(start, stop)
+            yield (
+                cells,
+                Batch.from_arrays(rows, self._data.offsets[cells], self._data.design[cells], dtype=self._dtype),
+            )
+
+    def _order(self) -> NDArray[np.intp]:
+        n = self._data.n_cells
+        if isinstance(self._data.counts, np.ndarray) or sp.issparse(self._data.counts):
+            return self._rng.permutation(n)
+        starts = self._rng.permutation(np.arange(0, n, _RUN))
+        return np.concatenate([np.arange(start, min(start + _RUN, n)) for start in starts])
+
+    def _batch(self, cells: NDArray[np.intp]) -> Batch:
+        counts = self._data.counts
+        rows = counts[cells] if len(cells) < self._data.n_cells else self._data.rows(0, self._data.n_cells)
+        return Batch.from_arrays(rows, self._data.offsets[cells], self._data.design[cells], dtype=self._dtype)
