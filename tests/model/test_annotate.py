@@ -22,7 +22,7 @@ def test_everything_is_written(model, adata):
     np.testing.assert_array_equal(adata.varm["plnpca_loadings"], model.get_loadings())
     uns = adata.uns["plnpca"]
     assert (uns["model"], uns["version"], uns["n_obs"]) == ("PLNPCA", scpln.__version__, 150)
-    assert uns["params"] == {"n_latent": 2, "posterior": "fullrank", "likelihood": "poisson"}
+    assert uns["params"] == {"n_latent": 2, "posterior": "fullrank", "likelihood": "poisson", "amortized": False}
     assert uns["setup"] == {"layer": "counts", "batch_key": "batch"}
     assert uns["elbo"] == pytest.approx(model.get_elbo())
     assert uns["training"]["converged"] is True

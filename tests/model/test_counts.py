@@ -114,8 +114,12 @@ class TestDiagnosis:
             setup_anndata(adata)
 
     def test_scaled(self, counts):
-        with pytest.raises(ValueError, match="It looks scaled or centred"):
-            setup_anndata(make((counts - counts.mean(0)) / counts.std(0)))
+        adata = make((counts - counts.mean(0)) / counts.std(0))
+        with pytest.raises(
+            ValueError, match=r"It looks scaled or centred.*pass is_count_data=False, for likelihood='gaussian'"
+        ):
+            setup_anndata(adata)
+        setup_anndata(adata, is_count_data=False)
 
     def test_square_root(self, counts):
         with pytest.raises(ValueError, match="It looks transformed, as by a logarithm or a root"):
@@ -166,13 +170,15 @@ def test_counts_changed_after_setup_are_noticed(counts, form):
 
 def test_layers_that_are_not_there(counts):
     adata = make(counts)
-    with pytest.raises(ValueError, match=r"adata.layers has no 'counts'. For the counts, pass layer=None for adata.X"):
+    with pytest.raises(
+        ValueError, match=r"adata.layers has no 'counts'. For the values to model, pass layer=None for adata.X"
+    ):
         setup_anndata(adata, layer="counts")
     adata.layers["raw_counts"] = counts
     with pytest.raises(ValueError, match=r"no 'raw_count'. Did you mean 'raw_counts'\?"):
         setup_anndata(adata, layer="raw_count")
     with pytest.raises(
-        ValueError, match=r"adata.X is empty \(None\). Say where the counts are: pass one of the layers"
+        ValueError, match=r"adata.X is empty \(None\). Say where the values to model are: pass one of the layers"
     ):
         setup_anndata(AnnData(obs=adata.obs, var=adata.var, layers={"raw_counts": counts}))
 

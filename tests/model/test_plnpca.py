@@ -147,7 +147,7 @@ class TestRefused:
         with pytest.raises(error, match=f"n_latent={n_latent!r}, but it must be a whole number of at least 1"):
             PLNPCA(adata, n_latent=n_latent)
 
-    @pytest.mark.parametrize(("argument", "value"), [("posterior", "flow"), ("likelihood", "nb")])
+    @pytest.mark.parametrize(("argument", "value"), [("posterior", "laplace"), ("likelihood", "binomial")])
     def test_unknown_choices(self, adata, argument, value):
         setup_anndata(adata)
         with pytest.raises(ValueError, match=rf"{argument}='{value}' is not available; choose from \['"):

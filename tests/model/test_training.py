@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scvi
 
-from scpln.model import PLNPCA, _plnpca, setup_anndata
+from scpln.model import PLNPCA, _plnpca_fit, setup_anndata
 
 from .conftest import train
 
@@ -43,7 +43,7 @@ def test_too_few_epochs_are_a_warning(model, caplog):
 
 def test_repr_tells_the_state(model):
     untrained = (
-        "PLNPCA(n_latent=2, posterior='fullrank', likelihood='poisson')\n"
+        "PLNPCA(n_latent=2, posterior='fullrank', likelihood='poisson', amortized=False)\n"
         "  data: 150 cells × 30 genes, adata.layers['counts'], batch_key='batch'\n"
         "  design: (Intercept), batch[T.1]\n"
         "  status: not trained"
@@ -81,9 +81,9 @@ def test_seed_repeats_and_seeds_agree(adata, posterior):
 
 def test_default_seed_is_scvis(model, monkeypatch):
     seeds = []
-    fit = _plnpca.fit
+    fit = _plnpca_fit.fit
     monkeypatch.setattr(
-        _plnpca, "fit", lambda *args, seed, **kwargs: seeds.append(seed) or fit(*args, seed=seed, **kwargs)
+        _plnpca_fit, "fit", lambda *args, seed, **kwargs: seeds.append(seed) or fit(*args, seed=seed, **kwargs)
     )
     model.train(progress=False)
     monkeypatch.setattr(scvi.settings, "_seed", 5)
@@ -106,9 +106,9 @@ def test_interrupt_keeps_what_was_reached(model, monkeypatch, caplog):
         if iteration == 3:
             raise KeyboardInterrupt
 
-    fit = _plnpca.fit
+    fit = _plnpca_fit.fit
     monkeypatch.setattr(
-        _plnpca, "fit", lambda *args, on_iteration, **kwargs: fit(*args, on_iteration=interrupt, **kwargs)
+        _plnpca_fit, "fit", lambda *args, on_iteration, **kwargs: fit(*args, on_iteration=interrupt, **kwargs)
     )
     model.train(progress=False)
     assert model.is_trained
@@ -127,7 +127,7 @@ def test_interrupt_before_the_first_iteration_leaves_the_model_as_it_was(adata, 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_plnpca, "fit", interrupt)
+    monkeypatch.setattr(_plnpca_fit, "fit", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.train(progress=False)
     assert model.get_elbo() == before

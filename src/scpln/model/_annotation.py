@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -25,6 +25,8 @@ class Annotation:
         Each cell's contribution to the bound in nats, for ``obs["{key}_elbo"]``.
     obs, obsm
         More columns and arrays, for ``obs["{key}_{name}"]`` and ``obsm["{key}_{name}"]``.
+    var
+        Numbers by gene, (genes of the model × columns), for ``var["{key}_{column}"]``.
     varm
         Tables by gene, for ``varm["{key}_{name}"]``.
     uns
@@ -35,6 +37,7 @@ class Annotation:
     elbo: NDArray
     obs: dict[str, Any] = field(default_factory=dict)
     obsm: dict[str, Any] = field(default_factory=dict)
+    var: pd.DataFrame | None = None
     varm: dict[str, pd.DataFrame] = field(default_factory=dict)
     uns: dict[str, Any] = field(default_factory=dict)
 
@@ -49,6 +52,10 @@ class Annotation:
         for name, array in self.obsm.items():
             adata.obsm[f"{key}_{name}"] = array
             written.append(f"obsm['{key}_{name}']")
+        columns = pd.DataFrame() if self.var is None else self.var
+        for label in columns:
+            adata.var[f"{key}_{label}"] = columns[label].reindex(adata.var_names)
+            written.append(f"var['{key}_{label}']")
         for name, table in self.varm.items():
             adata.varm[f"{key}_{name}"] = table.reindex(adata.var_names).to_numpy()
             written.append(f"varm['{key}_{name}']")

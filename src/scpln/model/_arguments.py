@@ -36,6 +36,28 @@ def positive_integer_or_none(name: str, value: object) -> int | None:
     return None if value is None else positive_integer(name, value)
 
 
+def as_integers(name: str, values: object) -> list[int] | None:
+    """`values` as a list of one or more ints of at least 1; None stays None.
+
+    Examples
+    --------
+    >>> as_integers("flow_hidden", (64, 64))
+    [64, 64]
+    >>> as_integers("flow_hidden", 64)
+    Traceback (most recent call last):
+        ...
+    TypeError: flow_hidden=64, but it must be a list of one or more whole numbers of at least 1.
+    """
+    msg = f"{name}={values!r}, but it must be a list of one or more whole numbers of at least 1."
+    if values is None:
+        return None
+    if not isinstance(values, list | tuple):
+        raise TypeError(msg)
+    if not values:
+        raise ValueError(msg)
+    return [positive_integer(name, value) for value in values]
+
+
 def positive_number(name: str, value: float) -> float:
     """`value` as a float above 0."""
     if not float(value) > 0:

@@ -51,7 +51,8 @@ class ScplnModel(Persistent):
             if not _manager.adopt(type(self), adata):
                 msg = (
                     "This AnnData is not set up. Call scpln.model.setup_anndata(adata, layer=...) first, with the "
-                    "layer that holds the raw counts (a copy, or one read from a file, has to be set up again)."
+                    "layer that holds the raw counts, or other values with is_count_data=False (a copy, or one read from "
+                    "a file, has to be set up again)."
                 )
                 raise ValueError(msg)
         super().__init__(adata, registry=registry)
@@ -71,6 +72,7 @@ class ScplnModel(Persistent):
         size_factor_key: str | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
+        is_count_data: bool = True,
         source_registry: dict[str, Any] | None = None,
     ) -> None:
         """Register an AnnData for every scpln model: the same as `scpln.model.setup_anndata`, which see.
@@ -87,6 +89,7 @@ class ScplnModel(Persistent):
             size_factor_key=size_factor_key,
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
+            is_count_data=is_count_data,
         )
         _manager.adopt(cls, adata)
 
@@ -99,6 +102,11 @@ class ScplnModel(Persistent):
     def covariates(self) -> list[str]:
         """Names of the design's columns."""
         return list(_manager.states(self.registry)[DESIGN_KEY]["names"])
+
+    @property
+    def is_count_data(self) -> bool:
+        """Whether the data were set up as counts, or else as real values (``setup_anndata(is_count_data=False)``)."""
+        return _manager.is_count_data(self.registry)
 
     @property
     def converged(self) -> bool | None:
@@ -154,8 +162,12 @@ class ScplnModel(Persistent):
         self.is_trained_ = True
         level = logging.INFO if training["converged"] else logging.WARNING
         logger.log(level, "%s %s (%.3f nats per cell).", type(self).__name__, training["reason"], training["elbo"])
+        if "posterior" in training:
+            logger.info("Posteriors: %s.", training["posterior"])
 
-    def annotate(self, adata: AnnData | None = None, key_added: str | None = None) -> None:
+    def annotate(
+        self, adata: AnnData | None = None, key_added: str | None = None, diagnostics: bool | None = None
+    ) -> None:
         """Write the results into an AnnData, for scanpy and for later.
 
         Everything survives ``write_h5ad`` and ``read_h5ad``. A backed AnnData gets it in memory.
@@ -167,21 +179,25 @@ class ScplnModel(Persistent):
             posteriors are inferred.
         key_added
             Start of the names; by default the model's name in lower case.
+        diagnostics
+            Whether to write what `get_posterior_diagnostics` says of each cell, which takes 500 draws of each; by
+            default if that is quick: below 2e9 draws × cells × genes (2,000 cells of 2,000 genes), some ten seconds.
 
         Returns
         -------
         None. Sets ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's
         contribution to the bound, nats), ``varm["{key}_loadings"]`` where the decoder is linear, and ``uns["{key}"]``
-        (model class and version, parameters, mean bound, history, number of cells, keys used).
+        (model class and version, parameters, mean bound, history, number of cells, keys used). With diagnostics, also
+        ``obs["{key}_iw_bound"]``, ``obs["{key}_gap"]``, ``obs["{key}_ess"]`` and ``obs["{key}_pareto_k"]``.
         """
         self._require_trained()
         adata = self._data_or_own(adata)
         _setup.check_adata(adata, view_allowed=False)
-        annotation = self._annotation(adata)
+        annotation = self._annotation(adata, diagnostics)
         annotation.uns = {
             "model": type(self).__name__,
             "version": __version__,
-            "params": self.init_params_["non_kwargs"],
+            "params": self._params(),
             "setup": _manager.setup_args(self.registry),
             "training": self.training_,
             "history": history_lists(self.history_),
@@ -191,11 +207,15 @@ class ScplnModel(Persistent):
         logger.info("Wrote %s.", ", ".join(written))
 
     @abstractmethod
-    def _annotation(self, adata: AnnData) -> Annotation:
-        """Results for the cells of an AnnData."""
+    def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
+        """Results for the cells of an AnnData, with diagnostics of their posteriors, or if these are quick (None)."""
+
+    def _params(self) -> dict[str, Any]:
+        """Arguments of the constructor, but those that were left to their default None."""
+        return {name: value for name, value in self.init_params_["non_kwargs"].items() if value is not None}
 
     def __repr__(self) -> str:
-        params = ", ".join(f"{name}={value!r}" for name, value in self.init_params_["non_kwargs"].items())
+        params = ", ".join(f"{name}={value!r}" for name, value in self._params().items())
         args = _manager.setup_args(self.registry)
         keys = [location(args.pop("layer")), *(f"{key}={value!r}" for key, value in args.items() if value is not None)]
         names = self.covariates

@@ -1,4 +1,4 @@
-"""Are these raw counts? Every entry is looked at, block by block, and the answer says what to do."""
+"""Are these raw counts, or real numbers? Every entry is looked at, block by block; the answer says what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._rows import row_blocks
 from ._warn import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -31,14 +31,48 @@ class CountTotals:
     genes: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Checksums:
+    """A number for every cell (n,) and every gene (p,) by which real values are recognised.
+
+    The sum modulo 2⁶⁴ of the float64 bit patterns of the values. Unlike a sum of the values, which is mere rounding
+    error where they are centred, it does not depend on the order of summation, nor on how the matrix is stored.
+    """
+
+    cells: NDArray[np.uint64]
+    genes: NDArray[np.uint64]
+
+
 @dataclass
 class _Tally:
-    """What is wrong, how often, and where first."""
+    """How many values there are, what is wrong, how often, and where first."""
 
+    n_values: int = 0
     n_bad: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     first: tuple[int, int, float] | None = None
 
-    def add(self, start: int, block: Any, values: NDArray, bad: NDArray[np.bool_]) -> None:
+    def find(self, start: int, block: Any, is_bad: Callable[[NDArray], NDArray[np.bool_] | None]) -> bool:
+        """Look at all stored values of a block; whether all so far are good."""
+        values = block.data if sp.issparse(block) else block.reshape(-1)
+        self.n_values += values.size
+        bad = is_bad(values)
+        if bad is not None and bad.any():
+            self._add(start, block, values, bad)
+        return self.first is None
+
+    def message(self, where: str, demand: str, obs_names: pd.Index, var_names: Sequence[str]) -> str:
+        """What is wrong with the matrix `where`, and where first."""
+        assert self.first is not None
+        n_bad = sum(self.n_bad.values())
+        kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in self.n_bad.items() if count)
+        cell, gene, value = self.first
+        return (
+            f"{where} must hold {demand}, but {n_bad:,} of its {self.n_values:,} stored values "
+            f"{'is' if n_bad == 1 else 'are'} not: {kinds}. The first is {value:.6g}, "
+            f"in cell {obs_names[cell]!r}, gene {var_names[gene]!r}."
+        )
+
+    def _add(self, start: int, block: Any, values: NDArray, bad: NDArray[np.bool_]) -> None:
         """Count the bad entries of a block, by kind, and remember where the first one is."""
         wrong = values[bad].astype(float)
         kinds = {"nan": np.isnan(wrong), "infinite": np.isinf(wrong), "negative": wrong < 0}
@@ -82,26 +116,55 @@ def check_counts(
         ...
     ValueError: adata.X must hold raw counts (whole numbers, 0 or more), but 1 of its 4 stored values is not: ...
     """
-    tally, n_values = _Tally(), 0
+    tally = _Tally()
     totals = CountTotals(np.zeros(rows.shape[0]), np.zeros(rows.shape[1]))
     for start, block in row_blocks(rows):
-        values = block.data if sp.issparse(block) else block.reshape(-1)
-        n_values += values.size
-        bad = _is_bad(values)
-        if bad is not None and bad.any():
-            tally.add(start, block, values, bad)
-        elif tally.first is None:
+        if tally.find(start, block, _is_bad):
             totals.cells[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
             totals.genes[:] += np.asarray(block.sum(axis=0, dtype=float)).ravel()
     if tally.first is None:
         return totals
-    n_bad = sum(tally.n_bad.values())
-    kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in tally.n_bad.items() if count)
-    cell, gene, value = tally.first
+    what = tally.message(where, "raw counts (whole numbers, 0 or more)", obs_names, var_names)
+    msg = f"{what} {_advice(rows, where, tally, elsewhere)}"
+    raise ValueError(msg)
+
+
+def check_real(rows: Any, *, where: str, obs_names: pd.Index, var_names: Sequence[str]) -> Checksums:
+    """Check that all entries are finite, and compute by what to recognise them.
+
+    Parameters
+    ----------
+    rows
+        Real values (n × p), as `as_rows` gives them.
+    where
+        Name of the matrix, for messages.
+    obs_names, var_names
+        Names of its cells and genes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells, proteins = pd.Index(["AAAC", "AAAG"]), ["CD3", "CD4"]
+    >>> check_real(np.array([[0.5, -1], [-2.5, 0]]), where="adata.X", obs_names=cells, var_names=proteins).cells.shape
+    (2,)
+    >>> check_real(np.array([[0.5, np.nan], [1, 0]]), where="adata.X", obs_names=cells, var_names=proteins)
+    Traceback (most recent call last):
+        ...
+    ValueError: adata.X must hold finite numbers (is_count_data=False), but 1 of its 4 stored values is not: 1 NaN. ...
+    """
+    tally = _Tally()
+    sums = Checksums(np.zeros(rows.shape[0], np.uint64), np.zeros(rows.shape[1], np.uint64))
+    for start, block in row_blocks(rows):
+        if tally.find(start, block, lambda values: ~np.isfinite(values)):
+            bits = _bit_patterns(block)
+            sums.cells[start : start + block.shape[0]] = bits.sum(axis=1)
+            sums.genes[:] += bits.sum(axis=0)
+    if tally.first is None:
+        return sums
+    what = tally.message(where, "finite numbers (is_count_data=False)", obs_names, var_names)
     msg = (
-        f"{where} must hold raw counts (whole numbers, 0 or more), but {n_bad:,} of its {n_values:,} stored values "
-        f"{'is' if n_bad == 1 else 'are'} not: {kinds}. The first is {value:.6g}, "
-        f"in cell {obs_names[cell]!r}, gene {var_names[gene]!r}. {_advice(rows, where, tally, elsewhere)}"
+        f"{what} They often come from a logarithm of 0, or from division by a total or a standard deviation of 0: add "
+        "1 before the logarithm (np.log1p), remove the cells or genes that are constant, or put numbers in their place."
     )
     raise ValueError(msg)
 
@@ -129,11 +192,20 @@ def _is_bad(values: NDArray) -> NDArray[np.bool_] | None:
         return ~((values >= 0) & (values == np.floor(values)) & (values < np.inf))
 
 
+def _bit_patterns(block: Any) -> NDArray[np.uint64]:
+    """Bit patterns of the values, dense; all zeros of 0, whatever its sign."""
+    dense = block.toarray() if sp.issparse(block) else block
+    return (dense.astype(np.float64, order="C") + 0.0).view(np.uint64)
+
+
 def _advice(rows: Any, where: str, tally: _Tally, elsewhere: str) -> str:
     """One or two sentences: what the values look like, and what to do."""
     looks = _diagnosis(rows) if tally.n_bad["negative"] or tally.n_bad["fraction"] else None
     if looks is not None:
-        return f"It looks {looks}. The counts cannot be computed back from that: {elsewhere or 'pass those'}."
+        return (
+            f"It looks {looks}. The counts cannot be computed back from that: {elsewhere or 'pass those'}. "
+            "To model such values as they are, pass is_count_data=False, for likelihood='gaussian'."
+        )
     if tally.n_bad["fraction"] and not tally.n_bad["negative"]:
         return (
             "If they are estimated counts (ambient RNA removed, reads shared between transcripts), round them: "

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-    from ._counts import CountTotals
+    from ._counts import Checksums, CountTotals
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Counts of cells with their offsets and design, and their names and totals."""
+    """Counts of cells with their offsets and design, their names and totals (of real values, checksums)."""
 
     data: CountData
-    totals: CountTotals
+    totals: CountTotals | Checksums
     names: pd.Index
 
     def fingerprint(self) -> str:
@@ -48,14 +48,14 @@ class Cells:
 
 
 def read_cells(adata: AnnData, registry: Mapping[str, Any], cells: NDArray[np.intp] | None = None) -> Cells:
-    """Read all or some cells, checking every count; `adata` may be a view, backed, and need not be registered."""
+    """Read all or some cells, checking every value; `adata` may be a view, backed, and need not be registered."""
     fields = make_fields(**setup_args(registry))
     known = states(registry)
     counts, offsets = cast("CountsField", fields[REGISTRY_KEYS.X_KEY]), cast("OffsetField", fields[OFFSET_KEY])
     obs = adata.obs if cells is None else adata.obs.iloc[cells]
     rows = take_cells(counts.read(adata, known), cells)
     totals = counts.check(adata, rows, obs.index, known[REGISTRY_KEYS.X_KEY]["column_names"])
-    log_size_factors = offsets.from_totals(obs, totals.cells, known)
+    log_size_factors = offsets.from_totals(obs, totals, known)
     design = fields[DESIGN_KEY].read(adata, known)
     data = CountData(rows, log_size_factors, design if cells is None else design[cells])
     return Cells(data, totals, obs.index)

@@ -17,7 +17,7 @@ import rich.table
 from scvi import REGISTRY_KEYS
 from scvi.data.fields import BaseAnnDataField
 
-from ._counts import CountTotals, check_counts, warn_if_empty
+from ._counts import Checksums, CountTotals, check_counts, check_real, warn_if_empty
 from ._design import Design, get_categories, get_codes, get_column, get_numbers
 from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, select_genes
 
@@ -102,37 +102,41 @@ class Field(BaseAnnDataField):
 
 
 class CountsField(Field):
-    """Counts of the model's genes, matched by name."""
+    """Counts of the model's genes, matched by name; or real values (`is_count_data=False`)."""
 
-    def __init__(self, layer: str | None) -> None:
+    def __init__(self, layer: str | None, is_count_data: bool = True) -> None:
         super().__init__(REGISTRY_KEYS.X_KEY, "X" if layer is None else "layers", layer)
-        self.layer = layer
+        self.layer, self.is_count_data = layer, is_count_data
 
     def learn(self, adata: AnnData) -> State:
-        """Genes, after checking all counts."""
+        """Genes, after checking all values."""
         if not adata.var_names.is_unique:
             msg = "adata.var_names are not unique, and genes are matched by name. Run `adata.var_names_make_unique()`."
             raise ValueError(msg)
         genes = [str(gene) for gene in adata.var_names]
         totals = self.check(adata, self._rows(adata, genes), adata.obs_names, genes)
-        warn_if_empty(totals, location(self.layer))
+        if isinstance(totals, CountTotals):
+            warn_if_empty(totals, location(self.layer))
         return {"n_obs": adata.n_obs, "n_vars": len(genes), "column_names": genes}
 
     def read(self, adata: AnnData, states: States) -> Any:
-        """Counts (n × p), on disk if they are there."""
+        """Values (n × p), on disk if they are there."""
         return self._rows(adata, states[self.registry_key]["column_names"])
 
-    def check(self, adata: AnnData, rows: Any, obs_names: pd.Index, genes: list[str]) -> CountTotals:
-        """Check all of these rows of `adata`; an error names the cell and the gene."""
+    def check(self, adata: AnnData, rows: Any, obs_names: pd.Index, genes: list[str]) -> CountTotals | Checksums:
+        """Check all of these rows of `adata`, and sum them up; an error names the cell and the gene."""
+        where = location(self.layer)
+        if not self.is_count_data:
+            return check_real(rows, where=where, obs_names=obs_names, var_names=genes)
         elsewhere = other_counts(adata, self.layer)
-        return check_counts(rows, where=location(self.layer), obs_names=obs_names, var_names=genes, elsewhere=elsewhere)
+        return check_counts(rows, where=where, obs_names=obs_names, var_names=genes, elsewhere=elsewhere)
 
     def _rows(self, adata: AnnData, genes: list[str]) -> Any:
         rows = as_rows(get_matrix(adata, self.layer), location(self.layer))
         return select_genes(rows, gene_columns(adata.var_names, genes))
 
     def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
-        """The same genes, after checking all counts of the other data."""
+        """The same genes, after checking all values of the other data."""
         genes = state_registry["column_names"]
         self.check(adata_target, self._rows(adata_target, genes), adata_target.obs_names, genes)
         return {**state_registry, "n_obs": adata_target.n_obs}
@@ -146,7 +150,8 @@ class OffsetField(Field):
     """Log size factors o_i, centred on the training cells.
 
     Of the column `key`, or of each cell's total over the model's genes. A cell without counts gets the offset of a
-    cell with one count: the logarithm of 0 has no use, and so small a cell says nothing about its latent state.
+    cell with one count: the logarithm of 0 has no use, and so small a cell says nothing about its latent state. Real
+    values have no total that would be a size: without `key`, their offsets are 0.
     """
 
     def __init__(self, counts: CountsField, key: str | None) -> None:
@@ -164,8 +169,10 @@ class OffsetField(Field):
         totals = self._totals(adata, states)
         return self.from_totals(adata.obs, totals, states)[:, None]
 
-    def from_totals(self, obs: pd.DataFrame, totals: NDArray[np.float64] | None, states: States) -> NDArray[np.float64]:
-        """Offsets o (n,) of cells whose total counts are known."""
+    def from_totals(
+        self, obs: pd.DataFrame, totals: CountTotals | Checksums | None, states: States
+    ) -> NDArray[np.float64]:
+        """Offsets o (n,) of cells whose total counts are known, where they are needed."""
         return self._log(obs, totals) - states[self.registry_key]["center"]
 
     def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
@@ -174,16 +181,18 @@ class OffsetField(Field):
             self._log(adata_target.obs, None)
         return dict(state_registry)
 
-    def _totals(self, adata: AnnData, states: States) -> NDArray[np.float64] | None:
-        if self.key is not None:
+    def _totals(self, adata: AnnData, states: States) -> CountTotals | Checksums | None:
+        if self.key is not None or not self.counts.is_count_data:
             return None
         genes = states[REGISTRY_KEYS.X_KEY]["column_names"]
-        return self.counts.check(adata, self.counts.read(adata, states), adata.obs_names, genes).cells
+        return self.counts.check(adata, self.counts.read(adata, states), adata.obs_names, genes)
 
-    def _log(self, obs: pd.DataFrame, totals: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    def _log(self, obs: pd.DataFrame, totals: CountTotals | Checksums | None) -> NDArray[np.float64]:
+        if self.key is None and not self.counts.is_count_data:
+            return np.zeros(len(obs))
         if self.key is None:
-            assert totals is not None
-            return np.log(np.maximum(totals, 1))
+            assert isinstance(totals, CountTotals)
+            return np.log(np.maximum(totals.cells, 1))
         factors = get_numbers(obs, self.key, "size_factor_key")
         bad = np.flatnonzero(factors <= 0)
         if len(bad):
@@ -260,9 +269,10 @@ def make_fields(
     size_factor_key: str | None = None,
     categorical_covariate_keys: list[str] | None = None,
     continuous_covariate_keys: list[str] | None = None,
+    is_count_data: bool = True,
 ) -> dict[str, Field]:
     """Fields of the arguments of `setup_anndata`, by registry key."""
-    counts = CountsField(layer)
+    counts = CountsField(layer, is_count_data)
     fields: list[Field] = [
         counts,
         CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key", required=True),

@@ -34,6 +34,16 @@ class LinearDecoder(ScplnModel):
         self._require_trained()
         return pd.DataFrame(self.module.coefficients.cpu().numpy(), index=self.genes, columns=self.covariates)
 
+    def get_gene_parameters(self) -> pd.DataFrame:
+        """Parameters of the likelihood (genes × parameters), with no columns if it has none, as Poisson.
+
+        ``inverse_dispersion`` θ of the negative binomial (variance μ + μ²/θ), ``zero_inflation`` π, the probability of
+        an excess zero, and ``sd``, the standard deviation of real-valued data.
+        """
+        self._require_trained()
+        parameters = self.module.generative.likelihood.gene_parameters()
+        return pd.DataFrame({name: value.cpu().numpy() for name, value in parameters.items()}, index=self.genes)
+
     def get_covariance(self, genes: Sequence[str] | None = None) -> pd.DataFrame:
         """Covariance of log-rates between genes, Σ = C Cᵀ (genes × genes).
 

@@ -61,6 +61,11 @@ def setup_args(registry: Mapping[str, Any]) -> dict[str, Any]:
     return dict(registry["setup_args"])
 
 
+def is_count_data(registry: Mapping[str, Any]) -> bool:
+    """Whether the registered matrix holds counts. Only the argument that it does not is kept."""
+    return bool(registry["setup_args"].get("is_count_data", True))
+
+
 def register(adata: AnnData, fields: Mapping[str, Field], args: dict[str, Any], source: dict | None) -> None:
     """Register an AnnData for all model classes: learn from it, or take over what was learned (`source`)."""
     setup = {"model_name": None, "setup_method_name": "setup_anndata", "setup_args": args}

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import sparse
 
+from scpln.module import GaussianPosterior
+
 from ._arguments import positive_integer, positive_integer_or_none, resolve_seed
 from ._base import ScplnModel
 from ._data import cell_positions, gene_positions
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-    from scpln.module import GaussianPosterior, PLNPCAModule
+    from scpln.module import PLNPCAModule, Posterior
+
+#: Latent states that rates are averaged over where their mean has no closed form.
+FLOW_DRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class _Rates:
     """
 
     module: PLNPCAModule
-    posterior: GaussianPosterior
+    posterior: Posterior
     designs: list[NDArray[np.float64]]
     scale: NDArray[np.float64]
     genes: NDArray[np.intp] | None
@@ -50,15 +55,20 @@ class _Rates:
         """Cells and genes."""
         return len(self.scale), len(self.module.coefficients) if self.genes is None else len(self.genes)
 
-    def blocks(self) -> Iterator[tuple[slice, GaussianPosterior]]:
+    def blocks(self) -> Iterator[tuple[slice, Posterior]]:
         """Cells of consecutive blocks, with their posteriors."""
         for start, stop in block_ranges(*self.shape):
             yield slice(start, stop), self.posterior[start:stop]
 
     def at(self, cells: slice, mean: NDArray, covariance: NDArray | None = None) -> NDArray[np.float64]:
-        """Rates (…, cells, genes) at latent states, or their posterior mean if a covariance is given."""
+        """Rates (…, cells, genes) at latent states, or their posterior mean if a covariance is given.
+
+        Of real-valued data, the expected values, to which log size factors are added.
+        """
         rates = [self.module.rates(x[cells], mean, covariance, self.genes) for x in self.designs]
-        return sum(rates[1:], rates[0]) / len(rates) * self.scale[cells, None]
+        average = sum(rates[1:], rates[0]) / len(rates)
+        scale = self.scale[cells, None]
+        return average * scale if self.module.generative.likelihood.is_count else average + np.log(scale)
 
 
 class Predictive(ScplnModel):
@@ -68,8 +78,14 @@ class Predictive(ScplnModel):
 
     @abstractmethod
     def _infer(
-        self, adata: AnnData | None, indices: Any, *, batch_size: int | None = None, with_elbo: bool = False
-    ) -> tuple[GaussianPosterior, NDArray[np.float64]]:
+        self,
+        adata: AnnData | None,
+        indices: Any,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+        with_elbo: bool = False,
+    ) -> tuple[Posterior, NDArray[np.float64]]:
         """Posterior of each cell and, if asked for, its bound."""
 
     def get_normalized_expression(
@@ -109,7 +125,7 @@ class Predictive(ScplnModel):
         library_size
             Factor of all rates; ``"latent"`` for each cell's own size factor, which gives its expected counts.
         n_samples
-            Draw so many latent states in place of the closed form.
+            Draw so many latent states in place of the closed form; by default 100 where there is none, under a flow.
         return_mean
             Whether to average over these draws, or return them all: (draws, cells, genes).
         return_numpy
@@ -123,6 +139,8 @@ class Predictive(ScplnModel):
         """
         rates, names = self._rates_of(adata, indices, transform_batch, gene_list, batch_size, library_size)
         n_samples = positive_integer_or_none("n_samples", n_samples)
+        if n_samples is None and not isinstance(rates.posterior, GaussianPosterior):
+            n_samples = FLOW_DRAWS
         separate = n_samples is not None and not return_mean
         shape: tuple[int, ...] = (n_samples or 1, *rates.shape) if separate else rates.shape
         result = np.empty(shape, dtype=np.float32)
@@ -177,10 +195,9 @@ class Predictive(ScplnModel):
         blocks = []
         for cells, posterior in rates.blocks():
             block_seed = _block_seed(seed, cells)
-            rng = np.random.default_rng(block_seed)
             draws = [
-                sparse.COO.from_numpy(self.module.draw(rates.at(cells, z), rng))
-                for z in posterior.sample(n_samples, seed=block_seed)
+                sparse.COO.from_numpy(self.module.draw(rates.at(cells, z), block_seed + number, rates.genes))
+                for number, z in enumerate(posterior.sample(n_samples, seed=block_seed))
             ]
             blocks.append(draws[0] if n_samples == 1 else sparse.stack(draws, axis=2))
         return sparse.GCXS.from_coo(sparse.concatenate(blocks, axis=0), compressed_axes=(0,))

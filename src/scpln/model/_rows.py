@@ -1,4 +1,4 @@
-"""Rows of a count matrix, in memory or on disk: where they are, in which gene order, and in blocks."""
+"""Rows of a matrix of counts or other values, in memory or on disk: where they are, in which gene order, and in blocks."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def location(layer: str | None) -> str:
 def get_matrix(adata: AnnData, layer: str | None) -> Any:
     """The matrix in `layer` (None: ``X``), or an error that lists what there is."""
     if layer is None and adata.X is None:
-        msg = f"adata.X is empty (None). Say where the counts are: {other_counts(adata, layer)}."
+        msg = f"adata.X is empty (None). Say where the values to model are: {other_counts(adata, layer)}."
         raise ValueError(msg)
     if layer is not None and layer not in adata.layers:
         near = get_close_matches(layer, list(adata.layers), n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        msg = f"adata.layers has no {layer!r}. {hint}For the counts, {other_counts(adata, layer)}."
+        msg = f"adata.layers has no {layer!r}. {hint}For the values to model, {other_counts(adata, layer)}."
         raise ValueError(msg)
     return adata.X if layer is None else adata.layers[layer]
 
 
 def other_counts(adata: AnnData, layer: str | None) -> str:
-    """Where the counts may be, if not in `layer`: what to do, as the end of a sentence."""
+    """Where the values to model may be, if not in `layer`: what to do, as the end of a sentence."""
     layers = [name for name in adata.layers if name != layer]
     options = [f"pass one of the layers as layer=, {layers}"] if layers else []
     if layer is not None:
@@ -62,7 +62,7 @@ def other_counts(adata: AnnData, layer: str | None) -> str:
 
 
 def as_rows(matrix: Any, where: str) -> Any:
-    """The same counts in a form whose contiguous rows are cheap to read, each entry stored once.
+    """The same values in a form whose contiguous rows are cheap to read, each entry stored once.
 
     In memory, what is not dense becomes canonical CSR, without a copy if it is already. On disk, CSR and dense arrays
     stay there; CSC cannot be read by rows and is loaded.
@@ -85,7 +85,10 @@ def as_rows(matrix: Any, where: str) -> Any:
         )
         raise TypeError(msg)
     if np.dtype(rows.dtype).kind not in "buif":
-        msg = f"{where} has dtype {rows.dtype}, which cannot hold counts. Convert it to integers first."
+        msg = (
+            f"{where} has dtype {rows.dtype}, which cannot hold counts or other real values. Convert it first, "
+            f"for example by `{where} = {where}.astype('float32')`."
+        )
         raise TypeError(msg)
     return rows
 
@@ -104,7 +107,7 @@ class SelectedGenes:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the counts."""
+        """Type of the values."""
         return np.dtype(self.rows.dtype)
 
     def __getitem__(self, cells: Any) -> Any:
@@ -168,7 +171,7 @@ def block_ranges(n_cells: int, n_genes: int) -> Iterator[tuple[int, int]]:
 
 
 def row_blocks(rows: Any) -> Iterator[tuple[int, Any]]:
-    """First cell and counts (CSR or dense, in memory) of consecutive blocks."""
+    """First cell and values (CSR or dense, in memory) of consecutive blocks."""
     for start, stop in block_ranges(*rows.shape):
         block = rows[start:stop]
         yield start, block.tocsr() if sp.issparse(block) else np.asarray(block)

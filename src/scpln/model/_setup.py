@@ -1,10 +1,11 @@
-"""`setup_anndata`: say once where the counts, batches and covariates of an AnnData are."""
+"""`setup_anndata`: say once where the counts (or other values), batches and covariates of an AnnData are."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from anndata import AnnData
 
 from . import _manager
@@ -26,10 +27,11 @@ def setup_anndata(
     size_factor_key: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
+    is_count_data: bool = True,
 ) -> None:
     """Register an AnnData for every scpln model.
 
-    Every count is checked. Nothing of `adata` changes but two identifiers in ``adata.uns``, which scvi-tools needs.
+    Every value is checked. Nothing of `adata` changes but two identifiers in ``adata.uns``, which scvi-tools needs.
     Calling it again replaces the registration for models made afterwards.
 
     Parameters
@@ -37,7 +39,7 @@ def setup_anndata(
     adata
         Annotated data: cells × genes, in memory or backed.
     layer
-        Layer that holds the raw counts; None for ``adata.X``.
+        Layer that holds the raw counts, or other values (`is_count_data`); None for ``adata.X``.
     batch_key
         Column of ``adata.obs`` with the batch of each cell. Enters the design, its first category as the reference.
     labels_key
@@ -50,6 +52,11 @@ def setup_anndata(
         Columns of ``adata.obs`` with further categories for the design.
     continuous_covariate_keys
         Columns of ``adata.obs`` with numbers for the design, used as they are.
+    is_count_data
+        Whether `layer` holds raw counts. If False, it may hold any finite numbers, such as log-normalised expression
+        or centred log-ratios of proteins, for ``likelihood="gaussian"``. Such values have no size factors: the offset
+        of every cell is 0, unless `size_factor_key` names a column, whose centred logarithm is then added to the mean
+        of every gene.
 
     Examples
     --------
@@ -57,10 +64,18 @@ def setup_anndata(
     >>> adata = scpln.datasets.pbmc68k_reduced()
     >>> scpln.model.setup_anndata(adata, layer="counts", size_factor_key="n_counts")
     >>> scpln.model.PLNPCA(adata, n_latent=5)
-    PLNPCA(n_latent=5, posterior='fullrank', likelihood='poisson')
+    PLNPCA(n_latent=5, posterior='fullrank', likelihood='poisson', amortized=False)
       data: 700 cells × 765 genes, adata.layers['counts'], size_factor_key='n_counts'
       design: (Intercept)
       status: not trained
+
+    Log-normalised expression:
+
+    >>> import scanpy as sc
+    >>> adata.layers["log"] = adata.layers["counts"].copy()
+    >>> sc.pp.normalize_total(adata, layer="log", target_sum=1e4)
+    >>> sc.pp.log1p(adata, layer="log")
+    >>> scpln.model.setup_anndata(adata, layer="log", is_count_data=False)
     """
     register(
         adata,
@@ -70,21 +85,30 @@ def setup_anndata(
         size_factor_key=size_factor_key,
         categorical_covariate_keys=categorical_covariate_keys,
         continuous_covariate_keys=continuous_covariate_keys,
+        is_count_data=is_count_data,
     )
 
 
-def register(adata: AnnData, source_registry: dict[str, Any] | None = None, **keys: Any) -> None:
+def register(
+    adata: AnnData, source_registry: dict[str, Any] | None = None, *, is_count_data: bool, **keys: Any
+) -> None:
     """Register an AnnData, learning its genes and categories or taking them from `source_registry`."""
     check_adata(adata, view_allowed=False)
+    if not isinstance(is_count_data, bool | np.bool_):
+        msg = f"is_count_data={is_count_data!r}, but it must be True (raw counts) or False (any finite numbers)."
+        raise TypeError(msg)
     args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
+    if not is_count_data:  # counts go without saying, so that their registrations stay as they were before this choice
+        args["is_count_data"] = False
     _manager.register(adata, make_fields(**args), args, source_registry)
     manager = _manager.find(adata)
     assert manager is not None
     names = _manager.states(manager.registry)[DESIGN_KEY]["names"]
     logger.info(
-        "Registered %s cells × %s genes: counts in %s, design with %d columns (%s).",
+        "Registered %s cells × %s genes: %s in %s, design with %d columns (%s).",
         f"{adata.n_obs:,}",
         f"{adata.n_vars:,}",
+        "counts" if is_count_data else "real values",
         location(keys["layer"]),
         len(names),
         ", ".join(names[:8]) + (", …" if len(names) > 8 else ""),

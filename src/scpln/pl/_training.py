@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+#: Steps that one entry of a stochastic history averages over.
+STEPS_PER_ENTRY = 10
+
+
 def history(
     adata: AnnData,
     *,
@@ -24,7 +28,10 @@ def history(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes:
-    r"""Draw how far the bound was below its final value, after each iteration.
+    r"""Draw how training went.
+
+    Of Newton's iterations, how far the bound was below its final value after each. Of stochastic training, the bound
+    that it climbs, averaged over ten steps each, with the bound of the Gaussian posteriors that it started from.
 
     Parameters
     ----------
@@ -51,8 +58,19 @@ def history(
     >>> scpln.pl.history(adata, show=False).get_ylabel()
     'bound below its final value\n(nats per cell)'
     """
-    bound = np.asarray(stored(adata, key, "history")["elbo"], dtype=float)
+    history = stored(adata, key, "history")
     ax = axes_or_new(ax)
+    if "stochastic_bound" in history:
+        _draw_stochastic(ax, history)
+    else:
+        _draw_newton(ax, history)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    return finish(ax, show=show, save=save)
+
+
+def _draw_newton(ax: Axes, history: dict[str, Any]) -> None:
+    bound = np.asarray(history["elbo"], dtype=float)
     below = bound.max() - bound
     iterations = np.arange(1, len(bound) + 1)
     ax.plot(iterations[below > 0], below[below > 0], color="black", marker=".", linewidth=1)
@@ -62,6 +80,14 @@ def history(
         ylabel="bound below its final value\n(nats per cell)",
         title=f"final: {bound[-1]:.2f} nats per cell",
     )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.spines[["top", "right"]].set_visible(False)
-    return finish(ax, show=show, save=save)
+
+
+def _draw_stochastic(ax: Axes, history: dict[str, Any]) -> None:
+    bound = np.asarray(history["stochastic_bound"], dtype=float)
+    ax.plot(
+        STEPS_PER_ENTRY * np.arange(1, len(bound) + 1), bound, color="black", linewidth=1, label="stochastic training"
+    )
+    ax.axhline(float(history["elbo"][-1]), color="0.5", linestyle="--", linewidth=1, label="Gaussian posteriors")
+    ax.set(xlabel="step", ylabel="bound (nats per cell)")
+    ax.ticklabel_format(axis="y", useOffset=False)
+    ax.legend(frameon=False)
