@@ -5,9 +5,20 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import scvi
+import torch
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "docs/getting_started.md", "docs/simulating.md"]
+DOCUMENTS = ["README.md", "docs/getting_started.md", "docs/simulating.md", "docs/posteriors.md", "docs/likelihoods.md"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small networks on one thread: on a busy machine, several wait for each other."""
+    before = torch.get_num_threads()
+    scvi.settings.num_threads = 1
+    yield
+    scvi.settings.num_threads = before
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

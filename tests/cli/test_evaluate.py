@@ -2,6 +2,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from scpln.cli import main
 from scpln.cli._agreement import label_agreement, scanpy_pca
@@ -39,6 +40,46 @@ def test_pca_scales_by_the_depth_given(groups):
     given = scanpy_pca(doubled, layer=None, size_factor_key="depth", n_comps=3)
     np.testing.assert_allclose(own, given, rtol=1e-5, atol=1e-5)
     assert label_agreement(own, doubled.obs["labels"], seed=0).best == 1.0
+
+
+def test_values_that_are_not_counts_are_taken_as_they_are(groups):
+    real = groups.copy()
+    real.layers["z"] = np.log1p(real.X) - 1
+    pca = scanpy_pca(real, layer="z", size_factor_key=None, n_comps=3, is_count_data=False)
+    centred = real.layers["z"] - real.layers["z"].mean(0)
+    variances = np.linalg.svd(centred, compute_uv=False)[:3] ** 2
+    np.testing.assert_allclose((pca**2).sum(0), variances, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "told", "are_counts"),
+    [
+        (lambda counts: counts, {}, True),
+        (lambda counts: counts, {"layer": "values", "batch_key": "batch"}, True),
+        (lambda counts: counts, {"layer": "values", "is_count_data": False}, False),
+        (lambda counts: counts, {"layer": "other", "is_count_data": False}, True),
+        (np.log1p, {}, False),
+        (lambda counts: counts - 1, {}, False),
+        (lambda counts: sp.csr_matrix(np.log1p(counts)), {}, False),
+        (lambda counts: sp.csr_matrix(counts), {}, True),
+    ],
+)
+def test_only_counts_are_normalised(groups, tmp_path, capsys, values, told, are_counts):
+    adata = groups.copy()
+    adata.layers["values"] = values(adata.X)
+    adata.uns["plnpca"] = {"setup": told}
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert main(["evaluate", str(tmp_path / "a.h5ad"), "--labels-key", "labels", "--layer", "values"]) == 0
+    note = "PCA of the values of layers['values'] as they are, since they are not counts"
+    assert (note in capsys.readouterr().out) != are_counts
+
+
+def test_nothing_to_compare_with(groups, tmp_path, capsys):
+    adata = groups.copy()
+    adata.layers["counts"], adata.X = adata.X, None
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert main(["evaluate", str(tmp_path / "a.h5ad"), "--labels-key", "labels"]) == 1
+    assert "has no X; name a layer with --layer (found: 'counts')" in capsys.readouterr().err
 
 
 def test_table(groups, tmp_path, capsys):

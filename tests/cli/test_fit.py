@@ -1,7 +1,11 @@
+from typing import get_args
+
 import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import scvi
+import torch
 
 import scpln
 from scpln.cli import main
@@ -13,6 +17,15 @@ def simulated():
     adata.obs["age"] = np.linspace(-1, 1, 60)
     adata.layers["raw"] = adata.X.copy()
     return adata
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small networks on one thread: on a busy machine, several wait for each other."""
+    before = torch.get_num_threads()
+    scvi.settings.num_threads = 1
+    yield
+    scvi.settings.num_threads = before
 
 
 @pytest.fixture
@@ -66,8 +79,13 @@ def test_the_result_is_that_of_the_library(fit, folder, simulated):
     "options",
     [
         ["--posterior", "meanfield"],
+        ["--likelihood", "bernoulli"],
+        ["--posterior", "flow", "--n-steps", "20"],
+        ["--posterior", "flow", "--flow", "planar", "--n-steps", "20"],
+        ["--amortized", "--n-steps", "20", "--learning-rate", "0.01"],
+        ["--n-importance-samples", "4", "--n-steps", "20"],
         ["--categorical-covariate", "batch", "--continuous-covariate", "age"],
-        ["--threads", "1"],
+        ["--threads", "2"],
     ],
 )
 def test_options_reach_the_model(fit, folder, options):
@@ -76,6 +94,78 @@ def test_options_reach_the_model(fit, folder, options):
     assert fit("--force", *options) == 0
     changed = ad.read_h5ad(folder / "out.h5ad").obsm["X_plnpca"]
     assert np.allclose(plain, changed, atol=1e-4) == ("--threads" in options)
+
+
+@pytest.mark.parametrize(
+    ("options", "params", "words"),
+    [
+        ([], {"posterior": "fullrank", "likelihood": "poisson", "amortized": False}, ["poisson", "fullrank"]),
+        (["--likelihood", "nb"], {"likelihood": "nb"}, ["nb", "fullrank"]),
+        (
+            ["--posterior", "flow", "--n-steps", "10"],
+            {"posterior": "flow"},
+            ["flow (sylvester)", "10 stochastic steps"],
+        ),
+        (
+            ["--posterior", "flow", "--flow", "radial", "--amortized", "--n-steps", "10"],
+            {"posterior": "flow", "flow": "radial", "amortized": True},
+            ["flow (radial), from an encoder"],
+        ),
+        (["--n-importance-samples", "3", "--n-steps", "10"], {}, ["10 stochastic steps"]),
+    ],
+)
+def test_summary_and_file_say_what_was_fitted(fit, folder, capsys, options, params, words):
+    assert fit(*options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for word in ["Pareto k̂ > 0.7 for", *words]:
+        assert any(word in line for line in lines)
+    written = ad.read_h5ad(folder / "out.h5ad").uns["plnpca"]
+    assert params.items() <= written["params"].items()
+    if "--n-steps" in options:
+        assert written["training"]["n_steps"] == 10
+        assert written["training"]["n_importance_samples"] == (3 if "--n-importance-samples" in options else 1)
+
+
+def test_the_options_are_those_of_the_library(capsys):
+    from scpln.cli._fit_options import FLOWS, LIKELIHOODS, POSTERIORS
+    from scpln.model import _plnpca
+    from scpln.module import FLOWS as THEIR_FLOWS
+    from scpln.module import LIKELIHOODS as THEIR_LIKELIHOODS
+
+    assert tuple(THEIR_FLOWS) == FLOWS
+    assert tuple(THEIR_LIKELIHOODS) == LIKELIHOODS
+    assert get_args(_plnpca.Family) == POSTERIORS
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"(default: {_plnpca.FLOW})" in text
+    assert f"(default: {_plnpca.LEARNING_RATE})" in text
+
+
+def test_real_values(fit, folder, capsys):
+    spoil(folder, center)
+    assert fit("--likelihood", "gaussian") == 0
+    captured = capsys.readouterr()
+    assert "gaussian" in captured.out
+    assert "size factors" not in captured.out
+    written = ad.read_h5ad(folder / "out.h5ad")
+    assert np.isfinite(written.obsm["X_plnpca"]).all()
+    assert not written.uns["plnpca"]["setup"]["is_count_data"]
+    assert main(["evaluate", "out.h5ad", "--labels-key", "batch"]) == 0
+    assert "PCA of the values of X as they are" in capsys.readouterr().out
+
+
+def test_training_that_fails_is_one_line_with_the_cells(fit, folder, monkeypatch, capsys):
+    def fail(*_args, **_kwargs):
+        error = FloatingPointError("the bound of cells [3] was not finite")
+        error.add_note("These cells are ['cell_3'].")
+        raise error
+
+    monkeypatch.setattr(scpln.model.PLNPCA, "train", fail)
+    assert fit() == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "scpln: error: the bound of cells [3] was not finite These cells are ['cell_3']."
+    assert [path.name for path in folder.iterdir()] == ["in.h5ad"]
 
 
 def test_key_added(fit, folder):
@@ -137,6 +227,11 @@ def log_normalize(adata):
     adata.X = sp.csr_matrix(np.log1p(adata.X.toarray() * 0.37))
 
 
+def center(adata):
+    values = np.log1p(adata.X.toarray())
+    adata.X = values - values.mean(0)
+
+
 def make_negative(adata):
     adata.X.data[0] = -1
 
@@ -152,6 +247,11 @@ def make_negative(adata):
         (None, ["--categorical-covariate", "site"], "--categorical-covariate 'site' is not in obs"),
         (None, ["--continuous-covariate", "batch"], "not numeric"),
         (None, ["--n-latent", "100"], "100"),
+        (None, ["--flow", "nsf"], "--flow nsf needs --posterior flow"),
+        (None, ["--flow", "nsf", "--amortized"], "--flow nsf needs --posterior flow"),
+        (None, ["--n-steps", "10"], "--n-steps is for stochastic training, and fullrank Gaussians take none; add"),
+        (None, ["--learning-rate", "1"], "--learning-rate is for stochastic training"),
+        (center, ["--likelihood", "nb"], "negative"),
         (None, ["--figure", "u.png", "--color", "bach"], "'batch'"),
     ],
 )

@@ -28,6 +28,14 @@ def command(monkeypatch):
     return run
 
 
+NOT_FINITE = "the bound was not finite. These cells are ['a']."
+
+
+def noted(error, note):
+    error.add_note(note)
+    return error
+
+
 def raises(error):
     def behaviour(_args):
         raise error
@@ -52,7 +60,26 @@ def test_help_documents_every_exit_code_and_option(capsys):
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["fot"], ["fit"], ["fit", "a.h5ad", "--out", "b.h5ad", "--n-latent", "0"], ["fit", "a", "--key-added", "a/b"]],
+    [
+        [],
+        ["fot"],
+        ["fit"],
+        ["fit", "a.h5ad", "--out", "b.h5ad", "--n-latent", "0"],
+        ["fit", "a", "--key-added", "a/b"],
+        *(
+            ["fit", "a.h5ad", "--out", "b.h5ad", option, value]
+            for option, value in [
+                ("--likelihood", "normal"),
+                ("--posterior", "full"),
+                ("--flow", "glow"),
+                ("--n-steps", "0"),
+                ("--n-importance-samples", "-2"),
+                ("--learning-rate", "0"),
+                ("--learning-rate", "nan"),
+                ("--learning-rate", "fast"),
+            ]
+        ),
+    ],
 )
 def test_wrong_command_lines(argv, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -67,6 +94,7 @@ def test_wrong_command_lines(argv, capsys):
         (CommandError("a exists", ExitCode.OUTPUT), 3, "a exists"),
         (ValueError("two\n  lines"), 1, "two lines"),
         (KeyError("batch"), 1, "batch"),
+        (noted(FloatingPointError("the bound was not finite."), "These cells are ['a']."), 1, NOT_FINITE),
         (RuntimeError("odd"), 70, "internal error (RuntimeError: odd); --debug shows where"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],

@@ -35,6 +35,35 @@ def test_same_as_the_four_steps(adata):
     assert set(adata.uns["plnpca"]) == set(stepwise.uns["plnpca"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "training"),
+    [
+        ({"posterior": "flow", "flow": "planar"}, {"n_steps": 10}),
+        ({"amortized": True}, {"n_steps": 10}),
+        ({"likelihood": "bernoulli"}, {}),
+        ({"likelihood": "nb", "posterior": "meanfield"}, {"n_importance_samples": 2, "n_steps": 10}),
+    ],
+)
+def test_arguments_reach_the_model(adata, arguments, training):
+    stepwise = adata.copy()
+    scpln.model.setup_anndata(stepwise)
+    model = scpln.model.PLNPCA(stepwise, n_latent=2, **arguments)
+    training |= {"max_epochs": 3, "n_threads": 1, "progress": False}
+    model.train(**training)
+    scpln.tl.plnpca(adata, n_latent=2, **arguments, **training)
+    np.testing.assert_array_equal(adata.obsm["X_plnpca"], model.get_latent_representation())
+    assert arguments.items() <= adata.uns["plnpca"]["params"].items()
+
+
+def test_real_values(adata):
+    adata.layers["log"] = np.log1p(adata.X.toarray())
+    with pytest.raises(ValueError, match="is_count_data=False"):
+        scpln.tl.plnpca(adata, n_latent=2, layer="log", likelihood="gaussian", progress=False)
+    scpln.tl.plnpca(adata, n_latent=2, layer="log", likelihood="gaussian", is_count_data=False, progress=False)
+    assert np.isfinite(adata.obsm["X_plnpca"]).all()
+    assert adata.uns["plnpca"]["setup"]["is_count_data"] is False
+
+
 def test_copy_leaves_the_original_alone(adata):
     before = repr(adata)
     annotated = scpln.tl.plnpca(adata, n_latent=2, max_epochs=2, progress=False, copy=True, key_added="other")

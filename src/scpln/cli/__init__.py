@@ -73,8 +73,8 @@ def _explain(error: Exception) -> tuple[str, ExitCode]:
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, CommandError):
         return message, error.code
-    if isinstance(error, ValueError | KeyError):
-        return message, ExitCode.INPUT
+    if isinstance(error, ValueError | KeyError | FloatingPointError):
+        return " ".join([message, *getattr(error, "__notes__", ())]), ExitCode.INPUT
     return f"internal error ({type(error).__name__}: {message}); --debug shows where", ExitCode.INTERNAL
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -45,19 +45,42 @@ def label_agreement(latent: np.ndarray, labels: pd.Series, *, seed: int) -> Agre
     return Agreement(float(np.mean(scores)), float(scores[best]), RESOLUTIONS[best])
 
 
-def scanpy_pca(adata: AnnData, *, layer: str | None, size_factor_key: str | None, n_comps: int) -> np.ndarray:
+def holds_counts(matrix: Any) -> bool:
+    """Whether all values are whole numbers of 0 or more.
+
+    Examples
+    --------
+    >>> holds_counts(np.array([[0.0, 3.0]])), holds_counts(np.array([[0.0, 1.5]])), holds_counts(np.array([[-1, 0]]))
+    (True, False, False)
+    """
+    import scipy.sparse as sp
+
+    values = matrix.data if sp.issparse(matrix) else np.asarray(matrix)
+    return bool(((values >= 0) & (values == np.floor(values))).all())
+
+
+def scanpy_pca(
+    adata: AnnData, *, layer: str | None, size_factor_key: str | None, n_comps: int, is_count_data: bool = True
+) -> np.ndarray:
     """Latent space of scanpy's usual pipeline: counts by depth, log1p, PCA (n × `n_comps`).
 
-    Each cell is scaled to the median depth; depth is the total of its counts, or the given column of ``obs``.
+    Each cell is scaled to the median depth; depth is the total of its counts, or the given column of ``obs``. Values
+    that are not counts go into the PCA as they are.
     """
     import anndata as ad
     import scanpy as sc
     import scipy.sparse as sp
 
-    counts = sp.csr_matrix(adata.X if layer is None else adata.layers[layer], dtype=np.float32)
+    matrix = adata.X if layer is None else adata.layers[layer]
+    n_comps = min(n_comps, min(adata.shape) - 1)
+    if not is_count_data:
+        aside = ad.AnnData(X=matrix.astype(np.float32))
+        sc.pp.pca(aside, n_comps=n_comps)
+        return aside.obsm["X_pca"]
+    counts = sp.csr_matrix(matrix, dtype=np.float32)
     depth = np.asarray(counts.sum(1)).ravel() if size_factor_key is None else adata.obs[size_factor_key].to_numpy()
     scale = np.median(depth) / np.where(depth > 0, depth, 1)
     aside = ad.AnnData(X=sp.csr_matrix(counts.multiply(scale[:, None])))
     sc.pp.log1p(aside)
-    sc.pp.pca(aside, n_comps=min(n_comps, min(aside.shape) - 1))
+    sc.pp.pca(aside, n_comps=n_comps)
     return aside.obsm["X_pca"]

@@ -13,25 +13,27 @@ from ._checks import require
 from ._embedding import FIGURE_SUFFIXES, cluster_and_embed, draw_umap, require_cells
 from ._errors import EXIT_CODES, ExitCode
 from ._files import check_output, read_h5ad, whole_file
+from ._fit_options import MODELS, add_options, check_options
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scpln.model import PLNPCA
 
-MODELS = {"plnpca": "PLNPCA"}
-"""Name on the command line, and class in `scpln.model`."""
-
 EXAMPLES = """\
 examples:
   scpln fit counts.h5ad --layer counts --out annotated.h5ad
   scpln fit counts.h5ad --layer counts --batch-key donor --size-factor-key total_counts \\
       --n-latent 20 --out annotated.h5ad --figure umap.png --save-model model/
+  scpln fit counts.h5ad --layer counts --likelihood nb --posterior flow --out annotated.h5ad
+  scpln fit proteins.h5ad --layer clr --likelihood gaussian --out annotated.h5ad
 
 OUT.h5ad is IN.h5ad with these additions (KEY is the model's name, or --key-added):
   obsm["X_KEY"]          latent state of every cell: sc.pp.neighbors(adata, use_rep="X_KEY")
   varm["KEY_loadings"]   loadings of every gene
   obs["KEY_elbo"]        each cell's contribution to the bound, nats
+  obs["KEY_iw_bound"], obs["KEY_gap"], obs["KEY_ess"], obs["KEY_pareto_k"]
+                         how close its posterior is to the exact one, where that is quick to say
   uns["KEY"]             what was fitted and how
   obsm["X_KEY_umap"], obs["KEY_leiden"]   only with --figure
 It is written whole, or not at all.
@@ -45,83 +47,20 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "fit",
         usage="scpln fit IN.h5ad --out OUT.h5ad [options]",
         help="fit a model to the counts in an .h5ad file",
-        description="Fit a model to raw counts in an .h5ad file and write the annotated file.",
+        description="Fit a model to raw counts in an .h5ad file (or to real values, with --likelihood gaussian) and write\n"
+        "the annotated file.",
         epilog=EXAMPLES + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", type=Path, metavar="IN.h5ad", help="cells by genes, raw counts")
-
-    group = parser.add_argument_group("data")
-    group.add_argument("--layer", metavar="NAME", help="layer that holds the counts (default: X)")
-    group.add_argument("--batch-key", metavar="OBS", help="obs column of batches, whose effects are taken out")
-    group.add_argument(
-        "--size-factor-key",
-        metavar="OBS",
-        help="obs column of size factors, not logged, such as total counts over all genes "
-        "(default: total counts over the genes in the file)",
-    )
-    group.add_argument(
-        "--categorical-covariate",
-        metavar="OBS",
-        action="append",
-        help="obs column of categories whose effects are taken out; may be repeated",
-    )
-    group.add_argument(
-        "--continuous-covariate",
-        metavar="OBS",
-        action="append",
-        help="obs column of numbers whose effects are taken out; may be repeated",
-    )
-
-    group = parser.add_argument_group("model")
-    group.add_argument("--model", choices=MODELS, default="plnpca", help="what to fit (default: %(default)s)")
-    group.add_argument(
-        "--n-latent", type=_positive, default=10, metavar="Q", help="latent dimensions (default: %(default)s)"
-    )
-    group.add_argument(
-        "--posterior",
-        choices=("fullrank", "meanfield"),
-        default="fullrank",
-        help="Gaussian posterior of each cell (default: %(default)s)",
-    )
-
-    group = parser.add_argument_group("training")
-    group.add_argument("--max-epochs", type=_positive, metavar="N", help="passes over the data at most")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
-    group.add_argument("--threads", type=_positive, metavar="N", help="processor cores to use (default: all)")
-
-    group = parser.add_argument_group("output")
-    group.add_argument("--out", type=Path, required=True, metavar="OUT.h5ad", help="annotated file to write")
-    group.add_argument("--key-added", type=_name, metavar="KEY", help="name of the results (default: the model's name)")
-    group.add_argument("--figure", type=Path, metavar="FILE", help="UMAP of the latent state (.png, .pdf or .svg)")
-    group.add_argument(
-        "--color",
-        metavar="NAME",
-        action="append",
-        help="obs column or gene to colour the figure by; may be repeated (default: Leiden clusters, and the batch)",
-    )
-    group.add_argument("--save-model", type=Path, metavar="DIR", help="directory to save the fitted model in")
-    group.add_argument("--force", "--overwrite", action="store_true", help="replace outputs that exist")
+    parser.add_argument("input", type=Path, metavar="IN.h5ad", help="cells by genes, raw counts or real values")
+    add_options(parser)
     parser.set_defaults(run=run)
     return parser
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        msg = f"{text!r} is not a positive whole number"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _name(text: str) -> str:
-    if not text or "/" in text:  # which .h5ad reads as a path
-        msg = f"{text!r} is not a name: it must have a character, and no '/'"
-        raise argparse.ArgumentTypeError(msg)
-    return text
-
-
 def run(args: argparse.Namespace) -> ExitCode:
     """Read, fit, write, and say what came out."""
+    check_options(args)
     _check_outputs(args)
     adata = read_h5ad(args.input)
     key = args.key_added or args.model
@@ -183,10 +122,20 @@ def _fitted(adata: AnnData, args: argparse.Namespace, key: str) -> tuple[PLNPCA,
             "size_factor_key": args.size_factor_key,
             "categorical_covariate_keys": args.categorical_covariate,
             "continuous_covariate_keys": args.continuous_covariate,
+            "is_count_data": args.likelihood != "gaussian",
         },
-        parameters={"n_latent": args.n_latent, "posterior": args.posterior},
+        parameters={
+            "n_latent": args.n_latent,
+            "posterior": args.posterior,
+            "likelihood": args.likelihood,
+            "amortized": args.amortized,
+            "flow": args.flow,
+        },
         training={
             "max_epochs": args.max_epochs,
+            "n_steps": args.n_steps,
+            "n_importance_samples": args.n_importance_samples,
+            **({} if args.learning_rate is None else {"learning_rate": args.learning_rate}),
             "seed": args.seed,
             "n_threads": args.threads,
             "progress": sys.stderr.isatty() and not args.quiet,
@@ -219,8 +168,10 @@ def _print_summary(
         "cells": f"{adata.n_obs:,}",
         "genes": f"{adata.n_vars:,}",
         "latent dimensions": args.n_latent,
-        "posterior": args.posterior,
-        "bound per cell": f"{adata.uns[key]['elbo']:.3f} nats, given the size factors",
+        "likelihood": args.likelihood,
+        "posterior": _posterior_in_words(model),
+        "bound per cell": f"{adata.uns[key]['elbo']:.3f} nats{_condition(args)}",
+        "reliability": model.training_["posterior"],
         "training": model.stop_reason,
         "seconds": f"{seconds:.1f}",
         "wrote": args.out,
@@ -232,3 +183,15 @@ def _print_summary(
     for name, value in rows.items():
         if value is not None:
             print(f"  {name:<19}{value}")
+
+
+def _posterior_in_words(model: PLNPCA) -> str:
+    """Family, kind of flow, and where the posteriors come from."""
+    family = model.posterior if model.flow is None else f"{model.posterior} ({model.flow})"
+    return f"{family}, from an encoder" if model.amortized else family
+
+
+def _condition(args: argparse.Namespace) -> str:
+    """What the bound is conditioned on, after its unit."""
+    given = args.likelihood != "gaussian" or args.size_factor_key is not None
+    return ", given the size factors" if given else ""

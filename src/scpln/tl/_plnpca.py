@@ -21,7 +21,11 @@ def plnpca(
     size_factor_key: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
-    posterior: Literal["fullrank", "meanfield"] = "fullrank",
+    posterior: Literal["fullrank", "meanfield", "flow"] = "fullrank",
+    likelihood: str = "poisson",
+    amortized: bool = False,
+    flow: str | None = None,
+    is_count_data: bool = True,
     key_added: str = "plnpca",
     copy: bool = False,
     **training: Any,
@@ -34,26 +38,38 @@ def plnpca(
     Parameters
     ----------
     adata
-        Cells by genes, with raw counts in `layer`.
+        Cells by genes, with raw counts (or other values, see `is_count_data`) in `layer`.
     n_latent
         Latent dimensions q.
     layer
-        Layer that holds the counts; by default ``adata.X`` does.
+        Layer that holds the counts or other values; by default ``adata.X`` does.
     batch_key
         Column of ``obs`` with each cell's batch, whose effect on every gene is taken out of the latent state.
     size_factor_key
         Column of ``obs`` with size factors on the natural scale, for instance total counts over all genes where `adata`
-        holds some of them only. By default, the totals of the counts given.
+        holds some of them only. By default, the totals of the counts given, and none for values that are not counts.
     categorical_covariate_keys, continuous_covariate_keys
         Further columns of ``obs`` whose effects are taken out.
     posterior
-        Family of each cell's Gaussian posterior.
+        Family of each cell's posterior: a Gaussian with any covariance (``"fullrank"``) or a diagonal one
+        (``"meanfield"``), or a normalizing flow on top of the former (``"flow"``).
+    likelihood
+        Distribution of the counts: ``"poisson"``, ``"nb"``, ``"zip"``, ``"zinb"`` or ``"bernoulli"``; or ``"gaussian"``,
+        for other values.
+    amortized
+        Whether an encoder gives the posteriors from the counts, in place of an optimum for each cell.
+    flow
+        Kind of flow, for ``posterior="flow"``; by default ``"sylvester"``.
+    is_count_data
+        Whether `layer` holds raw counts; False for real values such as log-normalised expression, with
+        ``likelihood="gaussian"``.
     key_added
         Name under which results are stored.
     copy
         Leave `adata` alone and return an annotated copy.
     **training
-        Passed to :meth:`scpln.model.PLNPCA.train`: ``max_epochs``, ``seed``, ``n_threads``, ``progress``, …
+        Passed to :meth:`scpln.model.PLNPCA.train`: ``max_epochs``, ``n_steps``, ``n_importance_samples``, ``seed``,
+        ``n_threads``, ``progress``, …
 
     Returns
     -------
@@ -65,6 +81,9 @@ def plnpca(
         Loadings (p × q).
     ``obs["{key_added}_elbo"]``
         Each cell's contribution to the bound, nats.
+    ``obs["{key_added}_iw_bound"]``, ``…_gap``, ``…_ess``, ``…_pareto_k``
+        How close its posterior is to the exact one, if that is quick to say: see
+        :meth:`scpln.model.PLNPCA.get_posterior_diagnostics`.
     ``uns["{key_added}"]``
         What was fitted and how: parameters, bound per cell, history, keys used.
 
@@ -85,7 +104,14 @@ def plnpca(
         "size_factor_key": size_factor_key,
         "categorical_covariate_keys": categorical_covariate_keys,
         "continuous_covariate_keys": continuous_covariate_keys,
+        "is_count_data": is_count_data,
     }
-    parameters = {"n_latent": n_latent, "posterior": posterior}
+    parameters = {
+        "n_latent": n_latent,
+        "posterior": posterior,
+        "likelihood": likelihood,
+        "amortized": amortized,
+        "flow": flow,
+    }
     fit(PLNPCA, adata, registration=registration, parameters=parameters, training=training, key_added=key_added)
     return adata if copy else None
