@@ -17,10 +17,11 @@ from .conftest import make_adata
 
 N, P = 90, 20
 GAUSSIAN = ["fullrank", "meanfield"]
+FEW = {"n_transforms": 2, "flow_hidden": [16]}
 KINDS = {
     **{name: {"posterior": name} for name in GAUSSIAN},
     **{f"{name}, importance-weighted": {"posterior": name, "n_importance_samples": 5} for name in GAUSSIAN},
-    **{name: {"posterior": "flow", "flow": name} for name in FLOWS},
+    **{name: {"posterior": "flow", "flow": name, **FEW} for name in FLOWS},
     **{f"encoder, {name}": {"posterior": name, "amortized": True} for name in [*GAUSSIAN, "flow"]},
     "encoder, importance-weighted": {"amortized": True, "n_importance_samples": 5},
 }
@@ -44,7 +45,7 @@ def make(name: str = "sylvester", *, adata=None, train=True, n_latent=2, **optio
     training = {
         key: options.pop(key)
         for key in list(options)
-        if key not in ("posterior", "flow", "amortized", "likelihood", "n_transforms")
+        if key not in ("posterior", "flow", "amortized", "likelihood", *FEW)
     }
     if adata is None:
         adata = make_adata(N, P)

@@ -239,6 +239,10 @@ class Bounds(ScplnModel):
             positions=chosen,
             n_threads=n_threads,
         )
-        tails = np.concatenate([summarize_weights(values, tail=True).pareto_k for _, values in weights])
-        share = 100 * float(np.mean(tails > UNRELIABLE))
-        return f"Pareto k̂ > {UNRELIABLE} for {share:.1f} % of {len(chosen):,} cells"
+        n_above, gap = 0, 0.0
+        for _, values in weights:
+            summary = summarize_weights(values, tail=True)
+            n_above += int((summary.pareto_k > UNRELIABLE).sum())
+            gap += float((summary.iw_bound - values.mean(0)).sum())
+        share = f"Pareto k̂ > {UNRELIABLE} for {100 * n_above / len(chosen):.1f} % of {len(chosen):,} cells"
+        return f"{gap / len(chosen):.3f} nats per cell below the log-likelihood, {share}"
