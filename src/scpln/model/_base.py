@@ -186,8 +186,8 @@ class ScplnModel(Persistent):
         Returns
         -------
         None. Sets ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's
-        contribution to the bound, nats), ``varm["{key}_loadings"]`` where the decoder is linear, and ``uns["{key}"]``
-        (model class and version, parameters, mean bound, history, number of cells, keys used). With diagnostics, also
+        contribution to the bound, nats), ``varm["{key}_loadings"]`` where the decoder is linear,
+        ``var["{key}_{parameter}"]`` for each parameter that the likelihood has by gene, and ``uns["{key}"]`` (model class and version, parameters, mean bound, history, number of cells, keys used). With diagnostics, also
         ``obs["{key}_iw_bound"]``, ``obs["{key}_gap"]``, ``obs["{key}_ess"]`` and ``obs["{key}_pareto_k"]``.
         """
         self._require_trained()
