@@ -61,7 +61,7 @@ class Trained:
     def train(self, **options) -> None:
         """Train the flow or encoder, and the model too with reestimate=True."""
         approximation = self.module.approximation
-        common = {"n_steps": 150, "learning_rate": 4e-3, "batch_size": 512, "seed": 0, "n_threads": 1}
+        common = {"n_steps": 100, "learning_rate": 4e-3, "batch_size": 512, "seed": 0, "n_threads": 1}
         common |= {name: options.pop(name) for name in list(options) if name in common}
         if approximation.encodes:
             imitate(self.data, approximation, self.gaussian, **common)
@@ -126,7 +126,7 @@ def test_a_flow_starts_at_the_gaussians_bound(fitted, name):
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_gains(fitted, name):
     trained = of_fit(fitted, flow=name)
-    trained.train(learning_rate=1e-2)
+    trained.train(n_steps=150, learning_rate=1e-2)
     values, error, iw_bound = trained.bounds()
     gain, noise = values.mean() - fitted[1].elbo.mean(), np.sqrt(np.square(error).sum()) / N
     assert gain > 3 * noise
@@ -149,7 +149,7 @@ def test_an_encoder_comes_close_to_every_cells_optimum(fitted, diagonal):
     axes = result.rotation
     gaussian = GaussianPosterior(result.mean, result.covariance).rotate(axes.T)
     trained = make(data, result.loadings @ axes.T, result.coefficients, gaussian, amortized=True, diagonal=diagonal)
-    trained.train(n_steps=400, learning_rate=1e-2)
+    trained.train(n_steps=300, learning_rate=1e-2)
     posterior = trained.posterior()
     b, c = result.coefficients, result.loadings @ axes.T
     encoded = elbo(data, b, c, posterior.mean, posterior.packed_covariance, n_threads=1)
@@ -164,7 +164,7 @@ def test_importance_weighted_training_raises_that_bound(fitted):
     gains = []
     for seed in range(2):
         trained = of_fit(fitted, flow="affine")
-        trained.train(n_samples=2, n_importance=5, n_steps=300, seed=seed, learning_rate=1e-2)
+        trained.train(n_samples=2, n_importance=5, n_steps=200, seed=seed, learning_rate=1e-2)
         gaussian = of_fit(fitted)
         bounds = []
         for each in (trained, gaussian):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scpln.inference import CountData, infer, log_weights, sample_exact
+from scpln.inference import CountData, infer, sample_exact
 from scpln.module import Batch, GaussianPosterior, Generative, LinearDecoder, make_likelihood
 
 
@@ -19,7 +19,7 @@ def make(q: int, *, n: int = 3, p: int = 4, likelihood: str = "poisson"):
 
 
 def draw(data, model, posterior, **options):
-    return list(sample_exact(data, model, posterior, **{"n_samples": 1000, "n_warmup": 200, **options}))
+    return list(sample_exact(data, model, posterior, **{"n_samples": 600, "n_warmup": 150, **options}))
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "zinb"])
@@ -34,28 +34,26 @@ def test_moments_are_those_of_quadrature(likelihood):
         exact = density @ z.numpy() ** power
         error = (chain.z[:, 0] ** power).std() / np.sqrt(chain.ess)
         assert abs((chain.z[:, 0] ** power).mean() - exact) < 4.5 * error
-    assert chain.r_hat < 1.02
+    assert chain.r_hat < 1.05
     assert chain.ess > 100
     assert chain.divergences == 0
 
 
 def test_moments_are_those_of_importance_weighted_draws():
     data, model, posterior = make(2, n=2)
-    chains = draw(data, model, posterior, n_samples=600)
-    ((_, weights),) = log_weights(data, model, posterior, n_samples=40_000, n_threads=1)
-    noise = torch.from_numpy(np.stack([chain.z for chain in chains], axis=1))
-    weights = np.exp(weights - weights.max(0))
-    weights /= weights.sum(0)
-    from scpln.inference._importance import _noise
-
-    z = posterior.push(_noise(0, np.arange(2), 40_000, 2))[0].numpy()
-    exact = (weights[..., None] * z).sum(0)
-    spread = np.sqrt((weights[..., None] * (z - exact) ** 2).sum(0))
+    chains = draw(data, model, posterior)
+    z, log_q = posterior.push(
+        torch.randn(20_000, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )
+    batch = Batch.from_arrays(data.counts, data.offsets, data.design, dtype=torch.float64)
+    weights = (model.log_joint(z, batch) - log_q).softmax(0)[..., None].numpy()
+    z = z.numpy()
+    exact = (weights * z).sum(0)
+    spread = np.sqrt((weights * (z - exact) ** 2).sum(0))
     for i, chain in enumerate(chains):
         error = spread[i] / np.sqrt(chain.ess)
         assert (np.abs(chain.z.mean(0) - exact[i]) < 4.5 * error).all()
         np.testing.assert_allclose(chain.z.std(0), spread[i], rtol=0.2)
-    assert noise.shape == (600, 2, 2)
 
 
 def test_a_chain_is_its_seeds_and_its_cells():

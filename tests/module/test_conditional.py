@@ -95,3 +95,35 @@ def test_score_leaves_no_gradient_behind():
     conditional = make("iaf")
     conditional.score(conditional.push(make_noise().requires_grad_()))
     assert all(parameter.grad is None for parameter in conditional.flow.parameters())
+
+
+@pytest.mark.parametrize("by", [0.05, 0.5])
+@every_flow
+def test_score_of_many_dimensions(name, by):
+    """Products with the Jacobian stop at four digits: all of it, by a direct solution, has them too."""
+    q = 9
+    torch.manual_seed(1)
+    flow = None if name is None else random_flow(name, q, by=by)
+    context = None if name is None else torch.randn(N, N_CONTEXT, dtype=torch.float64)
+    conditional = Conditional(torch.zeros(N, q, dtype=torch.float64), random_scale(N, q), flow, context)
+    noise = torch.randn(DRAWS, N, q, dtype=torch.float64).requires_grad_()
+    draws = conditional.push(noise)
+    ours = conditional.score(draws)
+    (of_density,) = torch.autograd.grad(draws.log_q.sum(), noise, retain_graph=True)
+    rows = [torch.autograd.grad(draws.z[..., k].sum(), noise, retain_graph=True)[0] for k in range(q)]
+    expected = torch.linalg.solve(torch.stack(rows, dim=-1), of_density[..., None])[..., 0]
+    assert (ours - expected).norm() < 2e-3 * expected.norm()
+
+
+class Flat(torch.nn.Module):
+    """A map onto a line, as a flow that has diverged."""
+
+    def forward(self, noise, context):
+        return noise[..., :1] + 0 * noise, noise.square().sum(-1) * 0
+
+
+def test_score_of_a_map_that_is_not_one_to_one_is_not_a_number():
+    """No error: training counts steps that are not finite, and says what to do if there are many."""
+    regular = make("iaf")
+    conditional = Conditional(regular.loc, regular.scale, Flat(), regular.context)
+    assert conditional.score(conditional.push(make_noise().requires_grad_())).isnan().all()

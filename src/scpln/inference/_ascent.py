@@ -44,10 +44,12 @@ class NotFiniteError(FloatingPointError):
 
     def __init__(self, cells: NDArray[np.intp], parameter: str, ascent: Ascent) -> None:
         self.cells, self.parameter, self.ascent = cells, parameter, ascent
-        where = f"the bound of cells {cells[:5].tolist()}" if len(cells) else f"the gradient of {parameter}"
+        where, look_at = f"the gradient of {parameter}", "genes with extreme counts"
+        if len(cells):
+            where, look_at = f"the bound of cells {cells[:5].tolist()}", "these cells"
         super().__init__(
             f"{where} was not finite in {_MOST_SKIPPED} steps in a row. The last good parameters are kept. "
-            "Try a lower learning_rate, and look at these cells and at genes with extreme counts."
+            f"Try a lower learning_rate, and look at {look_at}."
         )
 
 

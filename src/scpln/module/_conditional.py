@@ -99,12 +99,18 @@ def _solve_transposed(whitened: torch.Tensor, noise: torch.Tensor, right: torch.
         images.append(_product(whitened, noise, directions[-1]))
         image, basis = torch.stack(images, -1), torch.stack(directions, -1)
         gram = image.mT @ image + _TINY * torch.eye(len(images), dtype=image.dtype)
-        weights = torch.linalg.solve(gram, image.mT @ residual[..., None])
+        weights = _solve(gram, (image.mT @ residual[..., None])[..., 0])[..., None]
         solution, rest = right + (basis @ weights)[..., 0], residual - (image @ weights)[..., 0]
     if float(rest.norm()) <= largest:
         return solution
     rows = [_gradient(whitened[..., k], noise) for k in range(q)]
-    return torch.linalg.solve(torch.stack(rows, dim=-1), right[..., None])[..., 0]
+    return _solve(torch.stack(rows, dim=-1), right)
+
+
+def _solve(matrices: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Solutions (..., q) of linear systems; NaN, which training guards against, where a matrix is singular."""
+    solution, info = torch.linalg.solve_ex(matrices, right[..., None])
+    return solution[..., 0].where(info[..., None] == 0, torch.nan)
 
 
 def _product(whitened: torch.Tensor, noise: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
