@@ -87,6 +87,24 @@ def train_approximation(
         Whether the model moves too, and whether an encoder stays as it is; a flow on it moves.
     on_step
         Called with the number of steps and the mean bound per cell.
+
+    Returns
+    -------
+    What training went through; what it reached is in `generative` and `approximation`.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from scpln.inference import CountData
+    >>> from scpln.module import Approximation, Encoder, PLNPCAModule
+    >>> counts = np.random.default_rng(0).poisson(2.0, (60, 5))
+    >>> data = CountData(counts, np.zeros(60), np.ones((60, 1)))
+    >>> model = PLNPCAModule.empty(n_genes=5, n_covariates=1, n_latent=2).generative.float()
+    >>> encoder = Approximation(2, Encoder(n_genes=5, n_covariates=1, n_latent=2, hidden=(8,)), flow=None)
+    >>> options = {"n_samples": 4, "n_importance": 1, "learning_rate": 1e-2, "batch_size": 60, "seed": 0}
+    >>> ascent = train_approximation(data, model, encoder, None, n_steps=30, reestimate=True, **options)
+    >>> ascent.bound[-1] > ascent.bound[0]
+    True
     """
     generative.requires_grad_(reestimate)
     approximation.requires_grad_(True)

@@ -35,6 +35,18 @@ class Minibatches:
         Cells in a batch; the last one of an epoch may have fewer.
     seed
         Of the order.
+    dtype
+        Precision of the tensors.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> from scpln.inference import CountData
+    >>> batches = Minibatches(CountData(np.eye(5), np.zeros(5), np.ones((5, 1))), size=2)
+    >>> [len(batch) for _, batch in islice(batches, batches.per_epoch)]
+    [2, 2, 1]
+    >>> [cells.tolist() for cells, _ in batches.in_order()]
+    [[0, 1], [2, 3], [4]]
     """
 
     def __init__(self, data: CountData, size: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:

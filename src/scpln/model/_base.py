@@ -181,7 +181,7 @@ class ScplnModel(Persistent):
             Start of the names; by default the model's name in lower case.
         diagnostics
             Whether to write what `get_posterior_diagnostics` says of each cell, which takes 500 draws of each; by
-            default if that is quick: below 2e9 draws × cells × genes (2,000 cells of 2,000 genes), some ten seconds.
+            default if that is quick: below 2e9 draws × cells × genes (2,000 cells of 2,000 genes), 10 to 50 seconds of a core.
 
         Returns
         -------

@@ -253,6 +253,16 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
         FloatingPointError
             Stochastic training met a bound or a gradient that was not finite, in several steps in a row. The model then
             has the last good parameters.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNPCA(adata, n_latent=2, posterior="flow")
+        >>> model.train(n_steps=50, progress=False)
+        >>> model.stop_reason
+        'converged: ...; 50 stochastic steps'
         """
         seed, batch_size = resolve_seed(seed), positive_integer_or_none("batch_size", batch_size)
         newton = NewtonOptions(
@@ -400,6 +410,18 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
         Returns
         -------
         Object with ``mean`` (n × q), ``covariance`` (n × q × q), ``sample(n, seed)`` and ``log_prob(z)``.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNPCA(adata, n_latent=2)
+        >>> model.train(progress=False)
+        >>> model.get_posterior()
+        GaussianPosterior(100 cells, 2 latent dimensions)
+        >>> model.get_posterior(indices=[0, 1]).sample(10).shape
+        (10, 2, 2)
         """
         return self._infer(adata, indices, batch_size=batch_size, refine=refine)[0]
 

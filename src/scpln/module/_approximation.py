@@ -31,6 +31,15 @@ class Approximation(nn.Module):
         What gives the flow its context: an encoder, which gives the Gaussians too, or their features.
     flow
         Flow on the Gaussians; None for none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scpln.module import Batch
+    >>> approximation = Approximation(2, Encoder(n_genes=4, n_covariates=1, n_latent=2), flow=None)
+    >>> batch = Batch.from_arrays(np.ones((3, 4)), np.zeros(3), np.ones((3, 1)))
+    >>> approximation(batch).loc.shape
+    torch.Size([3, 2])
     """
 
     frame: torch.Tensor

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Counts y, log size factors o (n,) and design X (n, d) of n cells."""
+    """Counts y, log size factors o (n,) and design X (n, d) of n cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batch = Batch.from_arrays(np.eye(3, 5), offsets=np.zeros(3), design=np.ones((3, 1)))
+    >>> len(batch), batch.counts
+    (3, CountBatch(3 cells, 5 genes, 3 non-zeros, torch.float32))
+    """
 
     counts: CountBatch
     offsets: torch.Tensor

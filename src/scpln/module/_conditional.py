@@ -43,6 +43,13 @@ class Conditional:
         Lower-triangular L, (n, q, q), with positive diagonal.
     flow, context
         Flow and what it is conditioned on, h (n, c); None for a Gaussian.
+
+    Examples
+    --------
+    >>> posterior = Conditional(loc=torch.zeros(3, 2), scale=torch.eye(2).expand(3, 2, 2))
+    >>> draws = posterior.push(torch.zeros(1, 3, 2))
+    >>> draws.z.shape, draws.log_q
+    (torch.Size([1, 3, 2]), tensor([[-1.8379, -1.8379, -1.8379]]))
     """
 
     loc: torch.Tensor

@@ -33,9 +33,10 @@ class Encoder(nn.Module):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from scpln.module import Batch
     >>> encoder = Encoder(n_genes=4, n_covariates=1, n_latent=2, hidden=(16,))
-    >>> batch = Batch.from_arrays(torch.ones(3, 4), torch.zeros(3), torch.ones(3, 1))
+    >>> batch = Batch.from_arrays(np.ones((3, 4)), np.zeros(3), np.ones((3, 1)))
     >>> loc, scale, features = encoder(batch)
     >>> loc.shape, scale.shape, features.shape
     (torch.Size([3, 2]), torch.Size([3, 2, 2]), torch.Size([3, 16]))

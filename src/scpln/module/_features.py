@@ -29,9 +29,10 @@ class GaussianFeatures(nn.Module):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from scpln.module import Batch
     >>> features = GaussianFeatures(n_latent=2, n_covariates=1)
-    >>> batch = Batch.from_arrays(torch.zeros(3, 4), torch.zeros(3), torch.ones(3, 1))
+    >>> batch = Batch.from_arrays(np.zeros((3, 4)), np.zeros(3), np.ones((3, 1)))
     >>> features(torch.zeros(3, 2), torch.eye(2).expand(3, 2, 2), batch).shape
     torch.Size([3, 6])
     """

@@ -37,6 +37,20 @@ class FlowPosterior(Posterior):
         The flow, and its context h (n, c).
     frame
         Rotation R (q, q) to the coordinates of the loadings.
+
+    Examples
+    --------
+    >>> from scpln.module import GaussianPosterior, make_flow
+    >>> gaussian = GaussianPosterior(np.zeros((3, 2)), np.tile([1.0, 0.5, 1.0], (3, 1)))
+    >>> flow = make_flow("sylvester", n_latent=2, n_context=4).double()
+    >>> posterior = FlowPosterior(gaussian, flow, context=torch.zeros(3, 4))
+    >>> posterior
+    FlowPosterior(3 cells, 2 latent dimensions, Sylvester)
+    >>> posterior.sample(100, seed=0).shape
+    (100, 3, 2)
+    >>> posterior.covariance[0].round(3)  # an untrained flow is the identity
+    array([[1. , 0.5],
+           [0.5, 1. ]])
     """
 
     def __init__(

@@ -24,6 +24,15 @@ class Generative(nn.Module):
         From latent states and a batch to log-rates η.
     likelihood
         Distribution of the counts.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from scpln.module import Batch, LinearDecoder, make_likelihood
+    >>> model = Generative(LinearDecoder(np.zeros((4, 1)), np.ones((4, 2))), make_likelihood("poisson", 4))
+    >>> batch = Batch.from_arrays(np.ones((3, 4)), np.zeros(3), np.ones((3, 1)), dtype=torch.float64)
+    >>> model.log_joint(torch.zeros(10, 3, 2, dtype=torch.float64), batch).shape  # ten draws of each cell
+    torch.Size([10, 3])
     """
 
     decoder: LinearDecoder
