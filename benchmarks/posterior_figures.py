@@ -28,7 +28,7 @@ COLOURS = {
     "maf": "#CC79A7",
     "planar": "#E69F00",
     "radial": "#F0E442",
-    "iw8": "#009E73",
+    "iw8": "#CC79A7",
     "amortized": "#CC79A7",
     "amortized sylvester": "#E69F00",
     EXACT: "#56B4E9",

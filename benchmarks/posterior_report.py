@@ -151,7 +151,9 @@ def show_biases(rows: Sequence[Row]) -> None:
                 first = next(chosen[regime, m] for m in methods if (regime, m) in chosen)
                 cells = [_value(chosen.get((regime, m)), key, scale) for m in methods]
                 if any(cells):
-                    table.append([regime, first["genes"], first["data_sets"], *cells])
+                    sets = [chosen[regime, m]["data_sets"] for m in methods if (regime, m) in chosen]
+                    n_sets = str(max(sets)) if min(sets) == max(sets) else f"{min(sets)}-{max(sets)}"
+                    table.append([regime, first["genes"], n_sets, *cells])
             if table:
                 what = f"{name} ({ERRORS.get(name, 'largest principal angle to the true column space')})"
                 title = f"Error of {what} against {against}, {unit}; genes in ≥ {SEEN_IN} cells"
