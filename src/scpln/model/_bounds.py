@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +12,8 @@ import scvi
 from scpln.inference import log_weights, summarize_weights
 
 from ._arguments import positive_integer, resolve_seed
-from ._base import ScplnModel
 from ._data import cell_positions
+from ._latent import LatentModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.inference import CountData
-    from scpln.module import PLNPCAModule, Posterior
+    from scpln.module import Posterior
 
 logger = logging.getLogger("scpln")
 
@@ -36,22 +35,8 @@ DIAGNOSTIC_DRAWS, _QUICK_ENTRIES = 500, 2e9
 _SUMMARY_ENTRIES, _SUMMARY_DRAWS = 2e7, 128
 
 
-class Bounds(ScplnModel):
+class Bounds(LatentModel):
     """Models that give each cell a posterior q(z | y) and can evaluate log p(y, z)."""
-
-    module: PLNPCAModule
-
-    @abstractmethod
-    def _infer(
-        self,
-        adata: AnnData | None,
-        indices: Any,
-        *,
-        batch_size: int | None = None,
-        refine: int = 0,
-        with_elbo: bool = False,
-    ) -> tuple[Posterior, NDArray[np.float64]]:
-        """Posterior of each cell and, if asked for, its bound."""
 
     def get_elbo(
         self,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
 import pandas as pd
@@ -13,8 +12,8 @@ from scvi.utils import track
 from scpln.inference import FEWEST_DRAWS, sample_exact
 
 from ._arguments import one_of, positive_integer, resolve_seed
-from ._base import ScplnModel
 from ._data import cell_positions
+from ._latent import LatentModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-    from scpln.module import PLNPCAModule, Posterior
 
 logger = logging.getLogger("scpln")
 
@@ -32,22 +30,8 @@ Method = Literal["nuts"]
 _LARGEST_R_HAT = 1.05
 
 
-class ExactSampling(ScplnModel):
+class ExactSampling(LatentModel):
     """Models whose exact posterior p(z | y) can be sampled, given log p(y, z)."""
-
-    module: PLNPCAModule
-
-    @abstractmethod
-    def _infer(
-        self,
-        adata: AnnData | None,
-        indices: Any,
-        *,
-        batch_size: int | None = None,
-        refine: int = 0,
-        with_elbo: bool = False,
-    ) -> tuple[Posterior, NDArray[np.float64]]:
-        """Posterior of each cell and, if asked for, its bound."""
 
     @overload
     def sample_posterior(

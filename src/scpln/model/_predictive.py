@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,10 +12,10 @@ import sparse
 from scpln.module import GaussianPosterior
 
 from ._arguments import positive_integer, positive_integer_or_none, resolve_seed
-from ._base import ScplnModel
 from ._data import cell_positions, gene_positions
 from ._design import Design, as_list
 from ._fields import DESIGN_KEY
+from ._latent import LatentModel
 from ._manager import setup_args, states
 from ._rows import block_ranges
 
@@ -71,22 +70,8 @@ class _Rates:
         return average * scale if self.module.generative.likelihood.is_count else average + np.log(scale)
 
 
-class Predictive(ScplnModel):
+class Predictive(LatentModel):
     """Models that decode latent states to rates and counts."""
-
-    module: PLNPCAModule
-
-    @abstractmethod
-    def _infer(
-        self,
-        adata: AnnData | None,
-        indices: Any,
-        *,
-        batch_size: int | None = None,
-        refine: int = 0,
-        with_elbo: bool = False,
-    ) -> tuple[Posterior, NDArray[np.float64]]:
-        """Posterior of each cell and, if asked for, its bound."""
 
     def get_normalized_expression(
         self,
