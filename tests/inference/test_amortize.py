@@ -22,7 +22,7 @@ from scpln.inference import (
     train_approximation,
 )
 from scpln.inference import _refine as refining
-from scpln.inference._amortize import _divergence
+from scpln.inference._amortize import divergence
 from scpln.module import (
     FLOWS,
     Approximation,
@@ -224,7 +224,7 @@ def test_the_divergence_is_that_between_gaussians():
     m, k = torch.randn(2, 5, 3, dtype=torch.float64)
     ours, other = (torch.distributions.MultivariateNormal(*these) for these in ((m, None, None, a), (k, None, None, b)))
     expected = torch.distributions.kl_divergence(ours, other)
-    torch.testing.assert_close(_divergence(m, a, k, b), expected)
+    torch.testing.assert_close(divergence(m, a, k, b), expected)
 
 
 def test_an_encoder_learns_given_gaussians(fitted):

@@ -308,7 +308,7 @@ class TestTrouble:
 
     def test_an_interrupt_while_the_encoder_starts_ends_it_all(self, monkeypatch):
         monkeypatch.setattr(_plnpca, "train_shared", None)
-        monkeypatch.setattr(_amortize, "_divergence", _raise_interrupt)
+        monkeypatch.setattr(_amortize, "divergence", _raise_interrupt)
         model = make("encoder, fullrank")
         assert "interrupted after 0 stochastic steps" in model.stop_reason
         assert model.converged is False

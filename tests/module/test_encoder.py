@@ -1,5 +1,7 @@
 """The encoder, the features of Gaussians, and the approximation that is made of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -66,7 +68,7 @@ def test_extreme_cells_are_finite(value, dtype):
 def test_scales_stay_bounded():
     encoder = make_encoder()
     with torch.no_grad():
-        encoder.log_scale.bias += torch.tensor([1e4, -1e4])
+        encoder.gaussian.log_scale.bias += torch.tensor([1e4, -1e4])
     _, scale, _ = encoder(make_batch())
     torch.testing.assert_close(scale.diagonal(dim1=1, dim2=2).log(), torch.tensor([12.0, -12.0]).expand(N, 2))
 
@@ -76,12 +78,12 @@ def test_all_inputs_matter():
     mean = encoder(batch)[0]
     moved = [
         Batch.from_arrays(batch.counts.dense.numpy() + np.eye(N, P), batch.offsets, batch.design),
-        Batch(batch.counts, batch.offsets + 1, batch.design),
-        Batch(batch.counts, batch.offsets, batch.design + torch.tensor([0.0, 0.0, 1.0])),
+        replace(batch, offsets=batch.offsets + 1),
+        replace(batch, design=batch.design + torch.tensor([0.0, 0.0, 1.0])),
     ]
     for other in moved:
         assert ((encoder(other)[0] - mean).abs().amax(1) > 1e-4).all()
-    intercept = Batch(batch.counts, batch.offsets, batch.design + torch.tensor([1.0, 0.0, 0.0]))
+    intercept = replace(batch, design=batch.design + torch.tensor([1.0, 0.0, 0.0]))
     assert torch.equal(encoder(intercept)[0], mean)
 
 

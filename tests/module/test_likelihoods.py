@@ -10,8 +10,11 @@ from scipy import special, stats
 from scpln.module import CountBatch
 from scpln.module.likelihoods import LIKELIHOODS, _blocks, bound_log_rate, make_likelihood, soft_clamp
 
-NAMES = list(LIKELIHOODS)
-COUNTS = [name for name in NAMES if LIKELIHOODS[name].is_count]
+# Laws by name, followed by k_max where small counts have probabilities of their own.
+PIECEWISE = ["poisson/1", "nb/3", "zip/2", "zinb/3"]
+NAMES = [*LIKELIHOODS, *PIECEWISE]
+COUNTS = [name for name in NAMES if name != "gaussian"]
+PARAMETRIC = [name for name in NAMES if name not in ("poisson", "bernoulli")]
 INFLATED = ["zip", "zinb"]
 Y = np.array([0, 1, 2, 3, 5, 10, 30, 100, 1e3, 1e4, 1e5, 1e6])
 ETA = np.r_[np.linspace(-30, 15, 31), np.log(np.maximum(Y, 0.5)), np.log(np.maximum(Y, 0.5)) + 0.4]
@@ -29,7 +32,27 @@ SETTINGS = [
     ),
     ("bernoulli", {}),
     *(("gaussian", {"log_sd": log_sd}) for log_sd in (-3.0, 0.0, 5.0)),
+    *(("poisson/1", {"category_logit_0": logit}) for logit in GATES),
+    *(
+        (
+            "nb/3",
+            {
+                "base.log_inverse_dispersion": np.log(theta),
+                "category_logit_0": logit,
+                "category_logit_1": 1.0,
+                "category_logit_2": -0.5 * logit,
+            },
+        )
+        for theta in THETA[1::2]
+        for logit in GATES[::2]
+    ),
+    *(("zip/2", {"base.gate_logits": gate, "category_logit_0": 0.5, "category_logit_1": -2.0}) for gate in GATES[1:4]),
 ]
+
+
+def make(name, p):
+    base, _, k_max = name.partition("/")
+    return make_likelihood(base, p, int(k_max) if k_max else None)
 
 
 def set_parameters(likelihood, values):
@@ -41,7 +64,7 @@ def set_parameters(likelihood, values):
 def random_law(name, p, seed=0):
     """A law whose genes differ, in float64."""
     rng = np.random.default_rng(seed)
-    likelihood = make_likelihood(name, p).double()
+    likelihood = make(name, p).double()
     for parameter in likelihood.parameters():
         parameter.data.copy_(torch.from_numpy(rng.normal(size=p)))
     return likelihood
@@ -65,6 +88,9 @@ def log_negative_binomial(y, eta, theta):
 
 def reference(name, y, eta, values):
     """Log-probabilities in float64, without torch."""
+    if "/" in name:
+        base, k_max = name.split("/")
+        return piecewise_reference(base, int(k_max), y, eta, values)
     mu = np.exp(eta)
     if name == "gaussian":
         return stats.norm.logpdf(y, eta, np.exp(values["log_sd"]))
@@ -81,6 +107,14 @@ def reference(name, y, eta, values):
     return np.where(y == 0, np.logaddexp(log_inflated, log_kept + base), log_kept + base)
 
 
+def piecewise_reference(base, k_max, y, eta, values):
+    logits = [values[f"category_logit_{k}"] for k in range(k_max)]
+    of_base = {key.removeprefix("base."): value for key, value in values.items() if key.startswith("base.")}
+    log_pi = special.log_softmax([*logits, 0.0])
+    excess = reference(base, np.maximum(y - k_max, 0), eta, of_base)
+    return log_pi[np.minimum(y, k_max).astype(int)] + np.where(y >= k_max, excess, 0.0)
+
+
 def test_the_reference_of_the_negative_binomial_is_scipys():
     y, eta = grid()
     for theta in THETA:
@@ -93,7 +127,7 @@ def test_the_reference_of_the_negative_binomial_is_scipys():
 @pytest.mark.parametrize(("name", "values"), SETTINGS)
 def test_float64_is_the_reference(name, values):
     y, eta = grid()
-    likelihood = set_parameters(make_likelihood(name, 1).double(), values)
+    likelihood = set_parameters(make(name, 1).double(), values)
     expected = reference(name, y, eta, values)
     log_prob = likelihood.log_prob(torch.from_numpy(eta)[:, None], torch.from_numpy(y)[:, None]).detach()[:, 0]
     fast = likelihood.log_likelihood(
@@ -108,9 +142,7 @@ def test_float64_is_the_reference(name, values):
 @pytest.mark.parametrize(("name", "values"), SETTINGS)
 def test_float32_is_near_float64(name, values):
     y, eta = grid()
-    single, double = (
-        set_parameters(make_likelihood(name, 1).to(dtype), values) for dtype in (torch.float32, torch.float64)
-    )
+    single, double = (set_parameters(make(name, 1).to(dtype), values) for dtype in (torch.float32, torch.float64))
     for ours, theirs in zip(double.parameters(), single.parameters(), strict=True):
         ours.data.copy_(theirs)
     results = []
@@ -122,9 +154,9 @@ def test_float32_is_near_float64(name, values):
     (fast32, slow32), (fast64, slow64) = results
     distance = np.abs(eta - np.log(np.maximum(y, 0.5)))
     zero = likelihood.log_prob(torch.from_numpy(eta)[:, None], torch.zeros(1)).detach().abs()[:, 0].numpy()
-    gate = abs(values.get("gate_logits", 0.0))
-    # A few roundings of each term: of log p(0), of y relative to the best rate, and of the gate's logit.
-    terms = 1 + gate + zero + np.abs(fast64) + y * (1 + distance)
+    logits = sum(abs(value) for key, value in values.items() if "logit" in key)
+    # A few roundings of each term: of log p(0), of y relative to the best rate, and of logits.
+    terms = 1 + logits + zero + np.abs(fast64) + y * (1 + distance)
     if name == "gaussian":
         terms = 1 + np.abs(fast64)
     assert (np.abs(fast32 - fast64) <= 1e-6 * terms).all()
@@ -137,7 +169,7 @@ def test_float32_is_near_float64(name, values):
 @pytest.mark.parametrize("name", INFLATED)
 @pytest.mark.parametrize("gate", [-30.0, -2.0, 0.5, 30.0])
 def test_zero_inflation_is_pyros(name, gate):
-    likelihood = make_likelihood(name, 1).double()
+    likelihood = make(name, 1).double()
     likelihood.gate_logits.data.fill_(gate)
     y, eta = torch.arange(6.0).double()[:, None], torch.linspace(-3, 3, 6).double()[:, None]
     logits = torch.tensor([gate], dtype=torch.float64)
@@ -211,7 +243,7 @@ class Wrapper(torch.nn.Module):
 def test_extremes_are_finite(name, parameter, dtype):
     y = np.zeros((8, 2))
     y[4:] = [[1, 1e6], [1e6, 1], [1e6, 1e6], [1, 3]]
-    likelihood = make_likelihood(name, 2).to(dtype)
+    likelihood = make(name, 2).to(dtype)
     for value in likelihood.parameters():
         value.data.fill_(parameter)
     eta = torch.tensor([-1e4, -100.0, 100.0, 1e4, -1e4, -100.0, 100.0, 1e4], dtype=dtype)[:, None].repeat(1, 2)
@@ -253,7 +285,7 @@ def test_draws_have_the_moments(name):
     assert ((y.mean(0) - mean).abs() < 5 * (variance / n).sqrt()).all()
     fourth = (y - y.mean(0)).pow(4).mean(0)
     assert ((y.var(0) - variance).abs() < 5 * ((fourth - variance.square()).clamp(min=1e-12) / n).sqrt()).all()
-    if likelihood.is_count:
+    if name in COUNTS:
         torch.testing.assert_close(y, y.round())
 
 
@@ -269,7 +301,7 @@ def test_draws_repeat_with_their_seed_only(name):
 
 @pytest.mark.parametrize("name", ["poisson", "nb"])
 def test_huge_rates_draw(name):
-    y = make_likelihood(name, 1).sample(torch.tensor([[80.0], [1e8]]), torch.Generator().manual_seed(0))
+    y = make(name, 1).sample(torch.tensor([[80.0], [1e8]]), torch.Generator().manual_seed(0))
     assert y.isfinite().all()
     assert (y > 1e9).all()
 
@@ -303,7 +335,7 @@ def test_zero_inflation_starts_between_nothing_and_the_truth(name):
     inflation = np.repeat([0.0, 0.4], 25)
     mu = np.exp(rng.normal(size=(1000, 50)) * 0.3 + 1)
     y = rng.poisson(mu) * (rng.random((1000, 50)) >= inflation)
-    found = start(make_likelihood(name, 50), y, mu * (1 - inflation))["zero_inflation"]
+    found = start(make(name, 50), y, mu * (1 - inflation))["zero_inflation"]
     assert (found >= 0.0099).all()
     assert (found < inflation + 0.05).all()
     if name == "zip":
@@ -312,7 +344,7 @@ def test_zero_inflation_starts_between_nothing_and_the_truth(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_start_is_bounded_without_counts(name):
-    likelihood = make_likelihood(name, 3)
+    likelihood = make(name, 3)
     found = start(likelihood, np.zeros((20, 3)), np.full((20, 3), 1e-12))
     assert all(np.isfinite(value).all() for value in found.values())
     assert found.get("zero_inflation", np.zeros(1)).max() < 0.1
@@ -330,12 +362,14 @@ def test_standard_deviation_starts_at_that_of_the_residuals():
 @pytest.mark.parametrize("name", NAMES)
 def test_save_load_and_parameters(name):
     likelihood = random_law(name, 4)
-    loaded = make_likelihood(name, 4).double()
+    loaded = make(name, 4).double()
     loaded.load_state_dict(likelihood.state_dict())
     eta, batch = torch.zeros((6, 4), dtype=torch.float64), CountBatch.from_counts(random_counts(6, 4), torch.float64)
     torch.testing.assert_close(loaded.log_likelihood(eta, batch), likelihood.log_likelihood(eta, batch))
     names = {"nb": ["inverse_dispersion"], "zip": ["zero_inflation"], "gaussian": ["sd"]}
     names |= {"zinb": names["nb"] + names["zip"]}
+    names |= {"poisson/1": ["probability_0"], "zip/2": [*names["zip"], "probability_0", "probability_1"]}
+    names |= {f"{name}/3": names[name] + [f"probability_{k}" for k in range(3)] for name in ("nb", "zinb")}
     assert list(likelihood.gene_parameters()) == names.get(name, [])
     assert all(value.shape == (4,) and not value.requires_grad for value in likelihood.gene_parameters().values())
 
@@ -357,7 +391,7 @@ def test_subset_is_the_law_of_these_genes(name, genes):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (1, 3), (3, 1)])
 def test_small_batches(name, shape):
-    likelihood = make_likelihood(name, shape[1])
+    likelihood = make(name, shape[1])
     eta = torch.zeros((2, *shape), requires_grad=True)
     result = likelihood.log_likelihood(eta, CountBatch.from_counts(np.zeros(shape, dtype=np.int64)))
     result.sum().backward()

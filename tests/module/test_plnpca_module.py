@@ -66,7 +66,7 @@ def test_posterior_of_some_cells():
 
 @pytest.mark.parametrize("rate", [0.1, 7.0, 1e30])
 def test_draws_are_poisson(rate):
-    counts = make_module().draw(np.full((4000, 6), rate), seed=0)
+    counts = make_module().draw(torch.full((4000, 6), rate, dtype=torch.float64).log(), seed=0)
     limit = bound_log_rate(torch.tensor(rate, dtype=torch.float64).log()).exp().item()
     assert abs(counts.mean() - limit) < 5 * np.sqrt(limit / 24_000)
     assert (counts >= 0).all()

@@ -1,14 +1,14 @@
 """How a bound is maximised: the closed-form Poisson bound of PLN-PCA and its solver, and stochastic training. No AnnData."""
 
-from ._amortize import imitate, standardize_context, train_approximation
-from ._ascent import Ascent, NotFiniteError
+from ._amortize import divergence, imitate, standardize_context, train_approximation
+from ._ascent import Ascent, NotFiniteError, ascend
 from ._bound import elbo
 from ._data import CountData
 from ._factor_analysis import start_gaussian
 from ._fit import FitResult, fit
 from ._gaussian import Posterior
 from ._identify import identified_rotation
-from ._importance import log_weights, summarize_weights
+from ._importance import log_weights, sampled_elbo, summarize_weights
 from ._infer import infer
 from ._likelihood_bound import elbo_likelihood
 from ._likelihood_fit import fit_likelihood
@@ -26,6 +26,8 @@ __all__ = [
     "Minibatches",
     "NotFiniteError",
     "Posterior",
+    "ascend",
+    "divergence",
     "elbo",
     "elbo_likelihood",
     "fit",
@@ -37,6 +39,7 @@ __all__ = [
     "log_weights",
     "refine",
     "sample_exact",
+    "sampled_elbo",
     "standardize_context",
     "start_gaussian",
     "summarize_weights",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._data import CountData
 
 #: Draws × cells × genes of a step from which on more than one thread pays: networks of a flow are too small for it.
-_ENTRIES_FOR_THREADS = 10_000_000
+ENTRIES_FOR_THREADS = 10_000_000
 #: Cells whose Gaussians a flow's context is standardised by.
 _CELLS_TO_STANDARDIZE = 10_000
 
@@ -125,7 +125,7 @@ def train_approximation(
             generator=generator,
         )
 
-    if n_threads is None and n_samples * n_importance * batches.size * data.n_genes < _ENTRIES_FOR_THREADS:
+    if n_threads is None and n_samples * n_importance * batches.size * data.n_genes < ENTRIES_FOR_THREADS:
         n_threads = 1
     with torch_threads(n_threads):
         return ascend(step, both, batches, n_steps=n_steps, learning_rate=learning_rate, on_step=on_step)
@@ -172,16 +172,16 @@ def imitate(
     def step(cells: NDArray[np.intp], batch: Batch) -> torch.Tensor:
         loc, scale = gaussians(cells)
         ours = approximation(batch)
-        divergence = _divergence(loc, scale, ours.loc, ours.scale)
-        divergence.mean().backward()
-        return -divergence.detach()
+        values = divergence(loc, scale, ours.loc, ours.scale)
+        values.mean().backward()
+        return -values.detach()
 
     batches = Minibatches(data, batch_size, seed=seed)
     with torch_threads(n_threads or 1):
         return ascend(step, approximation, batches, n_steps=n_steps, learning_rate=learning_rate, on_step=on_step)
 
 
-def _divergence(
+def divergence(
     loc: torch.Tensor, scale: torch.Tensor, other_loc: torch.Tensor, other_scale: torch.Tensor
 ) -> torch.Tensor:
     """KL(N(loc, scale scaleᵀ) ‖ N(other_loc, other_scale other_scaleᵀ)) of each cell, (n,)."""

@@ -40,6 +40,8 @@ class CountData:
         Log size factor of each cell, :math:`o_i`, shape (n,), natural logarithm.
     design
         Design matrix X, shape (n, d); its first column is the intercept.
+    batches
+        Code of each cell's batch, shape (n,), for models with parameters of each batch.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class CountData:
     counts: Any
     offsets: Array
     design: Array
+    batches: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = self.counts.shape[0]
@@ -111,7 +114,8 @@ class CountData:
         for start, stop, rows in self.blocks(0, self.n_cells, self.block_size(batch_size)):
             first, last = np.searchsorted(cells, (start, stop))
             parts.append(sp.csr_matrix(rows[cells[first:last] - start]))
-        return CountData(sp.vstack(parts, format="csr"), self.offsets[cells], self.design[cells])
+        batches = None if self.batches is None else self.batches[cells]
+        return CountData(sp.vstack(parts, format="csr"), self.offsets[cells], self.design[cells], batches)
 
 
 def _compressed_rows(counts: Any, start: int, stop: int) -> sp.csr_matrix:

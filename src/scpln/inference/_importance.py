@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from scpln.module import Batch
-
 from ._data import ranges
+from ._minibatches import as_batch
 from ._parallel import threads, torch_threads
 
 if TYPE_CHECKING:
@@ -45,14 +44,15 @@ def log_weights(
     r"""Log-weights :math:`\ell_k = \log p(y_i, z_k) - \log q(z_k)` of draws from each cell's posterior, in nats.
 
     Each cell has its own stream of random numbers, given by `seed` and its position, so that its weights depend on no
-    other cell and not on how the cells are divided into blocks or among threads. float64.
+    other cell and not on how the cells are divided into blocks or among threads. log p(y, z) is computed in the
+    precision of the model and on its device, everything else in float64.
 
     Parameters
     ----------
     data
         Counts of n cells, with offsets and design.
     generative
-        log p(y, z), in float64.
+        log p(y, z).
     posterior
         Posteriors of the n cells, in its coordinates.
     n_samples
@@ -83,23 +83,42 @@ def log_weights(
     """
     n, p = data.n_cells, max(data.n_genes, 1)
     streams = np.arange(n) if positions is None else positions
+    parameter = next(generative.parameters())
 
     @torch.no_grad()
     def weigh(start: int, stop: int, rows: Any) -> tuple[slice, NDArray[np.float64]]:
-        batch = Batch.from_arrays(rows, data.offsets[start:stop], data.design[start:stop], dtype=torch.float64)
+        batch = as_batch(data, rows, slice(start, stop), dtype=parameter.dtype, device=parameter.device)
         part = posterior[start:stop]
-        noise = _noise(seed, streams[start:stop], n_samples, posterior.n_latent)
+        noise = _noise(seed, streams[start:stop], n_samples, posterior.n_noise)
         values = np.empty((n_samples, stop - start))
         for first, last in ranges(0, n_samples, max(1, _DRAWN // (stop - start))):
             z, log_q = part.push(noise[first:last])
-            log_p = [generative.log_joint(some, batch) for some in z.split(max(1, _ENTRIES // ((stop - start) * p)))]
-            values[first:last] = (torch.cat(log_p) - log_q).numpy()
+            some = z.to(parameter).split(max(1, _ENTRIES // ((stop - start) * p)))
+            log_p = torch.cat([generative.log_joint(states, batch) for states in some])
+            values[first:last] = (log_p.cpu().double() - log_q).numpy()
         return slice(start, stop), values
 
     with threads(n_threads) as pool, torch_threads(1):
         blocks = data.blocks(0, n, max(1, min(_CELLS, _ENTRIES // p)))
         while group := list(islice(blocks, pool.n_threads)):
             yield from pool.map_each(weigh, group)
+
+
+def sampled_elbo(
+    data: CountData,
+    generative: Generative,
+    posterior: Posterior,
+    *,
+    n_samples: int,
+    positions: NDArray[np.intp] | None = None,
+    n_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Evidence lower bound of each cell in nats, the mean of its log-weights; arguments as in `log_weights`."""
+    values = np.empty(data.n_cells)
+    weights_of = log_weights(data, generative, posterior, n_samples=n_samples, positions=positions, n_threads=n_threads)
+    for cells, weights in weights_of:
+        values[cells] = weights.mean(0)
+    return values
 
 
 def _noise(seed: int, streams: NDArray[np.intp], n_samples: int, q: int) -> torch.Tensor:

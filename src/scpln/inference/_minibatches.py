@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -74,11 +74,7 @@ class Minibatches:
     def in_order(self) -> Iterator[tuple[NDArray[np.intp], Batch]]:
         """All cells once, in their order."""
         for start, stop, rows in self._data.blocks(0, self._data.n_cells, self.size):
-            cells = np.arange(start, stop)
-            yield (
-                cells,
-                Batch.from_arrays(rows, self._data.offsets[cells], self._data.design[cells], dtype=self._dtype),
-            )
+            yield np.arange(start, stop), as_batch(self._data, rows, slice(start, stop), dtype=self._dtype)
 
     def _order(self) -> NDArray[np.intp]:
         n = self._data.n_cells
@@ -90,4 +86,17 @@ class Minibatches:
     def _batch(self, cells: NDArray[np.intp]) -> Batch:
         counts = self._data.counts
         rows = counts[cells] if len(cells) < self._data.n_cells else self._data.rows(0, self._data.n_cells)
-        return Batch.from_arrays(rows, self._data.offsets[cells], self._data.design[cells], dtype=self._dtype)
+        return as_batch(self._data, rows, cells, dtype=self._dtype)
+
+
+def as_batch(
+    data: CountData,
+    rows: Any,
+    cells: slice | NDArray[np.intp],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Batch:
+    """Tensors of some cells, whose counts have been read."""
+    batches = None if data.batches is None else data.batches[cells]
+    return Batch.from_arrays(rows, data.offsets[cells], data.design[cells], batches, dtype=dtype, device=device)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from pyro.infer.mcmc import MCMC, NUTS
 
-from scpln.module import Batch, GaussianPosterior
+from scpln.module import GaussianPosterior
 
+from ._minibatches import as_batch
 from ._parallel import torch_threads
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from scpln.module import Generative, Posterior
+    from scpln.module import Batch, Generative, Posterior
 
     from ._data import CountData
 
@@ -98,7 +99,7 @@ def sample_exact(
     streams = np.arange(data.n_cells) if positions is None else positions
     gaussian = GaussianPosterior(posterior.mean, posterior.packed_covariance)
     for start, stop, rows in data.blocks(0, data.n_cells, 1):
-        batch = Batch.from_arrays(rows, data.offsets[start:stop], data.design[start:stop], dtype=torch.float64)
+        batch = as_batch(data, rows, slice(start, stop), dtype=torch.float64)
         cell_seed = int(np.random.SeedSequence([seed, int(streams[start])]).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]), torch_threads(1):
             torch.manual_seed(cell_seed)

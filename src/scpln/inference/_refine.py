@@ -10,6 +10,7 @@ from torch import nn
 
 from scpln.module import Conditional, FlowPosterior, GaussianPosterior, climb
 
+from ._amortize import ENTRIES_FOR_THREADS
 from ._ascent import ascend
 from ._minibatches import Minibatches
 from ._parallel import torch_threads
@@ -55,13 +56,13 @@ class _Moves(nn.Module):
 def refine(
     data: CountData,
     generative: Generative,
-    posterior: FlowPosterior,
+    posterior: GaussianPosterior | FlowPosterior,
     *,
     n_steps: int,
     diagonal: bool = False,
     seed: int = 0,
     n_threads: int | None = None,
-) -> FlowPosterior:
+) -> GaussianPosterior | FlowPosterior:
     """Improve the Gaussian of each cell by stochastic gradients of its bound, with model, flow and context as they are.
 
     Parameters
@@ -79,17 +80,23 @@ def refine(
     seed
         Of the draws.
     n_threads
-        Threads; all available ones when None.
+        Threads; by default one, or all where a step is large.
     """
     generator = torch.Generator().manual_seed(seed)
-    flow, frame = posterior.flow_as(torch.float32), posterior.frame.float()
+    if n_threads is None and _CELLS * _DRAWS * data.n_genes < ENTRIES_FOR_THREADS:
+        n_threads = 1
+    if isinstance(posterior, FlowPosterior):
+        start, flow = posterior.gaussian, posterior.flow_as(torch.float32)
+        frame, contexts = posterior.frame.float(), posterior.context
+    else:
+        start, flow, frame, contexts = posterior, None, torch.eye(posterior.n_latent), None
     means, scales = [], []
     for cells, batch in Minibatches(data, _CELLS).in_order():
-        moves = _Moves(posterior.gaussian[cells], diagonal=diagonal)
-        context = posterior.context[cells].float()
+        moves = _Moves(start[cells], diagonal=diagonal)
+        context = None if contexts is None else contexts[cells].float()
 
         def step(
-            _: NDArray[np.intp], batch: Batch, moves: _Moves = moves, context: torch.Tensor = context
+            _: NDArray[np.intp], batch: Batch, moves: _Moves = moves, context: torch.Tensor | None = context
         ) -> torch.Tensor:
             loc, scale = moves()
             return climb(
@@ -111,4 +118,4 @@ def refine(
     scale = torch.cat(scales)
     rows, columns = torch.tril_indices(*scale.shape[1:])
     gaussian = GaussianPosterior(torch.cat(means), (scale @ scale.mT)[:, rows, columns])
-    return posterior.on(gaussian)
+    return posterior.on(gaussian) if isinstance(posterior, FlowPosterior) else gaussian

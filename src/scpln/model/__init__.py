@@ -12,7 +12,9 @@ Examples
 """
 
 from ._base import ScplnModel
+from ._count_gmvae import CountGMVAE
+from ._count_vae import CountVAE
 from ._plnpca import PLNPCA
 from ._setup import setup_anndata
 
-__all__ = ["PLNPCA", "ScplnModel", "setup_anndata"]
+__all__ = ["PLNPCA", "CountGMVAE", "CountVAE", "ScplnModel", "setup_anndata"]

@@ -16,7 +16,7 @@ from ._data import cell_positions
 from ._latent import LatentModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
@@ -198,7 +198,7 @@ class Bounds(LatentModel):
         self, posterior: Posterior, elbo: NDArray[np.float64], adata: AnnData, diagnostics: bool | None
     ) -> dict[str, NDArray[np.float64]]:
         """The same for `annotate`; nothing if they are not wanted, or if None leaves it to what they cost."""
-        entries = DIAGNOSTIC_DRAWS * len(posterior) * len(self.module.coefficients)
+        entries = DIAGNOSTIC_DRAWS * len(posterior) * self.module.n_genes
         if diagnostics is None and entries > _QUICK_ENTRIES:
             logger.info(
                 "Left out the diagnostics of %s posteriors, which take a while: get them with "
@@ -231,14 +231,16 @@ class Bounds(LatentModel):
         summary = self.training_.get("posterior")
         return super()._status() if summary is None else f"{super()._status()}\n  posteriors: {summary}"
 
-    def _summarize_posteriors(self, data: CountData, seed: int, n_threads: int | None) -> str:
+    def _summarize_posteriors(
+        self, data: CountData, posterior_of: Callable[[NDArray[np.intp]], Posterior], seed: int, n_threads: int | None
+    ) -> str:
         """One line on how far the posteriors can be trusted, from some of the training cells."""
         n_cells = int(np.clip(_SUMMARY_ENTRIES / (_SUMMARY_DRAWS * data.n_genes), 20, 1000))
         chosen = np.unique(np.linspace(0, data.n_cells - 1, min(n_cells, data.n_cells)).astype(int))
         weights = log_weights(
             data.subset(chosen),
             self.module.generative,
-            self.module.posterior(chosen),
+            posterior_of(chosen),
             n_samples=_SUMMARY_DRAWS,
             seed=seed,
             positions=chosen,

@@ -57,8 +57,19 @@ def read_cells(adata: AnnData, registry: Mapping[str, Any], cells: NDArray[np.in
     totals = counts.check(adata, rows, obs.index, known[REGISTRY_KEYS.X_KEY]["column_names"])
     log_size_factors = offsets.from_totals(obs, totals, known)
     design = fields[DESIGN_KEY].read(adata, known)
-    data = CountData(rows, log_size_factors, design if cells is None else design[cells])
+    batches = fields[REGISTRY_KEYS.BATCH_KEY].read(adata, known)[:, 0]
+    select = slice(None) if cells is None else cells
+    data = CountData(rows, log_size_factors, design[select], batches[select])
     return Cells(data, totals, obs.index)
+
+
+def read_labels(adata: AnnData, registry: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[str]] | None:
+    """Code of each cell's label, −1 where it is missing, and the labels' names; None without ``labels_key``."""
+    args, known = setup_args(registry), states(registry)
+    if args["labels_key"] is None:
+        return None
+    codes = make_fields(**args)[REGISTRY_KEYS.LABELS_KEY].read(adata, known)[:, 0]
+    return codes, list(known[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"])
 
 
 def cell_positions(indices: Sequence[int] | ArrayLike | None, n_obs: int) -> NDArray[np.intp] | None:

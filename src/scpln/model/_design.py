@@ -159,14 +159,15 @@ class Design:
         columns = [np.ones(len(obs))]
         for key, known in self.factors.items():
             if key in fixed:
-                codes = np.full(len(obs), self._code(key, fixed[key]))
+                codes = np.full(len(obs), self.code(key, fixed[key]))
             else:
                 codes = get_codes(obs, key, self.arguments[key], known)
             columns += [(codes == code).astype(float) for code in range(1, len(known))]
         columns += [get_numbers(obs, key, self.arguments[key]) for key in self.numbers]
         return np.column_stack(columns)
 
-    def _code(self, key: str, category: str) -> int:
+    def code(self, key: str, category: str) -> int:
+        """Position of a category of a key."""
         if str(category) not in self.factors[key]:
             msg = f"{category!r} is not a category of {key!r}; the model knows {self.factors[key]}."
             raise ValueError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
@@ -127,7 +128,7 @@ class ExactSampling(LatentModel):
         positions = cell_positions(indices, adata.n_obs)
         chains = sample_exact(
             self._read(adata, positions).data,
-            self.module.generative,
+            copy.deepcopy(self.module.generative).cpu().double(),
             posterior,
             n_samples=n_samples,
             n_warmup=n_warmup,

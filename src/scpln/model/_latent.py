@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-    from scpln.module import PLNPCAModule, Posterior
+    from scpln.module import LatentModule, Posterior
 
 
 class LatentModel(ScplnModel):
     """Models that give each cell a posterior q(z | y) of its latent state."""
 
-    module: PLNPCAModule
+    module: LatentModule
 
     @abstractmethod
     def _infer(

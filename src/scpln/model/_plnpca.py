@@ -122,6 +122,8 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
     (300, 3)
     """
 
+    module: PLNPCAModule
+
     def __init__(
         self,
         adata: AnnData | None = None,
@@ -311,7 +313,7 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
             history |= {"stochastic_bound": ascent.bound, "stochastic_seconds": ascent.seconds}
         outcome |= {
             "elbo": float(self.module.elbo.mean()),
-            "posterior": self._summarize_posteriors(cells.data, seed, newton.n_threads),
+            "posterior": self._summarize_posteriors(cells.data, self.module.posterior, seed, newton.n_threads),
         }
         self._finish_training(cells, {**outcome, **options}, history)
         if failure is not None:

@@ -20,8 +20,8 @@ from scpln.inference import (
     imitate,
     infer,
     infer_likelihood,
-    log_weights,
     refine,
+    sampled_elbo,
     standardize_context,
     start_gaussian,
     train_approximation,
@@ -300,11 +300,7 @@ def bound(
 ) -> NDArray[np.float64]:
     """Evidence lower bound of each cell: exact for Gaussians, the mean over draws for flows."""
     if not isinstance(posterior, GaussianPosterior):
-        values = np.empty(data.n_cells)
-        weights_of = log_weights(data, model, posterior, n_samples=ELBO_DRAWS, positions=positions, n_threads=n_threads)
-        for cells, weights in weights_of:
-            values[cells] = weights.mean(0)
-        return values
+        return sampled_elbo(data, model, posterior, n_samples=ELBO_DRAWS, positions=positions, n_threads=n_threads)
     b, c = model.decoder.coefficients.numpy(), model.decoder.loadings.numpy()
     gaussian = posterior.mean, posterior.packed_covariance
     settings: dict[str, Any] = {"batch_size": batch_size, "n_threads": n_threads}

@@ -1,4 +1,4 @@
-"""Rates and counts that PLN-PCA expects of each cell."""
+"""Rates and counts that a model expects of each cell."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 import sparse
+import torch
 
-from scpln.module import GaussianPosterior
+from scpln.module import GaussianPosterior, PLNPCAModule
 
 from ._arguments import positive_integer, positive_integer_or_none, resolve_seed
 from ._data import cell_positions, gene_positions
-from ._design import Design, as_list
+from ._design import Design, as_list, get_codes
 from ._fields import DESIGN_KEY
 from ._latent import LatentModel
 from ._manager import setup_args, states
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-    from scpln.module import PLNPCAModule, Posterior
+    from scpln.module import LatentModule, Posterior
 
 #: Latent states that rates are averaged over where their mean has no closed form.
-FLOW_DRAWS = 100
+DRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -38,36 +39,71 @@ class _Rates:
     Parameters
     ----------
     designs
-        Design matrices (n × d): the cells' own, or one for each batch to transform to.
+        Design matrices (n × d) and codes of the batches (n,): the cells' own, or one pair for each batch to transform
+        to.
     scale
         Factor of each cell's rates (n,).
     """
 
-    module: PLNPCAModule
+    module: LatentModule
     posterior: Posterior
-    designs: list[NDArray[np.float64]]
+    designs: list[tuple[NDArray[np.float64], NDArray[np.int64] | None]]
     scale: NDArray[np.float64]
     genes: NDArray[np.intp] | None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Cells and genes."""
-        return len(self.scale), len(self.module.coefficients) if self.genes is None else len(self.genes)
+        return len(self.scale), self.module.n_genes if self.genes is None else len(self.genes)
 
     def blocks(self) -> Iterator[tuple[slice, Posterior]]:
         """Cells of consecutive blocks, with their posteriors."""
         for start, stop in block_ranges(*self.shape):
             yield slice(start, stop), self.posterior[start:stop]
 
-    def at(self, cells: slice, mean: NDArray, covariance: NDArray | None = None) -> NDArray[np.float64]:
-        """Rates (…, cells, genes) at latent states, or their posterior mean if a covariance is given.
+    def at(self, cells: slice, z: NDArray) -> NDArray[np.float64]:
+        """Rates (…, cells, genes) at latent states.
 
-        Of real-valued data, the expected values, to which log size factors are added.
+        Of real-valued data, the expected values, to which log size factors are added; of counts in categories, their
+        mean, since these have no one rate.
         """
-        rates = [self.module.rates(x[cells], mean, covariance, self.genes) for x in self.designs]
-        average = sum(rates[1:], rates[0]) / len(rates)
+        law = self.module.generative.likelihood
+        if self.genes is not None:
+            law = law.subset(self.genes)
+        decoded = [self._decode(cells, z, number) for number in range(len(self.designs))]
+        if law.cell_parameter_names:
+            rates = [law.mean(eta, deviations) for eta, deviations in decoded]
+        else:
+            rates = [eta.exp() if law.is_count else eta for eta, _ in decoded]
+        return self._scaled(cells, (sum(rates[1:], rates[0]) / len(rates)).numpy())
+
+    def expected(self, cells: slice, posterior: GaussianPosterior) -> NDArray[np.float64]:
+        """Posterior mean of the rates, in closed form: of a linear decoder and Gaussian posteriors."""
+        assert isinstance(self.module, PLNPCAModule)
+        gaussian = posterior.mean, posterior.packed_covariance
+        rates = [self.module.rates(x[cells], *gaussian, self.genes) for x, _ in self.designs]
+        return self._scaled(cells, sum(rates[1:], rates[0]) / len(rates))
+
+    def draw(self, cells: slice, z: NDArray, seed: int) -> NDArray:
+        """Counts (cells, genes) at latent states."""
+        decoded = [self._decode(cells, z, number) for number in range(len(self.designs))]
+        etas, deviations = [eta for eta, _ in decoded], [some for _, some in decoded]
+        eta = etas[0]
+        if len(etas) > 1:
+            is_count = self.module.generative.likelihood.is_count
+            stacked = torch.stack(etas)
+            eta = torch.logsumexp(stacked, 0) - np.log(len(etas)) if is_count else stacked.mean(0)
+        deviation = {name: torch.stack([some[name] for some in deviations]).mean(0) for name in deviations[0]}
+        eta = eta + torch.from_numpy(np.log(self.scale[cells, None]))
+        return self.module.draw(eta, seed, self.genes, deviation)
+
+    def _decode(self, cells: slice, z: NDArray, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        design, batches = self.designs[number]
+        return self.module.decode(z, design[cells], None if batches is None else batches[cells], self.genes)
+
+    def _scaled(self, cells: slice, rates: NDArray[np.float64]) -> NDArray[np.float64]:
         scale = self.scale[cells, None]
-        return average * scale if self.module.generative.likelihood.is_count else average + np.log(scale)
+        return rates * scale if self.module.generative.likelihood.is_count else rates + np.log(scale)
 
 
 class Predictive(LatentModel):
@@ -89,7 +125,8 @@ class Predictive(LatentModel):
     ) -> pd.DataFrame | NDArray[np.float32]:
         r"""Expected rates of each cell without its size factor.
 
-        The posterior mean, in closed form, times `library_size`:
+        The posterior mean :math:`E_{q(z_i)}[e^{\eta_{ij} - o_i}]`, times `library_size`. It is computed from draws, or in
+        closed form where the decoder is linear and posteriors are Gaussian:
 
         .. math::
             E_{q(z_i)}\left[e^{x_i \cdot B_j + z_i \cdot C_j}\right]
@@ -110,7 +147,7 @@ class Predictive(LatentModel):
         library_size
             Factor of all rates; ``"latent"`` for each cell's own size factor, which gives its expected counts.
         n_samples
-            Draw so many latent states in place of the closed form; by default 100 where there is none, under a flow.
+            Draw so many latent states in place of the closed form; by default 100 where there is none.
         return_mean
             Whether to average over these draws, or return them all: (draws, cells, genes).
         return_numpy
@@ -124,14 +161,16 @@ class Predictive(LatentModel):
         """
         rates, names = self._rates_of(adata, indices, transform_batch, gene_list, batch_size, library_size)
         n_samples = positive_integer_or_none("n_samples", n_samples)
-        if n_samples is None and not isinstance(rates.posterior, GaussianPosterior):
-            n_samples = FLOW_DRAWS
+        closed = isinstance(self.module, PLNPCAModule) and isinstance(rates.posterior, GaussianPosterior)
+        if n_samples is None and not closed:
+            n_samples = DRAWS
         separate = n_samples is not None and not return_mean
         shape: tuple[int, ...] = (n_samples or 1, *rates.shape) if separate else rates.shape
         result = np.empty(shape, dtype=np.float32)
         for cells, posterior in rates.blocks():
             if n_samples is None:
-                result[cells] = rates.at(cells, posterior.mean, posterior.packed_covariance)
+                assert isinstance(posterior, GaussianPosterior)
+                result[cells] = rates.expected(cells, posterior)
                 continue
             draws = (rates.at(cells, z) for z in posterior.sample(n_samples, seed=_block_seed(seed, cells)))
             if separate:
@@ -181,7 +220,7 @@ class Predictive(LatentModel):
         for cells, posterior in rates.blocks():
             block_seed = _block_seed(seed, cells)
             draws = [
-                sparse.COO.from_numpy(self.module.draw(rates.at(cells, z), block_seed + number, rates.genes))
+                sparse.COO.from_numpy(rates.draw(cells, z, block_seed + number))
                 for number, z in enumerate(posterior.sample(n_samples, seed=block_seed))
             ]
             blocks.append(draws[0] if n_samples == 1 else sparse.stack(draws, axis=2))
@@ -202,15 +241,20 @@ class Predictive(LatentModel):
         adata = self._data_or_own(adata)
         positions = cell_positions(indices, adata.n_obs)
         obs = adata.obs if positions is None else adata.obs.iloc[positions]
-        design = Design.from_state(states(self.registry)[DESIGN_KEY])
+        known = states(self.registry)
+        design = Design.from_state(known[DESIGN_KEY])
         batch_key = setup_args(self.registry)["batch_key"]
         if transform_batch is None:
-            designs = [design.matrix(obs)]
+            codes = None if batch_key is None else get_codes(obs, batch_key, "batch_key", design.factors[batch_key])
+            designs = [(design.matrix(obs), codes)]
         elif batch_key is None:
             msg = "transform_batch needs batches, and setup_anndata was called without batch_key."
             raise ValueError(msg)
         else:
-            designs = [design.matrix(obs, {batch_key: batch}) for batch in as_list(transform_batch)]
+            designs = [
+                (design.matrix(obs, {batch_key: batch}), np.full(len(obs), design.code(batch_key, batch)))
+                for batch in as_list(transform_batch)
+            ]
         if isinstance(library_size, str) and library_size != "latent":
             msg = f"library_size={library_size!r}, but it must be a number or 'latent'."
             raise ValueError(msg)

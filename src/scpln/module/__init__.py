@@ -1,18 +1,22 @@
 """Torch, without AnnData: likelihoods, decoders, posteriors, flows, encoders, and the modules that compose them."""
 
 from ._approximation import Approximation
-from ._batch import Batch
+from ._autoencoder import AutoencoderModule, MixtureVAEModule, VAEModule
+from ._batch import Batch, Known
 from ._conditional import Conditional
 from ._counts import CountBatch
-from ._decoder import LinearDecoder
-from ._encoder import Encoder
+from ._decoder import LinearDecoder, MLPDecoder
+from ._encoder import ComponentEncoder, Encoder
 from ._features import GaussianFeatures
 from ._flow_posterior import FlowPosterior
 from ._gaussian import GaussianPosterior
 from ._generative import Generative
-from ._objective import climb, importance_bound
+from ._latent_module import LatentModule
+from ._mixture_posterior import MixturePosterior
+from ._objective import climb, importance_bound, path_loss
 from ._plnpca import PLNPCAModule
 from ._posterior import Posterior
+from ._prior import GaussianMixture, Prior, StandardNormal
 from .flows import FLOWS, Flow, check_flow, make_flow
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 
@@ -20,22 +24,34 @@ __all__ = [
     "FLOWS",
     "LIKELIHOODS",
     "Approximation",
+    "AutoencoderModule",
     "Batch",
+    "ComponentEncoder",
     "Conditional",
     "CountBatch",
     "Encoder",
     "Flow",
     "FlowPosterior",
     "GaussianFeatures",
+    "GaussianMixture",
     "GaussianPosterior",
     "Generative",
+    "Known",
+    "LatentModule",
     "Likelihood",
     "LinearDecoder",
+    "MLPDecoder",
+    "MixturePosterior",
+    "MixtureVAEModule",
     "PLNPCAModule",
     "Posterior",
+    "Prior",
+    "StandardNormal",
+    "VAEModule",
     "check_flow",
     "climb",
     "importance_bound",
     "make_flow",
     "make_likelihood",
+    "path_loss",
 ]

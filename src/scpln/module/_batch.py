@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -13,9 +13,34 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Counts y, log size factors o (n,) and design X (n, d) of n cells.
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of n cells besides their counts: log size factors o (n,) and design X (n, d).
+
+    Where a model has parameters of batches, also the code of each cell's batch (n,).
+    """
+
+    offsets: torch.Tensor
+    design: torch.Tensor
+    batches: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> Self:
+        """The same on another device; Lightning calls this."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {
+            name: value if value is None else value.to(device, **kwargs) for name, value in values.items()
+        }
+        return type(self)(**moved)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Known):
+    """Counts y of n cells, and what is known of them.
+
+    In training with labels, also the code of each cell's label (n,), −1 where it is not known.
 
     Examples
     --------
@@ -26,19 +51,25 @@ class Batch:
     """
 
     counts: CountBatch
-    offsets: torch.Tensor
-    design: torch.Tensor
+    labels: torch.Tensor | None = None
 
     @classmethod
     def from_arrays(
-        cls, counts: Any, offsets: ArrayLike, design: ArrayLike, *, dtype: torch.dtype = torch.float32
+        cls,
+        counts: Any,
+        offsets: ArrayLike,
+        design: ArrayLike,
+        batches: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
     ) -> Self:
-        """From SciPy or NumPy counts (n, p), and NumPy offsets and design."""
+        """From SciPy or NumPy counts (n, p), and NumPy offsets, design and codes."""
         return cls(
-            CountBatch.from_counts(counts, dtype),
-            torch.as_tensor(offsets, dtype=dtype),
-            torch.as_tensor(design, dtype=dtype),
+            counts=CountBatch.from_counts(counts, dtype, device=device),
+            offsets=torch.as_tensor(offsets, dtype=dtype, device=device),
+            design=torch.as_tensor(design, dtype=dtype, device=device),
+            batches=None if batches is None else torch.as_tensor(batches, dtype=torch.int64, device=device),
+            labels=None if labels is None else torch.as_tensor(labels, dtype=torch.int64, device=device),
         )
-
-    def __len__(self) -> int:
-        return len(self.offsets)

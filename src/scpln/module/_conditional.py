@@ -57,6 +57,11 @@ class Conditional:
     flow: Flow | None = None
     context: torch.Tensor | None = None
 
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
+        """Draw `n` latent states of each cell, such that their `score` can be taken."""
+        noise = torch.randn((n, *self.loc.shape), generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+        return self.push(noise.requires_grad_(self.flow is not None and torch.is_grad_enabled()))
+
     def push(self, noise: torch.Tensor) -> Draws:
         """Latent states from standard normal noise (K, n, q)."""
         whitened, log_det = noise, noise.new_zeros(noise.shape[:-1])

@@ -81,6 +81,11 @@ class CountBatch:
         tensors = (torch.from_numpy(array).to(device) for array in (dense, cells, genes, dense[cells, genes]))
         return cls(*tensors)
 
+    def to(self, device: torch.device | str, **kwargs: Any) -> CountBatch:
+        """The same on another device."""
+        tensors = (self.dense, self.cells, self.genes, self.values)
+        return CountBatch(*(tensor.to(device, **kwargs) for tensor in tensors))
+
     @property
     def n_cells(self) -> int:
         """Number of cells n."""

@@ -1,4 +1,4 @@
-"""The encoder: from counts and covariates to a Gaussian and to what a flow is conditioned on."""
+"""Encoders: from counts and covariates to Gaussians, and to what a flow is conditioned on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+from ._count_linear import CountLinear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,10 +19,83 @@ if TYPE_CHECKING:
 _LOG_SCALE_RANGE = 12.0
 
 
-class Encoder(nn.Module):
-    r"""Gaussians of cells from their counts: log(1 + y), log size factor and covariates through an MLP with LayerNorm.
+class Trunk(nn.Module):
+    """Features of cells: log(1 + y), log size factor and covariates through an MLP with LayerNorm.
 
-    Real values y < 0 enter as −log(1 − y).
+    Parameters
+    ----------
+    n_genes, n_covariates
+        Genes p, and columns d of the design (the first is the intercept).
+    hidden
+        Widths of the hidden layers.
+    covariates
+        Whether the design is an input, besides the log size factor.
+    dropout
+        Probability by which hidden units are left out in training.
+    """
+
+    def __init__(
+        self,
+        n_genes: int,
+        n_covariates: int,
+        hidden: Sequence[int],
+        *,
+        covariates: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.covariates, self.n_features = covariates, hidden[-1]
+        self.counts = CountLinear(n_genes, hidden[0])
+        self.known = nn.Linear(n_covariates if covariates else 1, hidden[0])
+        layers: list[nn.Module] = _activation(hidden[0], dropout)
+        for n_in, n_out in pairwise(hidden):
+            layers += [nn.Linear(n_in, n_out), *_activation(n_out, dropout)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Features (n, last width)."""
+        known = batch.offsets[:, None]
+        if self.covariates:
+            known = torch.cat([known, batch.design[:, 1:]], 1)
+        return self.layers(self.counts(batch.counts) + self.known(known))
+
+
+class GaussianHead(nn.Module):
+    """Means m (n, q) and lower-triangular L (n, q, q) from features; L starts at the identity.
+
+    Parameters
+    ----------
+    n_features, n_latent
+        Sizes.
+    diagonal
+        Whether L is diagonal.
+    """
+
+    def __init__(self, n_features: int, n_latent: int, *, diagonal: bool = False) -> None:
+        super().__init__()
+        self.n_latent, self.diagonal = n_latent, diagonal
+        self.loc = nn.Linear(n_features, n_latent)
+        self.log_scale = nn.Linear(n_features, n_latent)
+        n_below = 0 if diagonal else n_latent * (n_latent - 1) // 2
+        self.below = nn.Linear(n_features, n_below) if n_below else None
+        for head in (self.log_scale, self.below):
+            if head is not None:
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Means (n, q) and scales (n, q, q)."""
+        log_scale = _LOG_SCALE_RANGE * torch.tanh(self.log_scale(features) / _LOG_SCALE_RANGE)
+        scale = torch.diag_embed(log_scale.exp())
+        if self.below is not None:
+            rows, columns = torch.tril_indices(self.n_latent, self.n_latent, offset=-1, device=scale.device)
+            cells = torch.arange(len(scale), device=scale.device)[:, None]
+            scale = scale.index_put((cells, rows, columns), self.below(features))
+        return self.loc(features), scale
+
+
+class Encoder(nn.Module):
+    r"""Gaussians of cells from their counts.
 
     Parameters
     ----------
@@ -30,6 +105,8 @@ class Encoder(nn.Module):
         Widths of the hidden layers.
     diagonal
         Whether covariances are diagonal.
+    covariates, dropout
+        As in `Trunk`.
 
     Examples
     --------
@@ -50,31 +127,83 @@ class Encoder(nn.Module):
         *,
         hidden: Sequence[int] = (128, 128),
         diagonal: bool = False,
+        covariates: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.n_latent, self.diagonal, self.n_features = n_latent, diagonal, hidden[-1]
-        widths = [n_genes + n_covariates, *hidden]
-        layers: list[nn.Module] = []
-        for n_in, n_out in pairwise(widths):
-            layers += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.SiLU()]
-        self.layers = nn.Sequential(*layers)
-        self.loc = nn.Linear(hidden[-1], n_latent)
-        self.log_scale = nn.Linear(hidden[-1], n_latent)
-        n_below = 0 if diagonal else n_latent * (n_latent - 1) // 2
-        self.below = nn.Linear(hidden[-1], n_below) if n_below else None
-        for head in (self.log_scale, self.below):
-            if head is not None:
-                nn.init.zeros_(head.weight)
-                nn.init.zeros_(head.bias)
+        self.trunk = Trunk(n_genes, n_covariates, hidden, covariates=covariates, dropout=dropout)
+        self.gaussian = GaussianHead(self.trunk.n_features, n_latent, diagonal=diagonal)
+
+    @property
+    def n_features(self) -> int:
+        """Width of the features."""
+        return self.trunk.n_features
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Means m (n, q), lower-triangular L (n, q, q), and features (n, last width) for a flow's context."""
-        y = batch.counts.dense
-        known = [batch.offsets[:, None], batch.design[:, 1:]]
-        features = self.layers(torch.cat([y.abs().log1p().copysign(y), *known], dim=1))
-        log_scale = _LOG_SCALE_RANGE * torch.tanh(self.log_scale(features) / _LOG_SCALE_RANGE)
-        scale = torch.diag_embed(log_scale.exp())
-        if self.below is not None:
-            rows, columns = torch.tril_indices(self.n_latent, self.n_latent, offset=-1)
-            scale = scale.index_put((torch.arange(len(scale))[:, None], rows, columns), self.below(features))
-        return self.loc(features), scale, features
+        features = self.trunk(batch)
+        return *self.gaussian(features), features
+
+
+class ComponentEncoder(nn.Module):
+    r"""Probabilities q(k | y) of the components of a mixture, and a Gaussian q(z | y, k) for each.
+
+    The component enters the last hidden layer: :math:`h_k = \text{SiLU}(\text{LayerNorm}(W h + e_k))`, with an
+    embedding e of each. Each row is normalised by itself, so that nothing subtracts the component again, as batch
+    normalisation over the rows of one component does.
+
+    Parameters
+    ----------
+    n_components
+        Components K.
+    n_genes, n_covariates, n_latent, hidden, diagonal, covariates, dropout
+        As in `Encoder`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scpln.module import Batch
+    >>> encoder = ComponentEncoder(5, n_genes=4, n_covariates=1, n_latent=2, hidden=(16,))
+    >>> batch = Batch.from_arrays(np.ones((3, 4)), np.zeros(3), np.ones((3, 1)))
+    >>> logits, loc, scale, features = encoder(batch)
+    >>> logits.shape, loc.shape, scale.shape, features.shape  # row k · n + i is component k of cell i
+    (torch.Size([3, 5]), torch.Size([15, 2]), torch.Size([15, 2, 2]), torch.Size([15, 16]))
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        n_genes: int,
+        n_covariates: int,
+        n_latent: int,
+        *,
+        hidden: Sequence[int] = (128, 128),
+        diagonal: bool = False,
+        covariates: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.n_components = n_components
+        self.trunk = Trunk(n_genes, n_covariates, hidden, covariates=covariates, dropout=dropout)
+        width = self.trunk.n_features
+        self.components = nn.Linear(width, n_components)
+        self.mix = nn.Linear(width, width)
+        self.embedding = nn.Parameter(torch.randn(n_components, width))
+        self.activation = nn.Sequential(*_activation(width, dropout))
+        self.gaussian = GaussianHead(width, n_latent, diagonal=diagonal)
+
+    @property
+    def n_features(self) -> int:
+        """Width of the features."""
+        return self.trunk.n_features
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits of q(k | y) (n, K); means (K·n, q), scales (K·n, q, q) and features (K·n, width), by component."""
+        shared = self.trunk(batch)
+        rows = self.mix(shared) + self.embedding[:, None]
+        features = self.activation(rows.reshape(-1, rows.shape[-1]))
+        return self.components(shared), *self.gaussian(features), features
+
+
+def _activation(width: int, dropout: float) -> list[nn.Module]:
+    return [nn.LayerNorm(width), nn.SiLU(), *([nn.Dropout(dropout)] if dropout else [])]

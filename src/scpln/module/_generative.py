@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from torch import nn
+
+from ._prior import StandardNormal
 
 if TYPE_CHECKING:
     import torch
 
     from ._batch import Batch
     from ._decoder import LinearDecoder
+    from ._prior import Prior
     from .likelihoods import Likelihood
 
 
 class Generative(nn.Module):
-    r"""Counts from a standard normal latent state: :math:`\log p(y, z) = \log p(y \mid \eta(z)) + \log N(z; 0, I)`.
+    r"""Counts from a latent state: :math:`\log p(y, z) = \log p(y \mid \eta(z)) + \log p(z)`.
 
     Parameters
     ----------
@@ -24,6 +26,8 @@ class Generative(nn.Module):
         From latent states and a batch to log-rates η.
     likelihood
         Distribution of the counts.
+    prior
+        Distribution of the latent states; by default N(0, I).
 
     Examples
     --------
@@ -37,13 +41,19 @@ class Generative(nn.Module):
 
     decoder: LinearDecoder
     likelihood: Likelihood
+    prior: Prior
 
-    def __init__(self, decoder: LinearDecoder, likelihood: Likelihood) -> None:
+    def __init__(self, decoder: LinearDecoder, likelihood: Likelihood, prior: Prior | None = None) -> None:
         super().__init__()
         self.decoder = decoder
         self.likelihood = likelihood
+        self.prior = StandardNormal(decoder.loadings.shape[1]) if prior is None else prior
+
+    def log_likelihood(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Log p(y | z), (..., n), of latent states z (..., n, q), in nats."""
+        eta, deviations = self.decoder.decode(z, batch)
+        return self.likelihood.log_likelihood(eta, batch.counts, deviations)
 
     def log_joint(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Log p(y, z), (..., n), of latent states z (..., n, q), in nats."""
-        log_prior = -0.5 * z.square().sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
-        return self.likelihood.log_likelihood(self.decoder(z, batch), batch.counts) + log_prior
+        return self.log_likelihood(z, batch) + self.prior.log_prob(z)

@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._conditional import Conditional
+    from ._conditional import Conditional, Draws
 
 
 def importance_bound(log_weights: torch.Tensor, dim: int = 0) -> torch.Tensor:
@@ -28,17 +28,18 @@ def importance_bound(log_weights: torch.Tensor, dim: int = 0) -> torch.Tensor:
     return torch.logsumexp(log_weights, dim) - math.log(log_weights.shape[dim])
 
 
-def climb(
-    log_joint: Callable[[torch.Tensor], torch.Tensor],
+def path_loss(
+    log_joint: torch.Tensor,
     posterior: Conditional,
+    draws: Draws,
     *,
-    n_samples: int,
-    n_importance: int,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    r"""Add the gradient of minus the mean bound to all parameters, and return the bound of each cell (n,).
+    n_importance: int = 1,
+    kl_weight: float = 1.0,
+    cell_weights: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""A scalar whose gradient is that of minus the mean bound, and the bound of each cell (n,), detached.
 
-    The bound is the mean, over `n_samples` groups, of the importance-weighted bound of `n_importance` draws each; one
+    The bound is the mean, over groups of `n_importance` draws, of the importance-weighted bound of each group; one
     draw a group gives the evidence lower bound. With normalised weights w̃ in each group and
     :math:`\ell = \log p(y, z) - \log q(z)`, parameters of the model get
 
@@ -49,6 +50,55 @@ def climb(
     .. math:: \sum_k \tilde w_k^2 \, \partial_z \ell_k \cdot \partial_\phi z_k,
 
     which for one draw is the path gradient: unbiased, and without noise where q is the exact posterior.
+
+    Parameters
+    ----------
+    log_joint
+        log p(y, z) of the draws (K, n); log p(y | z) + β log p(z) where β is the weight of the Kullback–Leibler term.
+    posterior, draws
+        Posteriors of these cells, and the draws; of a flow, from noise that requires gradients.
+    n_importance
+        Draws in each group.
+    kl_weight
+        Weight β of −log q(z).
+    cell_weights
+        Weight of each cell in the mean (n,); by default 1.
+
+    References
+    ----------
+    G. Roeder, Y. Wu and D. Duvenaud (2017), Sticking the landing, NeurIPS. G. Tucker, D. Lawson, S. Gu and
+    C. Maddison (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives, ICLR.
+    """
+    n = log_joint.shape[1]
+    log_weights = (log_joint - kl_weight * draws.log_q).detach().reshape(-1, n_importance, n)
+    share = torch.softmax(log_weights, dim=1).reshape(log_joint.shape)
+    upstream = share / (len(log_weights) * n)
+    if cell_weights is not None:
+        upstream = upstream * cell_weights
+    if draws.z.requires_grad and torch.is_grad_enabled():
+        score = posterior.score(draws)
+        inner = kl_weight * upstream[..., None] * score
+
+        def along_the_path(slope: torch.Tensor) -> torch.Tensor:
+            slope = slope + inner
+            return slope if n_importance == 1 else slope * share[..., None]
+
+        draws.z.register_hook(along_the_path)
+    bound = importance_bound(log_weights, dim=1).mean(0)
+    value = bound.mean() if cell_weights is None else (bound * cell_weights).mean()
+    surrogate = (upstream * log_joint).sum()
+    return surrogate.detach() - value - surrogate, bound
+
+
+def climb(
+    log_joint: Callable[[torch.Tensor], torch.Tensor],
+    posterior: Conditional,
+    *,
+    n_samples: int,
+    n_importance: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    r"""Add the gradient of minus the mean bound to all parameters, and return the bound of each cell (n,).
 
     Parameters
     ----------
@@ -71,24 +121,8 @@ def climb(
     >>> bound = climb(log_joint, prior, n_samples=4, n_importance=1, generator=torch.Generator())
     >>> bound.abs().max() < 1e-6, mean.grad.abs().max() < 1e-6
     (tensor(True), tensor(True))
-
-    References
-    ----------
-    G. Roeder, Y. Wu and D. Duvenaud (2017), Sticking the landing, NeurIPS. G. Tucker, D. Lawson, S. Gu and
-    C. Maddison (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives, ICLR.
     """
-    loc = posterior.loc
-    shape = (n_samples * n_importance, *loc.shape)
-    noise = torch.randn(shape, generator=generator, dtype=loc.dtype).requires_grad_(posterior.flow is not None)
-    draws = posterior.push(noise)
-    z = draws.z.detach().requires_grad_()
-    log_p = log_joint(z)
-    log_weights = (log_p - draws.log_q).detach().reshape(n_samples, n_importance, -1)
-    share = torch.softmax(log_weights, dim=1).reshape(log_p.shape)
-    upstream = -share / (n_samples * loc.shape[0])
-    log_p.backward(upstream)
-    if draws.z.requires_grad:
-        assert z.grad is not None
-        slope = z.grad - upstream[..., None] * posterior.score(draws)
-        draws.z.backward(slope if n_importance == 1 else slope * share[..., None])
-    return importance_bound(log_weights, dim=1).mean(0)
+    draws = posterior.draw(n_samples * n_importance, generator)
+    loss, bound = path_loss(log_joint(draws.z), posterior, draws, n_importance=n_importance)
+    loss.backward()
+    return bound

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
-from torch import nn
 
 from ._decoder import LinearDecoder
 from ._flow_posterior import FlowPosterior
 from ._gaussian import GaussianPosterior
 from ._generative import Generative
+from ._latent_module import LatentModule
 from ._posterior import as_double
 from .likelihoods import make_likelihood
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BY_CELL = ("mean", "covariance", "context", "elbo")
 
 
-class PLNPCAModule(nn.Module):
+class PLNPCAModule(LatentModule):
     r"""PLN-PCA, with the posteriors of its training cells.
 
     .. math::
@@ -72,8 +72,7 @@ class PLNPCAModule(nn.Module):
     rotation: torch.Tensor
 
     def __init__(self, generative: Generative, approximation: Approximation | None = None) -> None:
-        super().__init__()
-        self.generative = generative
+        super().__init__(generative)
         self.approximation = approximation
         starts_elsewhere = approximation is not None and not approximation.encodes
         self.reference = copy.deepcopy(generative) if starts_elsewhere else None
@@ -114,21 +113,6 @@ class PLNPCAModule(nn.Module):
         """Take over a state, which may have any number of cells."""
         self.set_cells(**{name: torch.empty_like(tensors[name]) for name in _BY_CELL})
         self.load_state_dict(tensors)
-
-    @property
-    def coefficients(self) -> torch.Tensor:
-        """B, (p, d)."""
-        return self.generative.decoder.coefficients
-
-    @property
-    def loadings(self) -> torch.Tensor:
-        """C, (p, q)."""
-        return self.generative.decoder.loadings
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.coefficients.device
 
     def posterior(self, cells: ArrayLike | None = None) -> Posterior:
         """Posteriors of the training cells, or of those at the given positions."""
@@ -182,12 +166,3 @@ class PLNPCAModule(nn.Module):
             half_squares = c[:, rows] * c[:, columns] * torch.where(rows == columns, 0.5, 1.0)
             eta += as_double(covariance) @ half_squares.T
         return eta.exp_().numpy()
-
-    @torch.no_grad()
-    def draw(self, rates: NDArray[np.float64], seed: int, genes: ArrayLike | None = None) -> NDArray:
-        """Counts of the model with these rates (n, p) or (n, genes)."""
-        likelihood = self.generative.likelihood
-        eta = torch.from_numpy(np.log(rates) if likelihood.is_count else rates)
-        if genes is not None:
-            likelihood = likelihood.subset(genes)
-        return likelihood.sample(eta, torch.Generator().manual_seed(seed)).numpy()

@@ -31,6 +31,11 @@ class Posterior(ABC):
         """Latent dimensions q."""
 
     @property
+    def n_noise(self) -> int:
+        """Standard normal numbers that a draw takes: those of `push`."""
+        return self.n_latent
+
+    @property
     @abstractmethod
     def mean(self) -> NDArray[np.float64]:
         """Posterior means, (n, q)."""
@@ -52,13 +57,13 @@ class Posterior(ABC):
 
     def sample(self, n: int = 1, seed: int = 0) -> NDArray[np.float64]:
         """Draw `n` latent states of every cell: (n, cells, q)."""
-        shape = (n, len(self), self.n_latent)
+        shape = (n, len(self), self.n_noise)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         return self.push(noise)[0].numpy()
 
     @abstractmethod
     def push(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latent states (K, n, q) from standard normal noise, and their log-densities (K, n); all float64."""
+        """Latent states (K, n, q) from standard normal noise (K, n, n_noise), and log-densities (K, n); all float64."""
 
     @abstractmethod
     def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:

@@ -1,9 +1,11 @@
 """Observation laws of counts, given their log-rates."""
 
-from ._base import CountLikelihood, Likelihood, bound_log_rate, soft_clamp
+from ._base import CountLikelihood, Likelihood
 from ._bernoulli import Bernoulli
+from ._bounds import bound_log_rate, soft_clamp
 from ._gaussian import Gaussian
 from ._negative_binomial import NegativeBinomial
+from ._piecewise_categorical import PiecewiseCategorical
 from ._poisson import Poisson
 from ._zero_inflated import ZeroInflated, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
@@ -24,6 +26,7 @@ __all__ = [
     "Gaussian",
     "Likelihood",
     "NegativeBinomial",
+    "PiecewiseCategorical",
     "Poisson",
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
@@ -34,16 +37,32 @@ __all__ = [
 ]
 
 
-def make_likelihood(name: str, n_genes: int) -> Likelihood:
+def make_likelihood(name: str, n_genes: int, k_max: int | None = None) -> Likelihood:
     """Observation law of `n_genes` genes, by name.
+
+    Parameters
+    ----------
+    name
+        One of `LIKELIHOODS`.
+    n_genes
+        Number of genes p.
+    k_max
+        Counts below it get probabilities of their own, and the law is that of what counts exceed it by
+        (`PiecewiseCategorical`).
 
     Examples
     --------
     >>> make_likelihood("nb", 3)
     NegativeBinomial(3)
+    >>> make_likelihood("poisson", 3, k_max=2)
+    PiecewiseCategorical(
+      k_max=2
+      (base): Poisson(3)
+    )
     """
     if name not in LIKELIHOODS:
         choices = ", ".join(repr(choice) for choice in LIKELIHOODS)
         msg = f"likelihood={name!r} is not one of {choices}."
         raise ValueError(msg)
-    return LIKELIHOODS[name](n_genes)
+    base = LIKELIHOODS[name](n_genes)
+    return base if k_max is None else PiecewiseCategorical(base, k_max)

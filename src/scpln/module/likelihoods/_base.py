@@ -1,4 +1,4 @@
-"""What every observation law does, and the bounds of log-rates and log-parameters."""
+"""What every observation law does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from ._blocks import SumOverGenes
+from ._bounds import LARGEST_LOG_RATE, soft_clamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor
 
@@ -21,45 +22,8 @@ if TYPE_CHECKING:
 
     from ._blocks import Block, CountBlock
 
-#: Log-rate beyond which rates grow linearly: e²⁵ counts are more than any cell has.
-LARGEST_LOG_RATE = 25.0
 #: Log of the largest rate that counts are drawn with, where generators still work.
 LARGEST_DRAWN_LOG_RATE = 40.0
-
-
-def soft_clamp(x: Tensor, lower: float = -torch.inf, upper: float = torch.inf) -> Tensor:
-    r"""Identity on [lower, upper]; beyond, growth slows to that of a logarithm: `upper` + log(1 + x − `upper`).
-
-    Unlike a clamp it has a gradient everywhere, 1/(1 + excess), so what has gone astray finds back. It is finite for
-    all finite x, and its derivative continuous.
-
-    Examples
-    --------
-    >>> import torch
-    >>> soft_clamp(torch.tensor([-1e4, 0.5, 25.0, 1e4]), lower=-10.0, upper=25.0)
-    tensor([-19.2094,   0.5000,  25.0000,  34.2079])
-    """
-    inside = x.clamp(lower, upper)
-    excess = x - inside
-    return inside + excess.sign() * excess.abs().log1p()
-
-
-def bound_log_rate(eta: Tensor) -> Tensor:
-    r"""Log-rates that do not overflow: η up to 25, and 25 + log(1 + η − 25) beyond.
-
-    The rate :math:`e^η` is thereby continued along its tangent at η = 25: it grows linearly, and a Poisson
-    log-likelihood stays concave. Every law with a rate takes its η through here, so what is reported for η > 25 is the
-    exact log-probability of counts with that rate.
-
-    Examples
-    --------
-    >>> import torch
-    >>> bound_log_rate(torch.tensor([-100.0, 3.0, 26.0]))
-    tensor([-100.0000,    3.0000,   25.6931])
-    """
-    if eta.numel() == 0 or bool(eta.detach().amax() <= LARGEST_LOG_RATE):
-        return eta
-    return soft_clamp(eta, upper=LARGEST_LOG_RATE)
 
 
 class Likelihood(nn.Module, ABC):
@@ -67,6 +31,14 @@ class Likelihood(nn.Module, ABC):
 
     Parameters are unconstrained, (p,) each, and follow the precision of η. Log-rates are any real numbers
     (`bound_log_rate`).
+
+    *Deviations* make parameters vary by cell: by name of a parameter γ, what is added to it before its bounds,
+    :math:`γ_{ij} = \text{bound}(γ_j + \text{deviation}_{ij})`. A deviation is (p,), (n, p), or (..., n, p) with the draws of
+    η; a parameter without one is that of its gene.
+
+    A law is a class that registers its parameters and writes down, each given η and the bounded parameters, its
+    log-probability (`_log_prob`), moments and draws, and the fast path: the log-probability up to terms that do not
+    depend on η with its slopes (`_block`), and these terms (`_constants`).
 
     Parameters
     ----------
@@ -76,6 +48,8 @@ class Likelihood(nn.Module, ABC):
 
     #: Whether observations are counts.
     is_count: ClassVar[bool] = True
+    #: Where η is bounded softly.
+    largest_log_rate: ClassVar[float] = LARGEST_LOG_RATE
 
     def __init__(self, n_genes: int) -> None:
         super().__init__()
@@ -84,11 +58,21 @@ class Likelihood(nn.Module, ABC):
             raise ValueError(msg)
         self.n_genes = n_genes
 
-    def log_likelihood(self, eta: Tensor, batch: CountBatch) -> Tensor:
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the unconstrained parameters of each gene, which deviations go by, in the order of their use."""
+        return tuple(self._unconstrained())
+
+    @property
+    def cell_parameter_names(self) -> tuple[str, ...]:
+        """Those that a decoder must vary by cell for the law to be of use."""
+        return ()
+
+    def log_likelihood(self, eta: Tensor, batch: CountBatch, deviations: Mapping[str, Tensor] | None = None) -> Tensor:
         r"""Exact log-probability of each cell, :math:`\sum_j \log p(y_{ij} | η_{ij})`, in nats.
 
         The fast path: one pass over blocks of η, and log-gamma functions once per batch, on non-zeros. Differentiable
-        (once) by η and the gene parameters.
+        (once) by η, the gene parameters and the deviations.
 
         Parameters
         ----------
@@ -96,6 +80,8 @@ class Likelihood(nn.Module, ABC):
             η, (..., n, p): leading dimensions are draws.
         batch
             Counts of these n cells, of the same precision.
+        deviations
+            What is added to unconstrained parameters, by name (`parameter_names`).
 
         Returns
         -------
@@ -111,33 +97,38 @@ class Likelihood(nn.Module, ABC):
         if eta.dtype != y.dtype:
             msg = f"eta is {eta.dtype} and the batch {y.dtype}; make the batch with dtype={eta.dtype}."
             raise ValueError(msg)
-        parameters = self._parameters_of_genes(eta.dtype)
-        draws = self._bound(eta).reshape(eta.shape[:-2].numel(), *y.shape)
+        draws = eta.reshape(eta.shape[:-2].numel(), *y.shape)
+        _check_shapes(deviations or {}, eta.shape)
+        parameters = [_by_draw(each, eta.shape) for each in self._bounded_parameters(eta.dtype, deviations)]
         differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (draws, *parameters))
-        total = SumOverGenes.apply(draws, batch, self._block, differentiable, *parameters)
-        total = (total + self._constant(batch, *parameters)).to(eta.dtype)
-        return total.reshape(eta.shape[:-1])
+        total = SumOverGenes.apply(draws, batch, self._block, self.largest_log_rate, differentiable, *parameters)
+        constants = self._constants(batch, *parameters)
+        if constants is not None:
+            nothing = constants.new_zeros(*constants.shape[:-1], batch.n_cells)
+            total = total + nothing.index_add(-1, batch.cells, constants)
+        return total.to(eta.dtype).reshape(eta.shape[:-1])
 
-    def log_prob(self, eta: Tensor, y: Tensor) -> Tensor:
-        """Log-probability of each entry, in nats; η (..., p) and y broadcast.
+    def log_prob(self, eta: Tensor, y: Tensor, deviations: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Log-probability of each entry, in nats; η (..., p), y and deviations broadcast.
 
         Written for clarity, and computed in float64 whatever the precision of η: `log_likelihood` is the fast one.
         """
-        parameters = self._parameters_of_genes(torch.float64)
+        parameters = self._bounded_parameters(torch.float64, deviations)
         return self._log_prob(self._bound(eta).double(), y.double(), *parameters).to(eta.dtype)
 
-    @abstractmethod
-    def mean(self, eta: Tensor) -> Tensor:
+    def mean(self, eta: Tensor, deviations: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[y] of each entry, (..., p)."""
+        return self._mean(self._bound(eta), *self._bounded_parameters(eta.dtype, deviations))
 
-    @abstractmethod
-    def variance(self, eta: Tensor) -> Tensor:
+    def variance(self, eta: Tensor, deviations: Mapping[str, Tensor] | None = None) -> Tensor:
         """Var[y] of each entry, (..., p)."""
+        return self._variance(self._bound(eta), *self._bounded_parameters(eta.dtype, deviations))
 
-    def sample(self, eta: Tensor, generator: torch.Generator) -> Tensor:
+    @torch.no_grad()
+    def sample(self, eta: Tensor, generator: torch.Generator, deviations: Mapping[str, Tensor] | None = None) -> Tensor:
         """Draw y of each entry, in the precision of η; rates beyond e⁴⁰ draw at e⁴⁰."""
-        with torch.no_grad():
-            return self._sample(self._bound(eta).double(), generator).to(eta.dtype)
+        parameters = self._bounded_parameters(torch.float64, deviations)
+        return self._sample(self._bound(eta).double(), generator, *parameters).to(eta.dtype)
 
     def gene_parameters(self) -> dict[str, Tensor]:
         """Gene parameters on their natural scale, (p,) each, detached."""
@@ -170,26 +161,54 @@ class Likelihood(nn.Module, ABC):
             self._start(sums)
 
     def _bound(self, eta: Tensor) -> Tensor:
-        return bound_log_rate(eta)
+        return soft_clamp(eta, upper=self.largest_log_rate)
 
-    def _parameters_of_genes(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Gene parameters within their bounds, in the order in which the methods below take them."""
-        return ()
+    def _unconstrained(self) -> dict[str, Tensor]:
+        """Parameters of each gene by name, (p,) each."""
+        return dict(self.named_parameters(recurse=False))
+
+    def _constrain(self, *parameters: Tensor) -> tuple[Tensor, ...]:
+        """Parameters within their bounds, in the order in which the methods below take them."""
+        return parameters
+
+    def _bounded_parameters(
+        self, dtype: torch.dtype, deviations: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Parameters within their bounds, with their deviations."""
+        deviations, values = deviations or {}, self._unconstrained()
+        unknown = [name for name in deviations if name not in values]
+        if unknown:
+            msg = f"deviations of {unknown} are given, but {type(self).__name__} has the parameters {list(values)}."
+            raise ValueError(msg)
+        return self._constrain(
+            *(
+                value.to(dtype) + deviations[name].to(dtype) if name in deviations else value.to(dtype)
+                for name, value in values.items()
+            )
+        )
 
     @abstractmethod
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> Block:
-        """Law of consecutive cells."""
+        """Law of consecutive cells, from their parameters: (p,), or (cells, p)."""
 
-    @abstractmethod
-    def _constant(self, batch: CountBatch, *parameters: Tensor) -> Tensor:
-        """Terms of each cell that do not depend on η, in float64 where they may be large, (n,)."""
+    def _constants(self, batch: CountBatch, *parameters: Tensor) -> Tensor | None:
+        """Terms that do not depend on η, of each non-zero, in float64: (nnz,), or (K, nnz) where parameters are (K, n, p)."""
+        return None
 
     @abstractmethod
     def _log_prob(self, eta: Tensor, y: Tensor, *parameters: Tensor) -> Tensor:
         """`log_prob`, all in float64."""
 
     @abstractmethod
-    def _sample(self, eta: Tensor, generator: torch.Generator) -> Tensor:
+    def _mean(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """`mean`."""
+
+    @abstractmethod
+    def _variance(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """`variance`."""
+
+    @abstractmethod
+    def _sample(self, eta: Tensor, generator: torch.Generator, *parameters: Tensor) -> Tensor:
         """`sample`, all in float64."""
 
     def _sums(self, batch: CountBatch, expected: Tensor) -> dict[str, Tensor]:
@@ -223,3 +242,31 @@ class CountLikelihood(Likelihood):
 def draw_poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
     """Poisson counts with these rates, at most e⁴⁰."""
     return torch.poisson(rate.clamp(max=math.exp(LARGEST_DRAWN_LOG_RATE)), generator=generator)
+
+
+def at_nonzeros(parameter: Tensor, batch: CountBatch) -> Tensor:
+    """Parameter of each non-zero, in float64: (nnz,) of one that is (p,), (K, nnz) of one that is (K, n, p)."""
+    if parameter.ndim == 1:
+        return parameter.double().index_select(0, batch.genes)
+    return parameter.flatten(1).index_select(1, batch.cells * batch.n_genes + batch.genes).double()
+
+
+def _by_draw(parameter: Tensor, shape: torch.Size) -> Tensor:
+    """Parameter that varies by cell as (1, n, p), and by draw as (K, n, p), for η of the given shape."""
+    if parameter.ndim == 1:
+        return parameter
+    if parameter.shape[:-2].numel() == 1:
+        return parameter.reshape(parameter.shape[-2:]).expand(shape[-2:])[None]
+    return parameter.expand(shape).reshape(shape[:-2].numel(), *shape[-2:])
+
+
+def _check_shapes(deviations: Mapping[str, Tensor], shape: torch.Size) -> None:
+    """Raise an error for a deviation that does not broadcast to η of the given shape."""
+    for name, deviation in deviations.items():
+        sizes = zip(reversed(deviation.shape), reversed(shape), strict=False)
+        if deviation.ndim > len(shape) or any(size not in (1, whole) for size, whole in sizes):
+            msg = (
+                f"{name} has deviations of shape {tuple(deviation.shape)}, but eta has shape {tuple(shape)}; "
+                f"expected {tuple(shape[-1:])}, {tuple(shape[-2:])} or {tuple(shape)}."
+            )
+            raise ValueError(msg)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ._base import Likelihood, bound_log_rate
+from ._base import Likelihood
 from ._blocks import Block
 
 if TYPE_CHECKING:
@@ -38,25 +38,22 @@ class Bernoulli(Likelihood):
     tensor([0.6321, 0.6321, 0.6321])
     """
 
-    def mean(self, eta: Tensor) -> Tensor:
-        """E[y] = 1 − exp(−e^η), a probability."""
-        return -torch.expm1(-bound_log_rate(eta).exp())
-
-    def variance(self, eta: Tensor) -> Tensor:
-        """Var[y] = P(1) P(0)."""
-        return self.mean(eta) * (-bound_log_rate(eta).exp()).exp()
-
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> BernoulliBlock:
         return BernoulliBlock(batch, rows)
-
-    def _constant(self, batch: CountBatch, *parameters: Tensor) -> Tensor:
-        return batch.dense.new_zeros(batch.n_cells)
 
     def _log_prob(self, eta: Tensor, y: Tensor, *parameters: Tensor) -> Tensor:
         return torch.where(y > 0, _log_presence(eta), -eta.exp())
 
-    def _sample(self, eta: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.bernoulli(-torch.expm1(-eta.exp()), generator=generator)
+    def _mean(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """E[y] = 1 − exp(−e^η), a probability."""
+        return -torch.expm1(-eta.exp())
+
+    def _variance(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """Var[y] = P(1) P(0)."""
+        return self._mean(eta) * (-eta.exp()).exp()
+
+    def _sample(self, eta: Tensor, generator: torch.Generator, *parameters: Tensor) -> Tensor:
+        return torch.bernoulli(self._mean(eta), generator=generator)
 
 
 def _log_presence(eta: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from ._bounds import soft_clamp
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -22,7 +24,8 @@ BLOCK_PAIRS = 128 * 1024
 class Block(ABC):
     """A law for the counts of a few cells, entry by entry.
 
-    All methods take log-rates η of one draw (cells, p), and return new tensors, which the caller may overwrite.
+    It is made for the parameters of these cells, (p,) where all cells share them, otherwise (cells, p). All methods take
+    log-rates η of one draw (cells, p), and return new tensors, which the caller may overwrite.
     """
 
     @abstractmethod
@@ -34,15 +37,14 @@ class Block(ABC):
 
     @abstractmethod
     def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
-        """Derivatives of `value` by η, and by each gene parameter, (cells, p) each."""
+        """Derivatives of `value` by η, and by each parameter, (cells, p) each."""
 
 
 class CountBlock(Block):
-    """Block of a law that zero inflation can wrap: where y = 0, `value` is all of the log-probability."""
+    """Block of a law that zero inflation can wrap.
 
-    @abstractmethod
-    def zero(self, eta: Tensor, kept: Tensor) -> Tensor:
-        """Log-probability of a zero, for entries where y = 0."""
+    It keeps the log-probability of a zero, of all entries. Where y = 0, `value` is that.
+    """
 
 
 class SumOverGenes(torch.autograd.Function):
@@ -50,7 +52,8 @@ class SumOverGenes(torch.autograd.Function):
 
     Plain autograd makes, and keeps, several arrays of the size of η. Here a block of cells and one draw go through all
     steps before the next, so that temporaries stay in the cache, and one array is kept for the gradient beside η, or
-    none where `differentiable` says that there will be no gradient.
+    none where `differentiable` says that there will be no gradient. Log-rates are bounded softly by `largest`. A
+    parameter is (p,), (1, n, p) or (K, n, p).
     """
 
     @staticmethod
@@ -59,41 +62,56 @@ class SumOverGenes(torch.autograd.Function):
         eta: Tensor,
         batch: CountBatch,
         make_block: Callable[..., Block],
+        largest: float,
         differentiable: bool,
         *parameters: Tensor,
     ) -> Tensor:
         """Sum `value` over genes."""
-        ctx.batch, ctx.make_block = batch, make_block
-        total, kept = eta.new_empty(eta.shape[:2]), torch.empty_like(eta) if differentiable else None
-        for rows in _blocks(eta):
-            block = make_block(batch, rows, *parameters)
-            for k in range(len(eta)):
-                scratch = torch.empty_like(eta[k, rows]) if kept is None else kept[k, rows]
-                torch.sum(block.value(eta[k, rows], scratch), -1, out=total[k, rows])
+        ctx.batch, ctx.make_block, ctx.largest = batch, make_block, largest
+        ctx.is_bounded = False
+        total, kept = eta.new_empty(eta.shape[:2]), eta.new_empty(eta.shape) if differentiable else None
+        for k, rows, block in _blocks(eta, batch, make_block, parameters):
+            given = eta[k, rows].contiguous()
+            log_rates = soft_clamp(given, upper=largest)
+            ctx.is_bounded |= log_rates is not given
+            scratch = torch.empty_like(log_rates) if kept is None else kept[k, rows]
+            torch.sum(block.value(log_rates, scratch), -1, out=total[k, rows])
         ctx.save_for_backward(eta, kept, *parameters)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradient by η and by the gene parameters."""
+        """Gradient by η and by the parameters."""
         eta, kept, *parameters = ctx.saved_tensors
-        by_eta = torch.empty_like(eta)
+        by_eta = eta.new_empty(eta.shape)
         by_parameters = [torch.zeros_like(parameter) for parameter in parameters]
-        for rows in _blocks(eta):
-            block = ctx.make_block(ctx.batch, rows, *parameters)
-            for k in range(len(eta)):
-                weight = gradient[k, rows]
-                slope, *others = block.slopes(eta[k, rows], kept[k, rows])
-                torch.mul(slope, weight[:, None], out=by_eta[k, rows])
-                for total, other in zip(by_parameters, others, strict=True):
+        for k, rows, block in _blocks(eta, ctx.batch, ctx.make_block, parameters):
+            given, weight = eta[k, rows].contiguous(), gradient[k, rows]
+            log_rates = soft_clamp(given, upper=ctx.largest) if ctx.is_bounded else given
+            slope, *others = block.slopes(log_rates, kept[k, rows])
+            torch.mul(slope, weight[:, None], out=by_eta[k, rows])
+            if log_rates is not given:
+                by_eta[k, rows] /= 1 + (given - ctx.largest).clamp_(min=0)
+            for total, other in zip(by_parameters, others, strict=True):
+                if total.ndim == 1:
                     total.addmv_(other.T, weight)
-        return by_eta, None, None, None, *by_parameters
+                else:
+                    total[k % len(total), rows].addcmul_(other, weight[:, None])
+        return by_eta, None, None, None, None, *by_parameters
 
 
-def _blocks(eta: Tensor) -> Iterator[slice]:
-    """Ranges of cells that are worked on at a time; off the CPU, all of them."""
-    n, p = eta.shape[1:]
+def _blocks(
+    eta: Tensor, batch: CountBatch, make_block: Callable[..., Block], parameters: Sequence[Tensor]
+) -> Iterator[tuple[int, slice, Block]]:
+    """Draw, cells and law of all blocks; off the CPU, a block is all cells."""
+    n_draws, n, p = eta.shape
     size = max(1, BLOCK_PAIRS * torch.get_num_threads() // max(p, 1)) if eta.device.type == "cpu" else n
+    differ = any(parameter.ndim == 3 and len(parameter) > 1 for parameter in parameters)
     for start in range(0, n, size):
-        yield slice(start, min(start + size, n))
+        rows = slice(start, min(start + size, n))
+        for k in range(n_draws):
+            if k == 0 or differ:
+                of_block = (each if each.ndim == 1 else each[k % len(each), rows] for each in parameters)
+                block = make_block(batch, rows, *of_block)
+            yield k, rows, block

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from ._base import Likelihood, soft_clamp
+from ._base import Likelihood
 from ._blocks import Block
+from ._bounds import soft_clamp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,7 @@ class Gaussian(Likelihood):
     """
 
     is_count: ClassVar[bool] = False
+    largest_log_rate: ClassVar[float] = math.inf
 
     def __init__(self, n_genes: int) -> None:
         super().__init__(n_genes)
@@ -51,38 +53,28 @@ class Gaussian(Likelihood):
 
     def gene_parameters(self) -> dict[str, Tensor]:
         """``sd`` σ."""
-        return {"sd": self._sd(self.log_sd.dtype).detach()}
+        return {"sd": self._constrain(self.log_sd)[0].exp().detach()}
 
-    def mean(self, eta: Tensor) -> Tensor:
-        """E[y] = η."""
-        return eta
-
-    def variance(self, eta: Tensor) -> Tensor:
-        """Var[y] = σ²."""
-        return self._sd(eta.dtype).square().expand(eta.shape)
-
-    def _sd(self, dtype: torch.dtype) -> Tensor:
-        return self._parameters_of_genes(dtype)[0].exp()
-
-    def _bound(self, eta: Tensor) -> Tensor:
-        return eta
-
-    def _parameters_of_genes(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        return (soft_clamp(self.log_sd.to(dtype), *LOG_SD_RANGE),)
+    def _constrain(self, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return (soft_clamp(parameters[0], *LOG_SD_RANGE),)
 
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> GaussianBlock:
         return GaussianBlock(batch, rows, *parameters)
 
-    def _constant(self, batch: CountBatch, *parameters: Tensor) -> Tensor:
-        log_sd = parameters[0].double()
-        return -(log_sd.sum() + 0.5 * math.log(2 * math.pi) * self.n_genes).expand(batch.n_cells)
-
     def _log_prob(self, eta: Tensor, y: Tensor, *parameters: Tensor) -> Tensor:
         return Normal(eta, parameters[0].exp(), validate_args=False).log_prob(y)
 
-    def _sample(self, eta: Tensor, generator: torch.Generator) -> Tensor:
+    def _mean(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """E[y] = η."""
+        return eta
+
+    def _variance(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """Var[y] = σ²."""
+        return (2 * parameters[0]).exp().expand(eta.shape)
+
+    def _sample(self, eta: Tensor, generator: torch.Generator, *parameters: Tensor) -> Tensor:
         noise = torch.randn(eta.shape, generator=generator, dtype=eta.dtype, device=eta.device)
-        return eta + self._sd(eta.dtype) * noise
+        return eta + parameters[0].exp() * noise
 
     def _sums(self, batch: CountBatch, expected: Tensor) -> dict[str, Tensor]:
         squares = (batch.dense - expected).square().sum(0)
@@ -94,15 +86,19 @@ class Gaussian(Likelihood):
 
 
 class GaussianBlock(Block):
-    r""":math:`-r^2 / 2`, with :math:`r = (η - y) / σ`; its slopes are :math:`-r / σ` and, by log σ, :math:`r^2`."""
+    r""":math:`-r^2 / 2 - \log(σ \sqrt{2π})`, with :math:`r = (η - y) / σ`.
+
+    Its slopes are :math:`-r / σ` and, by log σ, :math:`r^2 - 1`.
+    """
 
     def __init__(self, batch: CountBatch, rows: slice, log_sd: Tensor) -> None:
         self.y, self.precision = batch.dense[rows], (-log_sd).exp()
+        self.height = -0.5 * math.log(2 * math.pi) - log_sd
 
     def value(self, eta: Tensor, kept: Tensor) -> Tensor:
-        """Log-density, without its normalisation; keeps r."""
-        return torch.sub(eta, self.y, out=kept).mul_(self.precision).square().mul_(-0.5)
+        """Log-density; keeps r."""
+        return torch.sub(eta, self.y, out=kept).mul_(self.precision).square().mul_(-0.5).add_(self.height)
 
     def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
         """Derivatives by η and log σ."""
-        return [kept * -self.precision, kept.square()]
+        return [kept * -self.precision, kept.square().sub_(1)]

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch.distributions import NegativeBinomial as TorchNegativeBinomial
 
-from ._base import CountLikelihood, bound_log_rate, draw_poisson, soft_clamp
+from ._base import CountLikelihood, at_nonzeros, draw_poisson
 from ._blocks import CountBlock
+from ._bounds import soft_clamp
+from ._gamma import log_binomial
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,40 +63,34 @@ class NegativeBinomial(CountLikelihood):
 
     def gene_parameters(self) -> dict[str, Tensor]:
         """``inverse_dispersion`` θ."""
-        return {"inverse_dispersion": self._theta(self.log_inverse_dispersion.dtype).detach()}
+        return {"inverse_dispersion": self._constrain(self.log_inverse_dispersion)[0].exp().detach()}
 
-    def mean(self, eta: Tensor) -> Tensor:
-        """E[y] = e^η."""
-        return bound_log_rate(eta).exp()
-
-    def variance(self, eta: Tensor) -> Tensor:
-        """Var[y] = μ + μ²/θ."""
-        mu = self.mean(eta)
-        return mu + mu.square() / self._theta(eta.dtype)
-
-    def _theta(self, dtype: torch.dtype) -> Tensor:
-        return self._parameters_of_genes(dtype)[0].exp()
-
-    def _parameters_of_genes(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        return (soft_clamp(self.log_inverse_dispersion.to(dtype), *LOG_THETA_RANGE),)
+    def _constrain(self, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return (soft_clamp(parameters[0], *LOG_THETA_RANGE),)
 
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> NegativeBinomialBlock:
         return NegativeBinomialBlock(batch, rows, *parameters)
 
-    def _constant(self, batch: CountBatch, *parameters: Tensor) -> Tensor:
-        theta = parameters[0].double().exp()
-        at_genes = torch.stack((theta, torch.lgamma(theta)), 1).index_select(0, batch.genes)
-        gammas = torch.lgamma(batch.values + at_genes[:, 0]) - at_genes[:, 1]
-        return batch.sum_of_nonzeros(gammas - batch.log_factorials)
+    def _constants(self, batch: CountBatch, *parameters: Tensor) -> Tensor:
+        return log_binomial(batch.values.double(), at_nonzeros(parameters[0], batch))
 
     def _log_prob(self, eta: Tensor, y: Tensor, *parameters: Tensor) -> Tensor:
         log_theta = parameters[0]
         law = TorchNegativeBinomial(log_theta.exp(), logits=eta - log_theta, validate_args=False)
         return law.log_prob(y)
 
-    def _sample(self, eta: Tensor, generator: torch.Generator) -> Tensor:
+    def _mean(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """E[y] = e^η."""
+        return eta.exp()
+
+    def _variance(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """Var[y] = μ + μ²/θ."""
+        mu = eta.exp()
+        return mu + mu.square() / parameters[0].exp()
+
+    def _sample(self, eta: Tensor, generator: torch.Generator, *parameters: Tensor) -> Tensor:
         # A Poisson rate with a gamma distribution, which torch draws from its global generator only.
-        theta = self._theta(eta.dtype).expand(eta.shape)
+        theta = parameters[0].exp().expand(eta.shape)
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         gamma = torch.from_numpy(np.random.default_rng(seed).standard_gamma(theta.cpu().numpy())).to(eta.device)
         return draw_poisson(gamma / theta * eta.exp(), generator)
@@ -142,20 +138,17 @@ class NegativeBinomialBlock(CountBlock):
         self.y, self.log_theta, self.theta = batch.dense[rows], log_theta, log_theta.exp()
 
     def value(self, eta: Tensor, kept: Tensor) -> Tensor:
-        """Log-probability without log-gamma functions; keeps log(1 + e^−|x|)."""
+        """Log-probability without log-gamma functions; keeps that of a zero, −θ softplus(x)."""
         x = eta - self.log_theta
-        torch.abs(x, out=kept).neg_().exp_().log1p_()
+        # −softplus(−|x|) = log(1 − σ(−|x|)): exact to rounding, and a sigmoid is quicker than an exponential.
+        torch.abs(x, out=kept).neg_().sigmoid_().neg_().log1p_()
         positive = x.clamp(min=0)
-        # softplus(x) = max(x, 0) + kept, and softplus(−x) = max(x, 0) − x + kept.
-        below = x.sub_(positive).sub_(kept).mul_(self.y)
-        return below.sub_(positive.add_(kept).mul_(self.theta))
+        below = x.sub_(positive).add_(kept)
+        kept.sub_(positive).mul_(self.theta)
+        return torch.addcmul(kept, self.y, below, out=below)
 
     def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
         """Derivatives by η and log θ."""
         x = eta - self.log_theta
-        by_eta = (-x).sigmoid_().mul_(self.y).sub_(x.sigmoid_().mul_(self.theta))
-        return [by_eta, self.zero(eta, kept).sub_(by_eta)]
-
-    def zero(self, eta: Tensor, kept: Tensor) -> Tensor:
-        """Log-probability −θ softplus(x)."""
-        return (eta - self.log_theta).clamp_(min=0).add_(kept).mul_(-self.theta)
+        by_eta = (-x).sigmoid_().mul_(self.y).addcmul_(x.sigmoid_(), self.theta, value=-1)
+        return [by_eta, kept - by_eta]

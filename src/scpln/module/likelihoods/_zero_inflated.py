@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from ._base import CountLikelihood, Likelihood
+from ._base import CountLikelihood, Likelihood, at_nonzeros
 from ._blocks import Block, CountBlock
 from ._negative_binomial import NegativeBinomial
 from ._poisson import Poisson
@@ -48,38 +48,43 @@ class ZeroInflated(Likelihood):
         """Those of the base law, and ``zero_inflation`` π, a probability."""
         return {**self.base.gene_parameters(), "zero_inflation": self.gate_logits.detach().sigmoid()}
 
-    def mean(self, eta: Tensor) -> Tensor:
-        """E[y] = (1 − π) E₀[y], from the mean of the base law."""
-        return (-self._gate(eta.dtype)).sigmoid() * self.base.mean(eta)
+    def _unconstrained(self) -> dict[str, Tensor]:
+        return {**self.base._unconstrained(), "gate_logits": self.gate_logits}
 
-    def variance(self, eta: Tensor) -> Tensor:
-        """Var[y] = (1 − π) (Var₀[y] + π E₀[y]²), from the moments of the base law."""
-        gate = self._gate(eta.dtype)
-        return (-gate).sigmoid() * (self.base.variance(eta) + gate.sigmoid() * self.base.mean(eta).square())
-
-    def _gate(self, dtype: torch.dtype) -> Tensor:
-        return self.gate_logits.to(dtype)
-
-    def _parameters_of_genes(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        return *self.base._parameters_of_genes(dtype), self._gate(dtype)
+    def _constrain(self, *parameters: Tensor) -> tuple[Tensor, ...]:
+        *of_base, gate = parameters
+        return *self.base._constrain(*of_base), gate
 
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> ZeroInflatedBlock:
         *of_base, gate = parameters
         return ZeroInflatedBlock(self.base._block(batch, rows, *of_base), batch.dense[rows], gate)
 
-    def _constant(self, batch: CountBatch, *parameters: Tensor) -> Tensor:
+    def _constants(self, batch: CountBatch, *parameters: Tensor) -> Tensor:
         *of_base, gate = parameters
-        kept = softplus(gate.double()).index_select(0, batch.genes)
-        return self.base._constant(batch, *of_base) - batch.sum_of_nonzeros(kept)
+        log_kept = -softplus(at_nonzeros(gate, batch))
+        base = self.base._constants(batch, *of_base)
+        return log_kept if base is None else base + log_kept
 
     def _log_prob(self, eta: Tensor, y: Tensor, *parameters: Tensor) -> Tensor:
         *of_base, gate = parameters
         base = self.base._log_prob(eta, y, *of_base)
         return torch.where(y == 0, softplus(base - gate) - softplus(-gate), base - softplus(gate))
 
-    def _sample(self, eta: Tensor, generator: torch.Generator) -> Tensor:
+    def _mean(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """E[y] = (1 − π) E₀[y], from the mean of the base law."""
+        *of_base, gate = parameters
+        return (-gate).sigmoid() * self.base._mean(eta, *of_base)
+
+    def _variance(self, eta: Tensor, *parameters: Tensor) -> Tensor:
+        """Var[y] = (1 − π) (Var₀[y] + π E₀[y]²), from the moments of the base law."""
+        *of_base, gate = parameters
+        mean, variance = self.base._mean(eta, *of_base), self.base._variance(eta, *of_base)
+        return (-gate).sigmoid() * (variance + gate.sigmoid() * mean.square())
+
+    def _sample(self, eta: Tensor, generator: torch.Generator, *parameters: Tensor) -> Tensor:
+        *of_base, gate = parameters
         kept = torch.rand(eta.shape, generator=generator, dtype=eta.dtype, device=eta.device)
-        return self.base._sample(eta, generator) * (kept >= self._gate(eta.dtype).sigmoid())
+        return self.base._sample(eta, generator, *of_base) * (kept >= gate.sigmoid())
 
     def _sums(self, batch: CountBatch, expected: Tensor) -> dict[str, Tensor]:
         zeros = (batch.dense == 0).sum(0)
@@ -153,23 +158,22 @@ class ZeroInflatedNegativeBinomial(ZeroInflated):
 class ZeroInflatedBlock(Block):
     r""":math:`\text{softplus}(\ell - a) - \text{softplus}(-a)` at zeros, :math:`\ell` elsewhere, from a base law's ℓ.
 
-    Of a zero, the share :math:`w = σ(\ell - a)` is the base law's: its slopes count w times, and the slope by a is
-    :math:`σ(-a) - w`.
+    Of a zero, the share :math:`w = σ(a - \ell)` is the gate's: the base law's slopes count 1 − w times, and the slope by
+    a is :math:`w - σ(a)`.
     """
 
     def __init__(self, base: CountBlock, y: Tensor, gate: Tensor) -> None:
         self.base, self.gate = base, gate
-        self.is_zero = (y == 0).to(y.dtype)
+        self.is_zero = y.sign().neg_().add_(1)
 
     def value(self, eta: Tensor, kept: Tensor) -> Tensor:
-        """Log-probability, without what does not depend on η at non-zeros; keeps what the base law does."""
+        """Log-probability, without what does not depend on η at non-zeros; keeps the base law's ℓ of a zero."""
         base = self.base.value(eta, kept)
-        zero = softplus(base - self.gate).sub_(softplus(-self.gate))
+        zero = softplus(kept - self.gate).sub_(softplus(-self.gate))
         return base.lerp_(zero, self.is_zero)
 
     def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
         """Derivatives by η, the base law's parameters, and a."""
-        share = self.base.zero(eta, kept).sub_(self.gate).sigmoid_()
-        by_gate = torch.sub((-self.gate).sigmoid(), share).mul_(self.is_zero)
-        share = share.sub_(1).mul_(self.is_zero).add_(1)
-        return [*(slope.mul_(share) for slope in self.base.slopes(eta, kept)), by_gate]
+        share = (self.gate - kept).sigmoid_().mul_(self.is_zero)
+        of_base = [slope.addcmul_(slope, share, value=-1) for slope in self.base.slopes(eta, kept)]
+        return [*of_base, share.addcmul_(self.is_zero, self.gate.sigmoid(), value=-1)]

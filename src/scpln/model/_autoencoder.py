@@ -1,0 +1,337 @@
+"""What count autoencoders share: training on Lightning, and posteriors from the encoder."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+
+from scpln.inference import Minibatches, refine, sampled_elbo
+from scpln.module import FlowPosterior, GaussianPosterior
+
+from ._annotation import Annotation
+from ._arguments import one_of, positive_integer, positive_integer_or_none, positive_number, resolve_seed
+from ._autoencoder_start import fit_plnpca, start_at_means, teach
+from ._bounds import Bounds
+from ._data import cell_positions
+from ._exact import ExactSampling
+from ._lightning import default_epochs, train_by_gradients
+from ._predictive import Predictive
+from ._training_plan import TrainingOptions
+
+if TYPE_CHECKING:
+    import os
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scpln.inference import CountData
+    from scpln.module import AutoencoderModule, Posterior
+
+    from ._architecture import Architecture
+    from ._autoencoder_start import Start
+    from ._data import Cells
+
+StartKind = Literal["plnpca", "random"]
+
+#: Draws of each cell that a bound is the mean of; draws × cells × genes that the mean after training may cost.
+ELBO_DRAWS, _ELBO_ENTRIES = 100, 2e8
+#: Precision of the normal prior of the networks' weights.
+PRECISION = 10.0
+
+
+class Autoencoder(Predictive, Bounds, ExactSampling):
+    """Base of the count autoencoders."""
+
+    module: AutoencoderModule
+    architecture: Architecture
+    size_factors: bool
+    train_indices: NDArray[np.intp] | None = None
+    validation_indices: NDArray[np.intp] | None = None
+
+    @abstractmethod
+    def _make_module(
+        self, start: Start | None = None, labels: NDArray[np.int64] | None = None, seed: int = 0
+    ) -> AutoencoderModule:
+        """A module with random networks, and a prior that suits the start."""
+
+    def _empty_module(self, tensors: dict[str, torch.Tensor]) -> AutoencoderModule:
+        """A module into which saved tensors fit."""
+        return self._make_module()
+
+    def _check_is_count_data(self) -> None:
+        """Real-valued data are for the Gaussian likelihood, and counts for the others."""
+        name = self.architecture.likelihood
+        if self.architecture.is_count == self.is_count_data:
+            return
+        registered = "counts" if self.is_count_data else "real values (is_count_data=False)"
+        wanted = "counts" if self.architecture.is_count else "real values: setup_anndata(..., is_count_data=False)"
+        msg = f"likelihood={name!r} is for {wanted}, and these data are registered as {registered}."
+        raise ValueError(msg)
+
+    @property
+    def n_latent(self) -> int:
+        """Latent dimensions q."""
+        return self.architecture.n_latent
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """Numbers of genes, columns of the design, and batches."""
+        return len(self.genes), len(self.covariates), int(self.summary_stats.n_batch)
+
+    def _read(self, adata: AnnData | None, positions: NDArray | None = None) -> Cells:
+        cells = super()._read(adata, positions)
+        if self.size_factors:
+            return cells
+        return replace(cells, data=replace(cells.data, offsets=np.zeros(cells.data.n_cells)))
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int = 128,
+        learning_rate: float = 2e-3,
+        weight_decay: float | None = None,
+        validation_size: float = 0.1,
+        early_stopping: bool = True,
+        patience: int = 20,
+        kl_warmup: float | None = None,
+        free_bits: float = 0.0,
+        n_samples: int = 1,
+        gradient_clip: float = 50.0,
+        start: StartKind = "plnpca",
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        checkpoint_dir: str | os.PathLike | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
+        seed: int | None = None,
+        n_threads: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Maximise the bound by stochastic gradients, through scvi-tools' training plan and Lightning.
+
+        Some of the cells are not trained on, and their bound decides when to stop and which weights to keep. It is
+        evaluated with all weights and penalties off. Ctrl-C stops early and keeps the best weights so far. Training
+        again starts anew.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the training cells; by default as many as suit the number of cells (see
+            ``stop_reason`` for what was done).
+        batch_size
+            Cells in a step.
+        learning_rate
+            Of Adam, for the networks; parameters of single genes learn ten times as fast. It rises over 20 steps and
+            falls to 0 like a cosine.
+        weight_decay
+            Of the networks: half the squared norm of their weights times this is added to the loss per cell. By
+            default 10 divided by the number of training cells, which is a normal prior of each weight with precision
+            10, whatever the number of cells.
+        validation_size
+            Share of cells to validate on, from 0 to 1; 0 trains on all, without early stopping.
+        early_stopping, patience
+            Whether to stop when the bound of the validation cells has not improved for so many epochs, and keep the
+            weights that gave the best.
+        kl_warmup
+            Share of the planned steps over which the weight of the Kullback–Leibler terms grows from 0 to 1; by default
+            a third with a random start, none with another.
+        free_bits
+            Nats of divergence that cost nothing in training, for each latent dimension.
+        n_samples
+            Draws of each cell in a step.
+        gradient_clip
+            Largest norm of a step's gradient.
+        start
+            Where training starts: ``"plnpca"``, an encoder that has learned the posteriors of a Poisson PLN-PCA of the
+            same data, or ``"random"`` networks.
+        accelerator, devices
+            Where to compute, in Lightning's words; ``"auto"`` takes a GPU if there is one.
+        checkpoint_dir, checkpoint_every, resume
+            Directory for checkpoints, epochs between them, and whether to go on from the one that is there, with the
+            same result as without the interruption.
+        seed
+            Of the networks, the start, the order of cells and the draws; by default ``scvi.settings.seed``, or 0.
+        n_threads
+            Threads; by default ``scvi.settings.num_threads``, or one unless steps are large.
+        progress
+            Whether to show a progress bar.
+
+        Raises
+        ------
+        FloatingPointError
+            The bound or its gradient was not finite, in several steps in a row. The model then has the last good
+            parameters.
+        """
+        seed = resolve_seed(seed)
+        self._check_start(start)
+        cells = self._read(None)
+        batch_size = positive_integer("batch_size", batch_size)
+        max_epochs = positive_integer_or_none("max_epochs", max_epochs)
+        options = TrainingOptions(
+            max_epochs=max_epochs or default_epochs(cells.data.n_cells, batch_size),
+            batch_size=batch_size,
+            validation_size=validation_size,
+            learning_rate=positive_number("learning_rate", learning_rate),
+            weight_decay=PRECISION / cells.data.n_cells if weight_decay is None else float(weight_decay),
+            kl_warmup=(1 / 3 if start == "random" else 0.0) if kl_warmup is None else kl_warmup,
+            free_bits=free_bits,
+            gradient_clip=positive_number("gradient_clip", gradient_clip),
+            early_stopping=early_stopping,
+            patience=positive_integer("patience", patience),
+            seed=seed,
+        )
+        n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        labels = self._labels()
+        module = self._started(cells.data, labels, start, seed, n_threads)
+        module.n_samples = positive_integer("n_samples", n_samples)
+        outcome = train_by_gradients(
+            module,
+            cells.data,
+            options,
+            labels=labels,
+            accelerator=accelerator,
+            devices=devices,
+            n_threads=n_threads,
+            checkpoint_dir=checkpoint_dir,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            settings={"start": start, "n_samples": n_samples, "cells": cells.fingerprint()},
+            progress=progress,
+            description=type(self).__name__,
+        )
+        self.module = module
+        module.requires_grad_(False)
+        self.train_indices, self.validation_indices = outcome.train_cells, outcome.validation_cells
+        data = cells.data
+        draws = int(np.clip(_ELBO_ENTRIES / (data.n_cells * data.n_genes), 1, ELBO_DRAWS))
+        training = {
+            "converged": not (outcome.interrupted or outcome.failed),
+            "reason": outcome.reason,
+            "elbo": float(self._elbo(data, self._encode(data), None, draws).mean()),
+            "posterior": self._summarize_posteriors(
+                data, lambda some: self._encode(data.subset(some)), seed, n_threads
+            ),
+            "n_epochs": outcome.n_epochs,
+            "n_steps": outcome.n_steps,
+            "n_skipped": outcome.n_skipped,
+            "best_epoch": outcome.best_epoch,
+            "start": start,
+            "n_samples": n_samples,
+            **asdict(options),
+            **self._training_summary(cells.data),
+        }
+        self._finish_training(cells, training, outcome.history)
+        if outcome.failure is not None:
+            raise outcome.failure
+
+    def _check_start(self, start: StartKind) -> None:
+        """Refuse a start that the model cannot have."""
+        one_of("start", start, get_args(StartKind))
+
+    def _training_summary(self, data: CountData) -> dict[str, Any]:
+        """More to say of a training."""
+        return {}
+
+    def _labels(self) -> NDArray[np.int64] | None:
+        """Codes of the training cells' labels, for models that use them."""
+        return None
+
+    def _started(
+        self, data: CountData, labels: NDArray[np.int64] | None, start: StartKind, seed: int, n_threads: int | None
+    ) -> AutoencoderModule:
+        """A new module at the start of training."""
+        diagonal = self.architecture.posterior == "meanfield"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            begun = None
+            if start == "plnpca":
+                likelihood = self.architecture.make_likelihood(data.n_genes)
+                begun = fit_plnpca(data, self.n_latent, likelihood, diagonal=diagonal, seed=seed, n_threads=n_threads)
+            module = self._make_module(begun, labels, seed)
+            start_at_means(module, data)
+            if begun is not None:
+                teach(module, begun, seed=seed)
+        return module
+
+    def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.module = self._empty_module(tensors)
+        self.module.load_state_dict(tensors)
+        self.module.requires_grad_(False)
+        self.module.eval()
+
+    def _infer(
+        self,
+        adata: AnnData | None,
+        indices: Any,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+        with_elbo: bool = False,
+    ) -> tuple[Posterior, NDArray[np.float64]]:
+        """Posterior of each cell, encoded, and if asked for its bound."""
+        self._require_trained()
+        adata = self._data_or_own(adata)
+        positions = cell_positions(indices, adata.n_obs)
+        data = self._read(adata, positions).data
+        posterior = self._encode(data, batch_size)
+        if refine:
+            posterior = self._refined(data, posterior, positive_integer("refine", refine))
+        values = self._elbo(data, posterior, positions, ELBO_DRAWS) if with_elbo else np.empty(0)
+        return posterior, values
+
+    def _encode(self, data: CountData, batch_size: int | None = None) -> Posterior:
+        """Posteriors of cells, batch by batch."""
+        parts: dict[str, list[torch.Tensor]] = {}
+        batches = Minibatches(data, data.block_size(batch_size))
+        for _, batch in batches.in_order():
+            for name, value in self.module.encode(batch.to(self.module.device)).items():
+                parts.setdefault(name, []).append(value.cpu())
+        return self.module.compose({name: torch.cat(values) for name, values in parts.items()})
+
+    def _elbo(
+        self, data: CountData, posterior: Posterior, positions: NDArray[np.intp] | None, n_samples: int
+    ) -> NDArray[np.float64]:
+        """Bound of each cell, the mean over draws."""
+        return sampled_elbo(
+            data,
+            self.module.generative,
+            posterior,
+            n_samples=n_samples,
+            positions=positions,
+            n_threads=scvi.settings.num_threads,
+        )
+
+    def _refined(self, data: CountData, posterior: Posterior, n_steps: int) -> Posterior:
+        """Posteriors that are improved cell by cell, with everything else as it is."""
+        if not isinstance(posterior, GaussianPosterior | FlowPosterior):
+            msg = "refine moves one Gaussian of each cell, and these posteriors are mixtures. Leave it at 0."
+            raise ValueError(msg)
+        model = copy.deepcopy(self.module.generative).cpu()
+        diagonal = self.architecture.posterior == "meanfield"
+        return refine(data, model, posterior, n_steps=n_steps, diagonal=diagonal, n_threads=scvi.settings.num_threads)
+
+    def get_gene_parameters(self) -> pd.DataFrame:
+        """Parameters of the likelihood (genes × parameters), with no columns if it has none, as Poisson.
+
+        ``inverse_dispersion`` θ of the negative binomial (variance μ + μ²/θ), ``zero_inflation`` π, the probability of
+        an excess zero. Where they vary by cell or batch, those that the decoder adds to.
+        """
+        self._require_trained()
+        parameters = self.module.generative.likelihood.gene_parameters()
+        return pd.DataFrame({name: value.cpu().numpy() for name, value in parameters.items()}, index=self.genes)
+
+    def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
+        posterior, values = self._infer(adata, None, with_elbo=True)
+        return Annotation(
+            latent=posterior.mean.astype(np.float32),
+            elbo=values,
+            obs=self._diagnostic_columns(posterior, values, adata, diagnostics),
+            var=self.get_gene_parameters(),
+        )

@@ -1,0 +1,414 @@
+"""The variational autoencoder of counts whose latent states form clusters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scpln.module import ComponentEncoder, GaussianMixture, Generative, MixturePosterior, MixtureVAEModule, VAEModule
+
+from ._architecture import Architecture
+from ._arguments import one_of, positive_integer, positive_integer_or_none, resolve_seed
+from ._autoencoder import Autoencoder
+from ._data import cell_positions, read_labels
+from ._manager import setup_args
+from ._mixture_start import choose_n_components, start_components
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import ArrayLike, NDArray
+
+    from scpln.inference import CountData
+    from scpln.module import AutoencoderModule, Posterior
+
+    from ._annotation import Annotation
+    from ._architecture import Dispersion, Family
+    from ._autoencoder import StartKind
+    from ._autoencoder_start import Start
+
+Covariance = Literal["full", "diagonal"]
+
+#: Components before training, where the data are to say how many.
+_BEFORE_TRAINING = 10
+#: Draws of each cell that its responsibilities are the mean over.
+_DRAWS = 100
+
+
+class CountGMVAE(Autoencoder):
+    r"""Gaussian-mixture variational autoencoder of counts: it clusters cells while it learns their latent states.
+
+    .. math::
+        k_i \sim \pi, \quad z_i \sim N(m_{k_i}, V_{k_i}), \quad
+        \eta_{ij} = o_i + x_i \cdot B_j + z_i \cdot C_j + W_j \cdot h(z_i, x_i), \quad y_{ij} \sim p(y \mid \eta_{ij})
+
+    as `CountVAE`, with K components in place of one prior. The sum over components is exact, with one posterior of z
+    for each cell,
+
+    .. math:: \text{ELBO}_i = E_{q(z \mid y_i)}\Big[\log p(y_i \mid z) + \log \sum_k \pi_k N(z; m_k, V_k)
+        - \log q(z \mid y_i)\Big],
+
+    whose best probabilities of the components are the responsibilities
+    :math:`q(k \mid y_i) = E_{q(z \mid y_i)}[p(k \mid z)]`, :math:`p(k \mid z) \propto \pi_k N(z; m_k, V_k)`; or, with
+    ``component_posteriors=True``, with a posterior for each component,
+
+    .. math::
+        \text{ELBO}_i = \sum_k q(k \mid y_i) \, E_{q(z \mid y_i, k)}[\log p(y_i \mid z) + \log N(z; m_k, V_k)
+        - \log q(z \mid y_i, k)] - KL(q(k \mid y_i) \,\|\, \pi).
+
+    Components start from k-means on the latent states of a PLN-PCA, have a weak prior, worth one cell each, that keeps
+    them in reach of the others, and variances above a floor.
+
+    If `setup_anndata` was given a ``labels_key``, the model is semi-supervised: each label has a component of its own,
+    cells with a label belong to it in training, and those without (missing values) are inferred.
+
+    Parameters
+    ----------
+    adata
+        Annotated data, after `scpln.model.setup_anndata`.
+    n_components
+        Components K, at least the number of labels. None lets a held-out bound choose; with labels, as many as these.
+    n_latent
+        Latent dimensions q.
+    covariance
+        Whether components have full or diagonal covariances.
+    weights
+        Weights π of the components: ``"learned"``, ``"uniform"``, or K numbers that add up to 1.
+    component_posteriors
+        Whether q(z | y, k) is another one for each component. It takes K times as long.
+    n_hidden, n_layers, encoder_hidden, decoder_hidden, likelihood, k_max, posterior, flow, n_transforms, flow_hidden, \
+dispersion, size_factors, encode_covariates, dropout_rate
+        As for `CountVAE`.
+    registry
+        For loading; leave it out.
+
+    References
+    ----------
+    C. Grønbech, M. Vording, P. Timshel, C. Sønderby, T. Pers and O. Winther (2020), scVAE: variational auto-encoders
+    for single-cell gene expression data, Bioinformatics 36(16): 4415-4422. D. Kingma, D. Rezende, S. Mohamed and
+    M. Welling (2014), Semi-supervised learning with deep generative models, NeurIPS.
+
+    Examples
+    --------
+    >>> import scpln
+    >>> adata = scpln.datasets.simulate(n_obs=200, n_vars=30, n_latent=2)
+    >>> scpln.model.setup_anndata(adata)
+    >>> model = scpln.model.CountGMVAE(adata, n_components=3, n_latent=2, n_hidden=16)
+    >>> model.train(max_epochs=5, progress=False)
+    >>> model.get_cluster_probabilities().shape
+    (200, 3)
+    """
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        n_components: int | None = None,
+        n_latent: int = 10,
+        *,
+        covariance: Covariance = "full",
+        weights: Literal["learned", "uniform"] | Sequence[float] = "learned",
+        component_posteriors: bool = False,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        encoder_hidden: Sequence[int] | None = None,
+        decoder_hidden: Sequence[int] | None = None,
+        likelihood: str = "nb",
+        k_max: int | None = None,
+        posterior: Family = "fullrank",
+        flow: str | None = None,
+        n_transforms: int | None = None,
+        flow_hidden: Sequence[int] | None = None,
+        dispersion: Dispersion = "gene",
+        size_factors: bool = True,
+        encode_covariates: bool = True,
+        dropout_rate: float = 0.0,
+        registry: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(adata, registry=registry)
+        self.architecture = Architecture.of(
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            encoder_hidden=encoder_hidden,
+            decoder_hidden=decoder_hidden,
+            likelihood=likelihood,
+            k_max=k_max,
+            posterior=posterior,
+            flow=flow,
+            n_transforms=n_transforms,
+            flow_hidden=flow_hidden,
+            dispersion=dispersion,
+            encode_covariates=encode_covariates,
+            dropout_rate=dropout_rate,
+        )
+        one_of("covariance", covariance, get_args(Covariance))
+        self.size_factors = size_factors
+        self.full_covariance = covariance == "full"
+        self.component_posteriors = component_posteriors
+        self.label_names = self._label_names()
+        self.n_components = self._check_n_components(positive_integer_or_none("n_components", n_components), weights)
+        self.weights = weights if isinstance(weights, str) else [float(weight) for weight in weights]
+        self._check_is_count_data()
+        self.module = self._make_module()
+        self.init_params_ = self._get_init_params(locals())
+
+    def _label_names(self) -> list[str]:
+        """Labels that cells may have."""
+        if setup_args(self.registry)["labels_key"] is None:
+            return []
+        return list(self.registry["field_registries"]["labels"]["state_registry"]["categorical_mapping"])
+
+    def _check_n_components(self, n_components: int | None, weights: str | Sequence[float]) -> int | None:
+        n_labels = len(self.label_names)
+        if n_components is None:
+            n_components = n_labels or None
+        elif n_components < n_labels:
+            msg = (
+                f"n_components={n_components}, but each of the {n_labels} labels in labels_key needs a component: "
+                f"{self.label_names[:8]}{', …' if n_labels > 8 else ''}."
+            )
+            raise ValueError(msg)
+        if isinstance(weights, str):
+            one_of("weights", weights, ["learned", "uniform"])
+            return n_components
+        values = np.asarray(weights, dtype=float)
+        if (
+            n_components is None
+            or values.shape != (n_components,)
+            or (values <= 0).any()
+            or abs(values.sum() - 1) > 1e-6
+        ):
+            msg = (
+                f"weights={weights!r}, but they must be 'learned', 'uniform' or one number above 0 for each of "
+                f"n_components={n_components} components, which add up to 1."
+            )
+            raise ValueError(msg)
+        return n_components
+
+    def _labels(self) -> NDArray[np.int64] | None:
+        assert self.adata is not None
+        labels = read_labels(self.adata, self.registry)
+        return None if labels is None else labels[0]
+
+    def _make_module(
+        self, start: Start | None = None, labels: NDArray[np.int64] | None = None, seed: int = 0
+    ) -> AutoencoderModule:
+        n_components = self.n_components
+        if n_components is None and start is not None:
+            n_components = choose_n_components(start.gaussian, full=self.full_covariance, seed=seed)
+        module = self._sized_module(n_components or _BEFORE_TRAINING)
+        if start is not None:
+            known = None if labels is None else labels[start.cells]
+            found = start_components(start.gaussian, n_components or _BEFORE_TRAINING, known, seed=seed)
+            self._prior_of(module).place(found.loc, found.covariance, found.weights)
+        return module
+
+    def _check_start(self, start: StartKind) -> None:
+        super()._check_start(start)
+        if start == "random" and self.n_components is None:
+            msg = "start='random' does not say how many components there are. Pass n_components=, or start='plnpca'."
+            raise ValueError(msg)
+
+    def _empty_module(self, tensors: dict[str, torch.Tensor]) -> AutoencoderModule:
+        return self._sized_module(len(tensors["generative.prior.loc"]))
+
+    def _sized_module(self, n_components: int) -> VAEModule | MixtureVAEModule:
+        n_genes, n_covariates, n_batches = self._sizes()
+        likelihood = self.architecture.make_likelihood(n_genes)
+        decoder = self.architecture.make_decoder(likelihood, n_covariates, n_batches)
+        weights = None if self.weights == "learned" else self.weights
+        prior = GaussianMixture(n_components, self.n_latent, full=self.full_covariance, weights=weights)
+        generative, n_cells = Generative(decoder, likelihood, prior), self.summary_stats.n_cells
+        if not self.component_posteriors:
+            return VAEModule(generative, self.architecture.make_approximation(n_genes, n_covariates), n_cells)
+        encoder = ComponentEncoder(n_components, **self.architecture.encoder_arguments(n_genes, n_covariates))
+        return MixtureVAEModule(generative, encoder, self.architecture.make_flow(encoder.n_features), n_cells)
+
+    @staticmethod
+    def _prior_of(module: AutoencoderModule) -> GaussianMixture:
+        prior = module.generative.prior
+        assert isinstance(prior, GaussianMixture)
+        return prior
+
+    @property
+    def prior(self) -> GaussianMixture:
+        """The mixture p(z)."""
+        return self._prior_of(self.module)
+
+    @property
+    def component_names(self) -> list[str]:
+        """Names of the components: labels where there are, and numbers."""
+        extra = range(len(self.label_names), self.prior.n_components)
+        return [*self.label_names, *map(str, extra)]
+
+    def get_cluster_probabilities(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Probabilities q(k | y) of the components, cells × components.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in `get_posterior`. Labels are not looked at: these are the probabilities that the counts give.
+        """
+        posterior, _ = self._infer(adata, indices, batch_size=batch_size)
+        names = self._cell_names(adata, indices)
+        return pd.DataFrame(self._probabilities(posterior), index=names, columns=self.component_names)
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> NDArray:
+        """Most probable component of each cell: its label where components stand for labels, or its number as text."""
+        return (
+            self.get_cluster_probabilities(adata, indices, batch_size=batch_size).idxmax(axis=1).to_numpy(dtype=object)
+        )
+
+    def get_component_parameters(self) -> dict[str, Any]:
+        """Parameters of the mixture.
+
+        Returns
+        -------
+        ``weights`` π (K,), ``means`` m (K × q) and ``covariances`` V (K × q × q), with ``names`` of the components.
+        """
+        self._require_trained()
+        with torch.no_grad():
+            return {
+                "names": self.component_names,
+                "weights": self.prior.log_weights.exp().cpu().double().numpy(),
+                "means": self.prior.loc.cpu().double().numpy(),
+                "covariances": self.prior.covariance.cpu().double().numpy(),
+            }
+
+    def get_cluster_summary(self, adata: AnnData | None = None) -> pd.DataFrame:
+        """Size of each component, with one row for each.
+
+        Returns
+        -------
+        ``n_cells`` whose most probable component it is, ``mean_probability`` of q(k | y) over cells, and ``weight`` π.
+        """
+        probabilities = self.get_cluster_probabilities(adata)
+        return self._cluster_summary(probabilities.to_numpy())
+
+    def get_n_effective_clusters(self, adata: AnnData | None = None) -> float:
+        """Effective number of clusters, exp of the entropy of the mean q(k | y): from 1 to K."""
+        mean = self.get_cluster_probabilities(adata).to_numpy().mean(0)
+        return _effective(mean)
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        component: str | int | None = None,
+        *,
+        seed: int | None = None,
+        return_latent: bool = False,
+    ) -> NDArray | tuple[NDArray, NDArray]:
+        """Draw counts of new cells from the model.
+
+        Their size factor is that of an average cell, and their covariates are 0 or the reference category.
+
+        Parameters
+        ----------
+        n_samples
+            Cells.
+        component
+            Name or number of the component to draw from; by default any, by their weights.
+        seed
+            Of the draws; by default ``scvi.settings.seed``, or 0.
+        return_latent
+            Whether to return their latent states too.
+
+        Returns
+        -------
+        Counts (cells × genes).
+        """
+        self._require_trained()
+        n, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        prior = self.prior
+        if component is None:
+            z = prior.sample(n, generator)
+        else:
+            z = prior.sample_components(torch.full((n,), self._component(component)), generator)
+        design = np.zeros((n, len(self.covariates)))
+        design[:, 0] = 1.0
+        eta, deviations = self.module.decode(z, design, np.zeros(n, dtype=np.int64))
+        counts = self.module.draw(eta, seed, deviations=deviations)
+        return (counts, z.numpy()) if return_latent else counts
+
+    def _component(self, component: str | int) -> int:
+        names = self.component_names
+        if str(component) in names:
+            return names.index(str(component))
+        if isinstance(component, int | np.integer) and 0 <= component < len(names):
+            return int(component)
+        msg = f"component={component!r} is not one of {names}."
+        raise ValueError(msg)
+
+    def _probabilities(self, posterior: Posterior) -> NDArray[np.float64]:
+        """Probabilities q(k | y) of cells, (n, K)."""
+        if isinstance(posterior, MixturePosterior):
+            return posterior.weights.numpy()
+        total = np.zeros((len(posterior), self.prior.n_components))
+        prior = self.prior.cpu()
+        with torch.no_grad():
+            for z in posterior.sample(_DRAWS):
+                total += prior.responsibilities(torch.from_numpy(z).float()).double().numpy()
+        return total / _DRAWS
+
+    def _cell_names(self, adata: AnnData | None, indices: Any) -> pd.Index:
+        names = self._data_or_own(adata).obs_names
+        positions = cell_positions(indices, len(names))
+        return names if positions is None else names[positions]
+
+    def _cluster_summary(self, probabilities: NDArray[np.float64]) -> pd.DataFrame:
+        sizes = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+        weights = self.get_component_parameters()["weights"]
+        columns = {"n_cells": sizes, "mean_probability": probabilities.mean(0), "weight": weights}
+        return pd.DataFrame(columns, index=pd.Index(self.component_names, name="component"))
+
+    def _training_summary(self, data: CountData) -> dict[str, Any]:
+        probabilities = self._probabilities(self._encode(data))
+        return {
+            "n_components": self.prior.n_components,
+            "n_effective_clusters": _effective(probabilities.mean(0)),
+            "n_empty_components": int(
+                (np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1]) == 0).sum()
+            ),
+        }
+
+    def _status(self) -> str:
+        status = super()._status()
+        if not self.is_trained_:
+            return status
+        effective, total = self.training_["n_effective_clusters"], self.training_["n_components"]
+        return f"{status}\n  clusters: {total} components, {effective:.1f} effective"
+
+    def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
+        annotation = super()._annotation(adata, diagnostics)
+        probabilities = self.get_cluster_probabilities(adata)
+        names = self.component_names
+        annotation.obs["cluster"] = pd.Categorical(probabilities.idxmax(axis=1), categories=names)
+        annotation.obsm["cluster_probs"] = probabilities.to_numpy(dtype=np.float32)
+        annotation.uns |= {
+            "components": self.get_component_parameters(),
+            "n_effective_clusters": _effective(probabilities.to_numpy().mean(0)),
+        }
+        return annotation
+
+
+def _effective(mean: NDArray[np.float64]) -> float:
+    """Effective number of clusters of the mean probabilities."""
+    present = mean[mean > 0]
+    return float(np.exp(-(present * np.log(present)).sum()))

@@ -1,0 +1,281 @@
+"""How a module is trained by stochastic gradients: what Lightning calls for every batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from scvi.train import TrainingPlan
+
+from scpln.inference import Ascent, NotFiniteError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scvi.module.base import LossOutput
+    from torch import nn
+
+    from scpln.module import Batch
+
+    Minibatch = tuple[NDArray[np.intp], Batch]
+
+#: Steps over which the learning rate rises.
+WARM_UP = 20
+#: Steps in a row that may be skipped because they are not finite, and good steps between copies of the parameters.
+MOST_SKIPPED, BETWEEN_COPIES = 5, 50
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What decides the course of a training, besides the data and where its parameters start.
+
+    Parameters
+    ----------
+    max_epochs
+        Passes over the training cells that are planned: the learning rate and the weight of KL follow this plan.
+    batch_size
+        Most cells in a step.
+    validation_size
+        Share of the cells that is not trained on.
+    learning_rate
+        Largest learning rate of Adam, which rises to it over 20 steps.
+    schedule
+        Whether it then falls to 0 like a cosine, or stays.
+    weight_decay
+        Of Adam.
+    kl_warmup
+        Share of the planned steps over which the weight of KL grows from 0 to 1.
+    free_bits
+        Nats of KL that cost nothing, as the module understands them.
+    gradient_clip
+        Largest norm of the gradient of all parameters together.
+    early_stopping
+        Whether training stops when the bound of the validation cells has not improved for `patience` epochs, and the
+        parameters that gave the best are kept. Epochs count once the weight of KL is 1.
+    patience
+        Such epochs.
+    seed
+        Of the validation cells, the order of the others, and all draws.
+    """
+
+    max_epochs: int
+    batch_size: int = 128
+    validation_size: float = 0.1
+    learning_rate: float = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = 0.0
+    kl_warmup: float = 1 / 3
+    free_bits: float = 0.0
+    gradient_clip: float = 100.0
+    early_stopping: bool = True
+    patience: int = 30
+    seed: int = 0
+
+
+class Means:
+    """Means over the cells of an epoch, from sums over cells in double precision.
+
+    Examples
+    --------
+    >>> means = Means("train")
+    >>> means.add(2, loss=3.0, reconstruction_loss=5.0, kl_local=1.0)
+    >>> means.add(1, loss=3.0, reconstruction_loss=4.0, kl_local=2.0)
+    >>> means.of_cells()
+    {'train_loss': 3.0, 'elbo_train': 4.0, 'reconstruction_loss_train': 3.0, 'kl_local_train': 1.0}
+    """
+
+    def __init__(self, stage: Literal["train", "validation"]) -> None:
+        self._stage = stage
+        self.n_cells = 0
+        self._loss = self._reconstruction_loss = self._kl_local = 0.0
+
+    def add(self, n_cells: int, *, loss: float, reconstruction_loss: float, kl_local: float) -> None:
+        """Add a batch, given the mean of its loss and the sums of the others."""
+        self.n_cells += n_cells
+        self._loss += n_cells * loss
+        self._reconstruction_loss += reconstruction_loss
+        self._kl_local += kl_local
+
+    def of_cells(self) -> dict[str, float]:
+        """Means, under the names of scvi-tools, whose "elbo" is minus the bound; NaN without cells."""
+        n = self.n_cells or math.nan
+        return {
+            f"{self._stage}_loss": self._loss / n,
+            f"elbo_{self._stage}": (self._reconstruction_loss + self._kl_local) / n,
+            f"reconstruction_loss_{self._stage}": self._reconstruction_loss / n,
+            f"kl_local_{self._stage}": self._kl_local / n,
+        }
+
+
+class GradientPlan(TrainingPlan):
+    r"""Steps of Adam that minimise the loss of a module.
+
+    At step t of T planned, the weight of KL is :math:`\min(1, t / \lfloor wT \rfloor)` with the share w of
+    `TrainingOptions.kl_warmup`. All random numbers of an epoch follow from the seed and the epoch, so that
+    a training that is taken up again goes on with the same ones; those of validation are the same in every epoch, so
+    that its bounds can be compared.
+
+    A step whose loss or gradient is not finite is left out. Lightning's and scvi-tools' ways to log every step take
+    longer than a step of a small network; here sums over cells are kept, and their means logged once an epoch.
+
+    Parameters
+    ----------
+    module
+        Has ``loss(batch, kl_weight=..., free_bits=...)``, which returns scvi-tools' ``LossOutput``.
+    options
+        How to train.
+    n_steps
+        Steps that are planned.
+    """
+
+    n_done = n_skipped = 0
+    _n_warm_up = 0
+
+    def __init__(self, module: nn.Module, options: TrainingOptions, n_steps: int) -> None:
+        super().__init__(module, lr=options.learning_rate, weight_decay=options.weight_decay, eps=1e-8)
+        self.automatic_optimization = False
+        self.options, self.n_steps = options, n_steps
+        self._n_warm_up = math.floor(options.kl_warmup * n_steps)
+        self._trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+        self._good: dict[str, torch.Tensor] = {}
+        self._skipped_in_a_row = 0
+        self.train_means, self.validation_means = Means("train"), Means("validation")
+
+    @property
+    def kl_weight(self) -> float:
+        """Weight of KL in the next step."""
+        return self._kl_weight_of(self.n_done)
+
+    @property
+    def last_kl_weight(self) -> float:
+        """Weight of KL in the last step."""
+        return self._kl_weight_of(self.n_done - 1)
+
+    def _kl_weight_of(self, step: int) -> float:
+        return min(1.0, step / self._n_warm_up) if self._n_warm_up else 1.0
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        share = min(1.0, (self.n_done + 1) / WARM_UP)
+        if self.options.schedule == "cosine":
+            share *= 0.5 * (1 + math.cos(math.pi * min(1.0, self.n_done / self.n_steps)))
+        return self.options.learning_rate * share
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam in its fused form, which on a processor takes less than a tenth of the time.
+
+        A module may divide its parameters: ``module.parameter_groups()`` gives groups with a ``pace``, a factor of the
+        learning rate, and with ``decays``, whether they take part in weight decay.
+        """
+        divide = getattr(self.module, "parameter_groups", None)
+        groups = [{"params": self.module.parameters(), "pace": 1.0, "decays": True}] if divide is None else divide()
+        options = [
+            {
+                "params": [value for value in group["params"] if value.requires_grad],
+                "weight_decay": self.weight_decay if group["decays"] else 0.0,
+                "pace": group["pace"],
+            }
+            for group in groups
+        ]
+        return torch.optim.Adam([group for group in options if group["params"]], lr=self.lr, eps=self.eps, fused=True)
+
+    def transfer_batch_to_device(self, batch: Minibatch, device: torch.device, dataloader_idx: int) -> Minibatch:
+        """Move the tensors of a batch."""
+        cells, tensors = batch
+        return cells, tensors if device.type == "cpu" else tensors.to(device)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the last epoch's sums, and seed this epoch's random numbers."""
+        self.train_means = Means("train")
+        torch.manual_seed(_seed(self.options.seed, 1 + self.current_epoch))
+
+    def training_step(self, batch: Minibatch, batch_idx: int) -> None:
+        """Move the parameters once, unless something is not finite."""
+        cells, tensors = batch
+        optimizer: Any = self.optimizers()
+        for group in optimizer.param_groups:
+            group["lr"] = group["pace"] * self.learning_rate
+        optimizer.zero_grad(set_to_none=True)
+        output = self.module.loss(tensors, kl_weight=self.kl_weight, free_bits=self.options.free_bits)
+        self.manual_backward(output.loss)
+        named = {name: value.grad for name, value in self._trained.items() if value.grad is not None}
+        norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in named.values()])
+        *values, norm = _numbers(output, norms)
+        self.n_done += 1
+        if not math.isfinite(norm) or not all(map(math.isfinite, values)):
+            self._skip(cells, output, dict(zip(named, norms.tolist(), strict=True)))
+            return
+        if not self._good or (self.n_done - self.n_skipped - 1) % BETWEEN_COPIES == 0:
+            self._good = copy_of(self.module)
+        self._skipped_in_a_row = 0
+        if norm > self.options.gradient_clip:
+            for gradient in named.values():
+                gradient.mul_(self.options.gradient_clip / norm)
+        optimizer.step()
+        self._add(self.train_means, len(cells), values)
+
+    def _skip(self, cells: NDArray[np.intp], output: LossOutput, norms: dict[str, float]) -> None:
+        """Leave a step out, or stop with an error that says where something was not finite."""
+        self.n_skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row < MOST_SKIPPED:
+            return
+        restore(self.module, self._good)
+        per_cell = output.dict_sum(output.reconstruction_loss) + output.dict_sum(output.kl_local)
+        bad_cells = cells[~torch.isfinite(per_cell).cpu().numpy()]
+        bad = next((name for name, norm in norms.items() if not math.isfinite(norm)), "")
+        if not (len(bad_cells) or bad):
+            bad_cells = cells
+        raise NotFiniteError(bad_cells, bad, Ascent(n_steps=self.n_done, n_skipped=self.n_skipped, failed=True))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last sums, and take the random numbers that every validation takes."""
+        self.validation_means = Means("validation")
+        torch.manual_seed(_seed(self.options.seed, 0))
+
+    def validation_step(self, batch: Minibatch, batch_idx: int) -> None:
+        """Add a batch to the sums, with KL in full."""
+        cells, tensors = batch
+        output = self.module.loss(tensors, kl_weight=1.0)
+        self._add(self.validation_means, len(cells), _numbers(output))
+
+    @staticmethod
+    def _add(means: Means, n_cells: int, values: list[float]) -> None:
+        loss, reconstruction_loss, kl_local = values
+        means.add(n_cells, loss=loss, reconstruction_loss=reconstruction_loss, kl_local=kl_local)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the counts of steps."""
+        checkpoint["scpln_steps"] = [self.n_done, self.n_skipped, self._skipped_in_a_row]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with these."""
+        self.n_done, self.n_skipped, self._skipped_in_a_row = checkpoint["scpln_steps"]
+
+
+def _numbers(output: LossOutput, norms: torch.Tensor | None = None) -> list[float]:
+    """Loss, sums over cells of its two parts, and the norm of norms; together, since a GPU is waited for only once."""
+    values = [output.loss.detach(), output.reconstruction_loss_sum, output.kl_local_sum]
+    if norms is not None:
+        values.append(torch.linalg.vector_norm(norms))
+    return torch.stack(values).tolist()
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
+
+
+def copy_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Copy of the parameters and buffers."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+@torch.no_grad()
+def restore(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Put copied parameters and buffers back, in place."""
+    for name, value in module.state_dict().items():
+        if name in tensors:
+            value.copy_(tensors[name])

@@ -1,0 +1,89 @@
+"""What every module with latent states has: a generative model, and a way to look at what it decodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from ._batch import Known
+from ._posterior import as_double
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from ._generative import Generative
+
+
+class LatentModule(nn.Module):
+    """A generative model p(y, z), and what belongs to it.
+
+    Parameters
+    ----------
+    generative
+        Prior, decoder and likelihood.
+    """
+
+    def __init__(self, generative: Generative) -> None:
+        super().__init__()
+        self.generative = generative
+
+    @property
+    def coefficients(self) -> torch.Tensor:
+        """B, (p, d)."""
+        return self.generative.decoder.coefficients
+
+    @property
+    def loadings(self) -> torch.Tensor:
+        """C, (p, q)."""
+        return self.generative.decoder.loadings
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes p."""
+        return len(self.coefficients)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.coefficients.device
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: ArrayLike,
+        design: ArrayLike,
+        batches: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Log-rates without size factors (..., n, genes) at latent states z (..., n, q), float64, on the CPU.
+
+        And the deviations of the likelihood's parameters at these states, by name.
+        """
+        parameter = self.coefficients
+        known = Known(
+            offsets=torch.zeros(len(np.asarray(design)), dtype=parameter.dtype, device=parameter.device),
+            design=torch.as_tensor(design).to(parameter),
+            batches=None if batches is None else torch.as_tensor(batches).to(parameter.device),
+        )
+        eta, deviations = self.generative.decoder.decode(torch.as_tensor(z).to(parameter), known)
+        select = slice(None) if genes is None else torch.as_tensor(genes)
+        return as_double(eta)[..., select], {name: as_double(value)[..., select] for name, value in deviations.items()}
+
+    @torch.no_grad()
+    def draw(
+        self,
+        eta: torch.Tensor,
+        seed: int,
+        genes: ArrayLike | None = None,
+        deviations: dict[str, torch.Tensor] | None = None,
+    ) -> NDArray:
+        """Counts (n, p) or (n, genes) of the model with these log-rates, size factors included, and deviations."""
+        likelihood = self.generative.likelihood
+        if genes is not None:
+            likelihood = likelihood.subset(genes)
+        return likelihood.sample(
+            eta, torch.Generator().manual_seed(seed), *([deviations] if deviations else [])
+        ).numpy()
