@@ -61,10 +61,10 @@ def fit_plnpca(cells: Split, *, likelihood: str) -> Fitted:
 
 
 def fit_autoencoder(
-    cells: Split, name: str, *, components: bool = False, train: Any = None, **arguments: Any
+    cells: Split, name: str, *, components: str | None = None, train: Any = None, **arguments: Any
 ) -> Fitted:
-    """A `CountVAE` or `CountGMVAE`, with as many components as there are labels."""
-    if components:
+    """A `CountVAE` or `CountGMVAE`: as many components as there are labels, or as many as the model chooses."""
+    if components == "labels":
         arguments["n_components"] = cells.n_labels
     model = _registered(name, cells.train, cells.batch_key, n_latent=N_LATENT, **arguments)
     clock = _Clock()
@@ -102,8 +102,9 @@ METHODS: dict[str, Callable[[Split], Fitted]] = {
     "plnpca_nb": partial(fit_plnpca, likelihood="nb"),
     "scvi": fit_scvi,
     "scvi_warm": partial(fit_scvi, n_epochs_kl_warmup=30),
-    "vae": partial(fit_autoencoder, name="CountVAE", likelihood="nb", n_hidden=128, n_layers=1),
-    "gmvae": partial(fit_autoencoder, name="CountGMVAE", components=True, likelihood="nb", n_hidden=128, n_layers=1),
+    "vae": partial(fit_autoencoder, name="CountVAE", likelihood="nb"),
+    "gmvae": partial(fit_autoencoder, name="CountGMVAE", components="labels", likelihood="nb"),
+    "gmvae_auto": partial(fit_autoencoder, name="CountGMVAE", components="chosen", likelihood="nb"),
 }
 
 

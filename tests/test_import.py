@@ -15,13 +15,14 @@ HEAVY = ("anndata", "jax", "lightning", "matplotlib", "mudata", "numba", "pandas
 ALLOWED = {
     "cli": {"cli", "datasets", "model", "pl", "tl"},
     "tl": {"tl", "model"},
+    "tune": {"tune", "model"},
     "model": {"model", "inference", "module"},
     "inference": {"inference", "module"},
     "module": {"module"},
     "pl": {"pl"},
     "datasets": {"datasets"},
 }
-"""The sub-packages that each one may import: cli → tl → model → inference → module; pl and datasets none of them."""
+"""The sub-packages that each one may import: cli → tl → model → inference → module; tune → model; pl and datasets none of them."""
 
 FOREIGN = {
     "inference": {"anndata", "mudata", "muon", "scanpy", "scvi"},

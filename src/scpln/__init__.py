@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from scpln import datasets, model, pl, tl
+    from scpln import datasets, model, pl, tl, tune
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "datasets", "model", "pl", "tl"]
+__all__ = ["__version__", "datasets", "model", "pl", "tl", "tune"]
 
 
 def __getattr__(name: str) -> ModuleType:

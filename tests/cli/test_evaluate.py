@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from sklearn.metrics import adjusted_rand_score
 
 from scpln.cli import main
 from scpln.cli._agreement import label_agreement, scanpy_pca
@@ -89,6 +90,27 @@ def test_table(groups, tmp_path, capsys):
     assert len(lines) == 6
     assert lines[3].split()[:2] == ["X_plnpca", "4"]
     assert "1.000" in lines[3]
+
+
+def test_all_results_in_the_file_and_the_models_own_clusters(groups, tmp_path, capsys):
+    adata = groups.copy()
+    adata.obsm["X_countgmvae"] = adata.obsm["X_plnpca"][:, :2]
+    adata.obs["countgmvae_cluster"] = pd.Categorical(adata.obs["labels"].map({"a": "0", "b": "0", "c": "1"}))
+    for key, model in {"plnpca": "PLNPCA", "countgmvae": "CountGMVAE"}.items():
+        adata.uns[key] = {"model": model}
+    adata.uns["other"] = {"model": "written by something else"}
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert main(["evaluate", str(tmp_path / "a.h5ad"), "--labels-key", "labels"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = ["X_plnpca", "X_countgmvae", "scanpy PCA, 2", "scanpy PCA, 4", "scanpy PCA, its default"]
+    assert sorted(line[2:26].rstrip() for line in lines[3:8]) == sorted(names)
+    assert lines[8].startswith("the models' own clusters against obs['labels']")
+    assert lines[9].split()[:2] == ["countgmvae_cluster", "2"]
+    expected = f"{adjusted_rand_score(adata.obs['labels'], adata.obs['countgmvae_cluster']):.3f}"
+    assert lines[9].split()[2] == expected
+
+    assert main(["evaluate", str(tmp_path / "a.h5ad"), "--labels-key", "labels", "--key", "plnpca"]) == 0
+    assert "countgmvae" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-from typing import get_args
-
 import anndata as ad
 import numpy as np
 import pytest
@@ -124,22 +122,6 @@ def test_summary_and_file_say_what_was_fitted(fit, folder, capsys, options, para
     if "--n-steps" in options:
         assert written["training"]["n_steps"] == 10
         assert written["training"]["n_importance_samples"] == (3 if "--n-importance-samples" in options else 1)
-
-
-def test_the_options_are_those_of_the_library(capsys):
-    from scpln.cli._fit_options import FLOWS, LIKELIHOODS, POSTERIORS
-    from scpln.model import _plnpca
-    from scpln.module import FLOWS as THEIR_FLOWS
-    from scpln.module import LIKELIHOODS as THEIR_LIKELIHOODS
-
-    assert tuple(THEIR_FLOWS) == FLOWS
-    assert tuple(THEIR_LIKELIHOODS) == LIKELIHOODS
-    assert get_args(_plnpca.Family) == POSTERIORS
-    with pytest.raises(SystemExit, match="0"):
-        main(["fit", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert f"(default: {_plnpca.FLOW})" in text
-    assert f"(default: {_plnpca.LEARNING_RATE})" in text
 
 
 def test_real_values(fit, folder, capsys):

@@ -49,6 +49,8 @@ def test_what_it_gives_has_the_right_shapes(trained):
     assert "elbo" in trained.get_posterior_diagnostics(indices=[0, 5], n_samples=30)
     assert set(trained.history) >= {"elbo_train", "elbo_validation", "kl_weight"}
     assert trained.stop_reason.startswith("6 epochs")
+    split = np.concatenate([trained.train_indices, trained.validation_indices])
+    np.testing.assert_array_equal(np.sort(split), np.arange(n))
 
 
 def test_bounds_do_not_depend_on_blocks_or_other_cells(trained):
@@ -284,6 +286,49 @@ class TestMixture:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"validation_size": 1.5}, "validation_size=1.5, but it must be from 0 to 0.9"),
+        ({"kl_warmup": 2}, "kl_warmup=2, but it must be from 0 to 1"),
+        ({"free_bits": -1}, "free_bits=-1, but it must be at least 0"),
+        ({"weight_decay": -1}, "weight_decay=-1, but it must be at least 0"),
+        ({"learning_rate": 0}, "learning_rate=0, but it must be greater than 0"),
+        ({"n_samples": 0}, "n_samples=0"),
+        ({"patience": 0}, "patience=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"checkpoint_every": 0}, "checkpoint_every=0"),
+        ({"start": "pca"}, "start='pca' is not available"),
+        ({"accelerator": "gpu"}, "accelerator='gpu'.* cannot be used here"),
+    ],
+)
+def test_bad_arguments_of_train(arguments, message):
+    if "accelerator" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    adata = make_adata(20, 5)
+    setup_anndata(adata)
+    model = CountVAE(adata, **SMALL)
+    with pytest.raises(ValueError, match=message):
+        model.train(**{"start": "random", "progress": False, **arguments})
+    assert not model.is_trained_
+
+
+def test_training_goes_on_from_a_checkpoint(tmp_path):
+    adata = make_adata(60, 12)
+    setup_anndata(adata)
+
+    def fitted(directory, *, max_epochs=6, **arguments):
+        model = CountVAE(adata, **{**SMALL, **arguments})
+        model.train(max_epochs, batch_size=32, checkpoint_dir=directory, resume=True, progress=False)
+        return model
+
+    whole, again = fitted(tmp_path / "one"), fitted(tmp_path / "one")
+    np.testing.assert_array_equal(again.get_elbo(return_mean=False), whole.get_elbo(return_mean=False))
+    with pytest.raises(ValueError, match="checkpoint of another training"):
+        fitted(tmp_path / "one", n_hidden=8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"likelihood": "poisson", "dispersion": "gene-batch"}, "likelihood='poisson' has none"),
         ({"likelihood": "negbin"}, "likelihood='negbin' is not available"),
         ({"likelihood": "gaussian"}, "is for real values"),
         ({"dispersion": "cell"}, "dispersion='cell' is not available"),

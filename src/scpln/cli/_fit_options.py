@@ -1,4 +1,4 @@
-"""The options of ``scpln fit``, and which of them belong together."""
+"""The options of ``scpln fit``."""
 
 from __future__ import annotations
 
@@ -7,38 +7,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ._errors import CommandError
-
-MODELS = {"plnpca": "PLNPCA"}
-"""Name on the command line, and class in `scpln.model`."""
-
-POSTERIORS = ("fullrank", "meanfield", "flow")
-LIKELIHOODS = ("poisson", "nb", "zip", "zinb", "bernoulli", "gaussian")
-FLOWS = ("iaf", "maf", "realnvp", "nsf", "planar", "radial", "sylvester")
-"""What the models take, by their names: written here too, since importing them takes seconds."""
+from ._fit_models import ACCELERATORS, DISPERSIONS, FLOWS, MODELS, POSTERIORS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options, in groups."""
+    """Add the options, in groups: those of all models, then those of some."""
     _add_data(parser.add_argument_group("data"))
     _add_model(parser.add_argument_group("model"))
     _add_training(parser.add_argument_group("training"))
+    _add_plnpca(parser.add_argument_group("of --model plnpca only"))
+    _add_autoencoder(parser.add_argument_group("of --model countvae and countgmvae only"))
+    _add_mixture(parser.add_argument_group("of --model countgmvae only"))
     _add_output(parser.add_argument_group("output"))
-
-
-def check_options(args: argparse.Namespace) -> None:
-    """Refuse options of something that is not being fitted, which would have no effect."""
-    if args.flow is not None and args.posterior != "flow":
-        msg = f"--flow {args.flow} needs --posterior flow"
-        raise CommandError(msg)
-    stochastic = args.posterior == "flow" or args.amortized or args.n_importance_samples > 1
-    for option, value in {"--n-steps": args.n_steps, "--learning-rate": args.learning_rate}.items():
-        if value is not None and not stochastic:
-            msg = (
-                f"{option} is for stochastic training, and {args.posterior} Gaussians take none; add --posterior flow, "
-                "--amortized or --n-importance-samples, or leave it out"
-            )
-            raise CommandError(msg)
 
 
 def _add_data(group: Any) -> None:
@@ -65,16 +45,17 @@ def _add_data(group: Any) -> None:
 
 
 def _add_model(group: Any) -> None:
-    group.add_argument("--model", choices=MODELS, default="plnpca", help="what to fit (default: %(default)s)")
+    described = "; ".join(f"{name}: {kind.description}" for name, kind in MODELS.items())
+    group.add_argument("--model", choices=MODELS, default="plnpca", help=f"{described} (default: %(default)s)")
     group.add_argument(
         "--n-latent", type=_positive, default=10, metavar="Q", help="latent dimensions (default: %(default)s)"
     )
     group.add_argument(
         "--likelihood",
-        choices=LIKELIHOODS,
-        default="poisson",
-        help="distribution of the counts; gaussian: the file holds real values, such as log-normalised expression "
-        "(default: %(default)s)",
+        choices=tuple(dict.fromkeys(name for kind in MODELS.values() for name in kind.likelihoods)),
+        help="distribution of the counts; constrained_poisson, of autoencoders only: rates are shares of the size "
+        "factor's total; gaussian: the file holds real values, such as log-normalised expression "
+        "(default: poisson for plnpca, nb for autoencoders)",
     )
     group.add_argument(
         "--posterior",
@@ -83,21 +64,46 @@ def _add_model(group: Any) -> None:
         help="posterior of each cell: a Gaussian with any covariance, one with a diagonal covariance, or a normalizing "
         "flow, which is closer and takes longer (default: %(default)s)",
     )
-    group.add_argument(
-        "--flow",
-        choices=FLOWS,
-        help="kind of flow, with --posterior flow (default: sylvester)",
-    )
-    group.add_argument(
-        "--amortized",
-        action="store_true",
-        help="let an encoder give the posteriors, shared by all cells, from the counts",
-    )
+    group.add_argument("--flow", choices=FLOWS, help="kind of flow, with --posterior flow (default: sylvester)")
 
 
 def _add_training(group: Any) -> None:
     group.add_argument(
-        "--max-epochs", type=_positive, metavar="N", help="passes over the data for the Gaussians at most"
+        "--max-epochs",
+        type=_positive,
+        metavar="N",
+        help="passes over the data at most; for plnpca, of the Gaussians (default: 500 for plnpca; for autoencoders as "
+        "many as suit the number of cells)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=_positive,
+        metavar="N",
+        help="cells in a step of stochastic training; for plnpca, also in memory at a time (default: 512 for plnpca, 128 "
+        "for autoencoders)",
+    )
+    group.add_argument(
+        "--learning-rate",
+        type=_positive_number,
+        metavar="R",
+        help="largest of stochastic training (default: 0.004 for plnpca, 0.002 for autoencoders)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    group.add_argument(
+        "--threads",
+        type=_positive,
+        dest="n_threads",
+        metavar="N",
+        help="processor cores to use (default: all for plnpca, as many as pay for autoencoders)",
+    )
+
+
+def _add_plnpca(group: Any) -> None:
+    group.add_argument(
+        "--amortized",
+        action="store_true",
+        default=None,
+        help="let an encoder give the posteriors, shared by all cells, from the counts; autoencoders always do",
     )
     group.add_argument(
         "--n-steps",
@@ -109,15 +115,58 @@ def _add_training(group: Any) -> None:
     group.add_argument(
         "--n-importance-samples",
         type=_positive,
-        default=1,
         metavar="K",
-        help="train on the importance-weighted bound with so many draws, if above 1 (default: %(default)s)",
+        help="train on the importance-weighted bound with so many draws, if above 1 (default: 1)",
+    )
+
+
+def _add_autoencoder(group: Any) -> None:
+    group.add_argument("--n-hidden", type=_positive, metavar="N", help="width of hidden layers (default: 128)")
+    group.add_argument(
+        "--n-layers",
+        type=_not_negative,
+        metavar="N",
+        help="hidden layers of encoder and decoder; 0 makes the decoder linear (default: 1)",
     )
     group.add_argument(
-        "--learning-rate", type=_positive_number, metavar="R", help="largest of stochastic training (default: 0.004)"
+        "--dispersion",
+        choices=DISPERSIONS,
+        help="whose the likelihood's parameters besides the rate are (default: gene)",
     )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
-    group.add_argument("--threads", type=_positive, metavar="N", help="processor cores to use (default: all)")
+    group.add_argument(
+        "--k-max", type=_positive, metavar="K", help="give counts below K probabilities of their own (default: none)"
+    )
+    group.add_argument(
+        "--no-early-stopping",
+        action="store_const",
+        const=False,
+        dest="early_stopping",
+        help="go through all epochs, and keep the last weights in place of the best for held-out cells",
+    )
+    group.add_argument("--accelerator", choices=ACCELERATORS, help="where to compute (default: a GPU if there is one)")
+    group.add_argument(
+        "--checkpoint-dir", type=Path, metavar="DIR", help="directory to keep the state of training in, epoch by epoch"
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        default=None,
+        help="go on from the checkpoint in --checkpoint-dir, if there is one",
+    )
+
+
+def _add_mixture(group: Any) -> None:
+    group.add_argument(
+        "--n-components",
+        type=_positive,
+        metavar="K",
+        help="components of the mixture (default: as many as labels, or else a held-out bound chooses)",
+    )
+    group.add_argument(
+        "--labels-key",
+        metavar="OBS",
+        help="obs column of labels of some cells, each of which gets a component; missing for the others",
+    )
 
 
 def _add_output(group: Any) -> None:
@@ -128,7 +177,8 @@ def _add_output(group: Any) -> None:
         "--color",
         metavar="NAME",
         action="append",
-        help="obs column or gene to colour the figure by; may be repeated (default: Leiden clusters, and the batch)",
+        help="obs column or gene to colour the figure by; may be repeated (default: the model's clusters or Leiden's, "
+        "and the batch)",
     )
     group.add_argument("--save-model", type=Path, metavar="DIR", help="directory to save the fitted model in")
     group.add_argument("--force", "--overwrite", action="store_true", help="replace outputs that exist")
@@ -137,6 +187,13 @@ def _add_output(group: Any) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         msg = f"{text!r} is not a positive whole number"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _not_negative(text: str) -> int:
+    if not text.isdecimal():
+        msg = f"{text!r} is not a whole number of 0 or more"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 

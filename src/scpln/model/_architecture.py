@@ -80,11 +80,13 @@ class Architecture:
             msg = f"dropout_rate={dropout_rate!r}, but it must be at least 0 and less than 1."
             raise ValueError(msg)
         widths = [n_hidden] * n_layers
-        decoder = list(decoder_hidden) if decoder_hidden is not None else widths
+        decoder = widths
+        if decoder_hidden is not None:
+            decoder = [] if decoder_hidden in ([], ()) else as_integers("decoder_hidden", decoder_hidden) or []
         return cls(
             n_latent=n_latent,
             encoder_hidden=as_integers("encoder_hidden", encoder_hidden) or widths or [n_hidden],
-            decoder_hidden=[positive_integer("decoder_hidden", width) for width in decoder],
+            decoder_hidden=decoder,
             likelihood=likelihood,
             k_max=positive_integer_or_none("k_max", k_max),
             posterior=posterior,
@@ -108,6 +110,12 @@ class Architecture:
 
     def make_decoder(self, likelihood: Likelihood, n_covariates: int, n_batches: int) -> MLPDecoder:
         """The decoder for a likelihood."""
+        if self.dispersion != "gene" and not set(likelihood.parameter_names) - set(likelihood.cell_parameter_names):
+            msg = (
+                f"dispersion={self.dispersion!r} is about parameters besides the rate, of which "
+                f"likelihood={self.likelihood!r} has none. Leave it out."
+            )
+            raise ValueError(msg)
         varying = {name for name in likelihood.parameter_names if self.dispersion != "gene"}
         by_cell = set(likelihood.cell_parameter_names) | (varying if self.dispersion == "gene-cell" else set())
         return MLPDecoder(

@@ -66,6 +66,23 @@ def positive_number(name: str, value: float) -> float:
     return float(value)
 
 
+def in_range(name: str, value: float, lowest: float, highest: float = float("inf")) -> float:
+    """`value` as a float from `lowest` to `highest`.
+
+    Examples
+    --------
+    >>> in_range("kl_warmup", 2, 0, 1)
+    Traceback (most recent call last):
+        ...
+    ValueError: kl_warmup=2, but it must be from 0 to 1.
+    """
+    if not lowest <= float(value) <= highest:
+        limits = f"from {lowest:g} to {highest:g}" if highest < float("inf") else f"at least {lowest:g}"
+        msg = f"{name}={value!r}, but it must be {limits}."
+        raise ValueError(msg)
+    return float(value)
+
+
 def one_of(name: str, value: object, choices: Sequence[str]) -> None:
     """Check that `value` is one of the choices."""
     if value not in choices:

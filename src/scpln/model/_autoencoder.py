@@ -16,12 +16,13 @@ from scpln.inference import Minibatches, refine, sampled_elbo
 from scpln.module import FlowPosterior, GaussianPosterior
 
 from ._annotation import Annotation
-from ._arguments import one_of, positive_integer, positive_integer_or_none, positive_number, resolve_seed
+from ._arguments import in_range, one_of, positive_integer, positive_integer_or_none, positive_number, resolve_seed
 from ._autoencoder_start import fit_plnpca, start_at_means, teach
 from ._bounds import Bounds
 from ._data import cell_positions
 from ._exact import ExactSampling
 from ._lightning import default_epochs, train_by_gradients
+from ._loader import split_cells
 from ._predictive import Predictive
 from ._training_plan import TrainingOptions
 
@@ -52,8 +53,6 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
     module: AutoencoderModule
     architecture: Architecture
     size_factors: bool
-    train_indices: NDArray[np.intp] | None = None
-    validation_indices: NDArray[np.intp] | None = None
 
     @abstractmethod
     def _make_module(
@@ -80,6 +79,20 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         """Latent dimensions q."""
         return self.architecture.n_latent
 
+    @property
+    def train_indices(self) -> NDArray[np.intp]:
+        """Positions of the cells that the model was trained on."""
+        return self._split()[0]
+
+    @property
+    def validation_indices(self) -> NDArray[np.intp]:
+        """Positions of the cells that decided when training stopped."""
+        return self._split()[1]
+
+    def _split(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        self._require_trained()
+        return split_cells(self.summary_stats.n_cells, self.training_["validation_size"], self.training_["seed"])
+
     def _sizes(self) -> tuple[int, int, int]:
         """Numbers of genes, columns of the design, and batches."""
         return len(self.genes), len(self.covariates), int(self.summary_stats.n_batch)
@@ -99,7 +112,7 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         weight_decay: float | None = None,
         validation_size: float = 0.1,
         early_stopping: bool = True,
-        patience: int = 20,
+        patience: int = 30,
         kl_warmup: float | None = None,
         free_bits: float = 0.0,
         n_samples: int = 1,
@@ -171,17 +184,24 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         """
         seed = resolve_seed(seed)
         self._check_start(start)
+        if kl_warmup is None:
+            kl_warmup = 1 / 3 if start == "random" else 0.0
+        kl_warmup = in_range("kl_warmup", kl_warmup, 0, 1)
+        if weight_decay is not None:
+            weight_decay = in_range("weight_decay", weight_decay, 0)
+        n_samples = positive_integer("n_samples", n_samples)
+        checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)
         cells = self._read(None)
         batch_size = positive_integer("batch_size", batch_size)
         max_epochs = positive_integer_or_none("max_epochs", max_epochs)
         options = TrainingOptions(
             max_epochs=max_epochs or default_epochs(cells.data.n_cells, batch_size),
             batch_size=batch_size,
-            validation_size=validation_size,
+            validation_size=in_range("validation_size", validation_size, 0, 0.9),
             learning_rate=positive_number("learning_rate", learning_rate),
-            weight_decay=PRECISION / cells.data.n_cells if weight_decay is None else float(weight_decay),
-            kl_warmup=(1 / 3 if start == "random" else 0.0) if kl_warmup is None else kl_warmup,
-            free_bits=free_bits,
+            weight_decay=PRECISION / cells.data.n_cells if weight_decay is None else weight_decay,
+            kl_warmup=kl_warmup,
+            free_bits=in_range("free_bits", free_bits, 0),
             gradient_clip=positive_number("gradient_clip", gradient_clip),
             early_stopping=early_stopping,
             patience=positive_integer("patience", patience),
@@ -190,7 +210,7 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
         labels = self._labels()
         module = self._started(cells.data, labels, start, seed, n_threads)
-        module.n_samples = positive_integer("n_samples", n_samples)
+        module.n_samples = n_samples
         outcome = train_by_gradients(
             module,
             cells.data,
@@ -202,13 +222,17 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
             checkpoint_dir=checkpoint_dir,
             checkpoint_every=checkpoint_every,
             resume=resume,
-            settings={"start": start, "n_samples": n_samples, "cells": cells.fingerprint()},
+            settings={
+                "model": repr(self._params()),
+                "start": start,
+                "n_samples": n_samples,
+                "cells": cells.fingerprint(),
+            },
             progress=progress,
             description=type(self).__name__,
         )
         self.module = module
         module.requires_grad_(False)
-        self.train_indices, self.validation_indices = outcome.train_cells, outcome.validation_cells
         data = cells.data
         draws = int(np.clip(_ELBO_ENTRIES / (data.n_cells * data.n_genes), 1, ELBO_DRAWS))
         training = {

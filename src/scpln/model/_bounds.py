@@ -13,7 +13,7 @@ from scpln.inference import log_weights, summarize_weights
 
 from ._arguments import positive_integer, resolve_seed
 from ._data import cell_positions
-from ._latent import LatentModel
+from ._terms import BoundTerms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ DIAGNOSTIC_DRAWS, _QUICK_ENTRIES = 500, 2e9
 _SUMMARY_ENTRIES, _SUMMARY_DRAWS = 2e7, 128
 
 
-class Bounds(LatentModel):
+class Bounds(BoundTerms):
     """Models that give each cell a posterior q(z | y) and can evaluate log p(y, z)."""
 
     def get_elbo(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from scvi.model._utils import parse_device_args
 from scvi.train import Trainer
@@ -261,8 +262,22 @@ def _make_trainer(
     validate: bool,
 ) -> Trainer:
     """scvi-tools' trainer on one device, without what it logs, prints and saves."""
-    accelerator, devices, _ = parse_device_args(accelerator, devices, return_device="torch")
-    trainer = Trainer(
+    try:
+        accelerator, devices, _ = parse_device_args(accelerator, devices, return_device="torch")
+        trainer = _quiet_trainer(max_epochs, callbacks, accelerator, devices, validate=validate)
+    except MisconfigurationException as error:
+        msg = f"accelerator={accelerator!r}, devices={devices!r} cannot be used here: {error} Leave them out."
+        raise ValueError(msg) from error
+    if trainer.world_size > 1:
+        msg = f"devices={devices!r} are {trainer.world_size} devices, but training uses one. Pass devices=1."
+        raise ValueError(msg)
+    return trainer
+
+
+def _quiet_trainer(
+    max_epochs: int, callbacks: list[Callback], accelerator: str, devices: Any, *, validate: bool
+) -> Trainer:
+    return Trainer(
         accelerator=accelerator,
         devices=devices,
         max_epochs=max_epochs,
@@ -273,10 +288,6 @@ def _make_trainer(
         enable_progress_bar=False,
         inference_mode=False,  # its tensors could not be used in training, if a module keeps some
     )
-    if trainer.world_size > 1:
-        msg = f"devices={devices!r} are {trainer.world_size} devices, but training uses one. Pass devices=1."
-        raise ValueError(msg)
-    return trainer
 
 
 def _describe(data: CountData, labels: NDArray[np.int64] | None) -> dict[str, Any]:

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scpln.model import PLNPCA
+    from scpln.model import ScplnModel
 
-    Model = TypeVar("Model", bound=PLNPCA)
+    Model = TypeVar("Model", bound=ScplnModel)
 
 
 def fit(

@@ -1,0 +1,219 @@
+"""``scpln fit`` of the autoencoders, and which options belong to which model."""
+
+import argparse
+import inspect
+from typing import get_args
+
+import anndata as ad
+import numpy as np
+import pytest
+import scvi
+import torch
+
+import scpln
+from scpln import cli
+from scpln.cli import _fit_models as models
+from scpln.cli._errors import CommandError
+from scpln.cli._fit_options import add_options
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small networks on one thread: on a busy machine, several wait for each other."""
+    before = torch.get_num_threads()
+    scvi.settings.num_threads = 1
+    yield
+    scvi.settings.num_threads = before
+
+
+@pytest.fixture
+def quick_start(monkeypatch):
+    """Networks that start at random, since the start that they have otherwise takes most of a short training."""
+    from scpln.model._autoencoder import Autoencoder
+
+    train = Autoencoder.train
+    monkeypatch.setattr(Autoencoder, "train", lambda self, **more: train(self, **{"start": "random", **more}))
+
+
+@pytest.fixture
+def fit(tmp_path, monkeypatch, quick_start):
+    adata = scpln.datasets.simulate(60, 20, n_latent=2, n_batches=2, density=0.5)
+    adata.obs["kind"] = np.where(adata.obsm["true_latent"][:, 0] > 0, "high", "low")
+    adata.obs.loc[adata.obs_names[::2], "kind"] = np.nan
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*options):
+        quick = ["--n-latent", "2", "--n-hidden", "8", "--max-epochs", "3", "--threads", "1"]
+        return cli.main(["fit", "in.h5ad", "--out", "out.h5ad", *quick, *options])
+
+    return run
+
+
+def parsed(*options):
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return parser.parse_args(["--out", "out.h5ad", *options])
+
+
+def test_an_autoencoder(fit, capsys):
+    options = ["--batch-key", "batch", "--likelihood", "zinb", "--dispersion", "gene-batch", "--seed", "3"]
+    assert fit("--model", "countvae", *options) == 0
+    out = ad.read_h5ad("out.h5ad")
+    expected = ad.read_h5ad("in.h5ad")
+    scpln.tl.count_vae(
+        expected,
+        n_latent=2,
+        n_hidden=8,
+        batch_key="batch",
+        likelihood="zinb",
+        dispersion="gene-batch",
+        max_epochs=3,
+        seed=3,
+        n_threads=1,
+        progress=False,
+    )
+    np.testing.assert_array_equal(out.obsm["X_countvae"], expected.obsm["X_countvae"])
+    shown = capsys.readouterr().out
+    for words in ("CountVAE of in.h5ad", "zinb", "fullrank, from an encoder", "nats, given the size factors"):
+        assert words in shown
+    assert f"{out.obs['countvae_elbo'].mean():.3f} nats" in shown
+    for place in ("obsm['X_countvae']", "var['countvae_zero_inflation']", "uns['countvae']"):
+        assert place in shown
+    assert "clusters" not in shown
+
+
+def test_a_mixture_with_labels_and_a_figure(fit, capsys):
+    options = ["--labels-key", "kind", "--n-components", "3", "--figure", "umap.png", "--save-model", "model"]
+    assert fit("--model", "countgmvae", *options) == 0
+    out = ad.read_h5ad("out.h5ad")
+    sizes = out.obs["countgmvae_cluster"].value_counts()
+    assert set(sizes.index) == {"high", "low", "2"}
+    shown = capsys.readouterr().out
+    assert "obsm['countgmvae_cluster_probs']" in shown
+    (line,) = (line for line in shown.splitlines() if line.startswith("  clusters"))
+    assert f"{(sizes > 0).sum()} of 3 components have cells" in line
+    assert f"{sizes.index[0]} ({sizes.iloc[0]})" in line
+    loaded = scpln.model.CountGMVAE.load("model", adata=ad.read_h5ad("in.h5ad"))
+    np.testing.assert_allclose(loaded.get_latent_representation(), out.obsm["X_countgmvae"], atol=1e-5)
+    assert "X_countgmvae_umap" in out.obsm
+    assert "countgmvae_cluster_colors" in out.uns  # the figure has them
+    assert cli.main(["evaluate", "out.h5ad", "--labels-key", "kind"]) == 0
+    assert "countgmvae_cluster" in capsys.readouterr().out
+
+
+def test_going_on_from_a_checkpoint(fit, capsys):
+    options = ["--model", "countvae", "--checkpoint-dir", "state"]
+    assert fit(*options, "--resume") == 0
+    first = ad.read_h5ad("out.h5ad").obsm["X_countvae"]
+    assert fit(*options, "--force") == 1
+    assert "state holds a checkpoint of an earlier training; go on from it with --resume" in capsys.readouterr().err
+    assert fit(*options, "--force", "--resume") == 0
+    np.testing.assert_allclose(ad.read_h5ad("out.h5ad").obsm["X_countvae"], first, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "countvae", "--amortized"], "--amortized has no effect on --model countvae: leave it out, or fit --mo"),
+        (["--model", "countgmvae", "--n-steps", "5"], "--n-steps has no effect on --model countgmvae"),
+        (["--model", "countvae", "--n-components", "3"], "or fit --model countgmvae"),
+        (["--model", "countvae", "--labels-key", "kind"], "--labels-key has no effect on --model countvae"),
+        (["--n-hidden", "8"], "--n-hidden has no effect on --model plnpca: leave it out, or fit --model countvae or --model"),
+        (["--no-early-stopping"], "--no-early-stopping has no effect on --model plnpca"),
+        (["--likelihood", "constrained_poisson"], "--model plnpca has no likelihood constrained_poisson: choose from poisson"),
+        (["--model", "countvae", "--flow", "nsf"], "--flow nsf needs --posterior flow"),
+        (["--model", "countvae", "--likelihood", "poisson", "--dispersion", "gene-cell"], "--dispersion gene-cell has no effect"),
+        (["--model", "countvae", "--resume"], "--resume goes on from a checkpoint; say where it is with --checkpoint-dir"),
+    ],
+)  # fmt: skip
+def test_options_without_effect_are_refused(options, message):
+    with pytest.raises(CommandError) as error:
+        models.check_options(parsed(*options))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "countgmvae", "--labels-key", "kinds"], "--labels-key 'kinds' is not in obs"),
+        (["--model", "countgmvae", "--labels-key", "kind", "--n-components", "1"], "n_components=1"),
+        (["--model", "countvae", "--likelihood", "gaussian", "--k-max", "3"], "k_max"),
+    ],
+)
+def test_bad_input_is_one_line(fit, capsys, options, message):
+    assert fit(*options) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("scpln: error: ")
+    assert message in last
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_option_reaches_an_argument(name):
+    """Given all options that a model has, what comes out are arguments of its constructor and of its `train`."""
+    kind = models.MODELS[name]
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    elsewhere = {"help", "model", "out", "key_added", "figure", "color", "save_model", "force", *models.REGISTRATION}
+    foreign = {option for owners, names in models.BELONGS.items() if name not in owners for option in names}
+    argv, wanted = ["--model", name, "--likelihood", kind.likelihoods[-1], "--posterior", "flow"], set()
+    for action in parser._actions:
+        if action.dest in elsewhere | foreign:
+            continue
+        wanted.add(action.dest)
+        if action.dest not in ("likelihood", "posterior"):
+            value = [] if action.nargs == 0 else [list(action.choices or ["3"])[-1]]
+            argv += [action.option_strings[0], *value]
+    args = parser.parse_args(["--out", "o.h5ad", *argv])
+    models.check_options(args)
+    of_model, of_train = models.parameters(args), models.training(args)
+    assert set(of_model) | set(of_train) == wanted
+    model_class = getattr(scpln.model, kind.class_name)
+    assert set(of_model) <= set(inspect.signature(model_class).parameters)
+    assert set(of_train) <= set(inspect.signature(model_class.train).parameters)
+    assert set(models.registration(args)) <= set(inspect.signature(model_class.setup_anndata).parameters)
+
+
+def test_nothing_is_passed_on_that_was_not_given():
+    args = parsed("--model", "countvae")
+    models.check_options(args)
+    assert models.parameters(args) == {"n_latent": 10, "likelihood": "nb", "posterior": "fullrank"}
+    assert models.training(args) == {"seed": 0}
+    args = parsed("--model", "countvae", "--no-early-stopping", "--n-layers", "0")
+    models.check_options(args)
+    assert models.parameters(args)["n_layers"] == 0
+    assert models.training(args) == {"seed": 0, "early_stopping": False}
+
+
+def test_the_options_are_those_of_the_library(capsys):
+    from scpln.model import _architecture, _plnpca
+    from scpln.module import FLOWS, LIKELIHOODS, make_likelihood
+
+    assert tuple(FLOWS) == models.FLOWS
+    assert get_args(_plnpca.Family) == get_args(_architecture.Family) == models.POSTERIORS
+    assert get_args(_architecture.Dispersion) == models.DISPERSIONS
+    assert set(models.MODELS["plnpca"].likelihoods) == set(LIKELIHOODS)
+    assert {name for name in LIKELIHOODS if make_likelihood(name, 3).parameter_names} == set(models.WITH_PARAMETERS)
+    assert set(models.MODELS["countvae"].likelihoods) == set(_architecture.CHOICES)
+    default = {}
+    for name, kind in models.MODELS.items():
+        model_class = getattr(scpln.model, kind.class_name)
+        default[name] = {
+            argument: parameter.default
+            for function in (model_class, model_class.train)
+            for argument, parameter in inspect.signature(function).parameters.items()
+        }
+        assert default[name]["likelihood"] == kind.likelihoods[0]
+        assert default[name]["n_latent"] == parsed().n_latent
+        assert default[name]["posterior"] == parsed().posterior
+
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["fit", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    ours, theirs = default["plnpca"], default["countvae"]
+    assert f"(default: {_plnpca.FLOW})" in text
+    assert _plnpca.FLOW == _architecture.FLOW
+    assert f"(default: {ours['learning_rate']} for plnpca, {theirs['learning_rate']} for autoencoders)" in text
+    assert f"(default: {_plnpca.CELLS_IN_STEP} for plnpca, {theirs['batch_size']} for autoencoders)" in text
+    assert f"width of hidden layers (default: {theirs['n_hidden']})" in text
+    assert f"makes the decoder linear (default: {theirs['n_layers']})" in text
