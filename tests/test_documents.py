@@ -9,7 +9,14 @@ import scvi
 import torch
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "docs/getting_started.md", "docs/simulating.md", "docs/posteriors.md", "docs/likelihoods.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/getting_started.md",
+    "docs/simulating.md",
+    "docs/posteriors.md",
+    "docs/likelihoods.md",
+    "docs/autoencoders.md",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,7 @@ def test_a_mixture_with_labels_and_a_figure(fit, capsys):
     assert fit("--model", "countgmvae", *options) == 0
     out = ad.read_h5ad("out.h5ad")
     sizes = out.obs["countgmvae_cluster"].value_counts()
-    assert set(sizes.index) == {"high", "low", "2"}
+    assert set(sizes.index) == {"high", "low", "component 2"}
     shown = capsys.readouterr().out
     assert "obsm['countgmvae_cluster_probs']" in shown
     (line,) = (line for line in shown.splitlines() if line.startswith("  clusters"))

@@ -98,6 +98,32 @@ def test_annotations_survive_a_file(trained, tmp_path):
         np.testing.assert_allclose(read.obsm[f"{key}_cluster_probs"].sum(1), 1, rtol=1e-5)
 
 
+def test_covariates_may_have_any_scale():
+    adata = make_adata()
+    adata.obs["age"] = np.random.default_rng(0).normal(50, 15, adata.n_obs)
+    adata.obs["days"] = 365 * adata.obs["age"] + 1000
+    bounds = []
+    for key in ("age", "days"):
+        setup_anndata(adata, continuous_covariate_keys=[key])
+        model = CountVAE(adata, **SMALL)
+        model.train(max_epochs=3, start="random", progress=False)
+        bounds.append(model.get_elbo())
+    assert bounds[0] == pytest.approx(bounds[1], abs=1e-2)
+
+
+def test_draws_share_no_random_numbers_with_latent_states():
+    adata = make_adata(30, 5)
+    adata.X = adata.X.toarray().astype(float) + 0.5
+    setup_anndata(adata, is_count_data=False)
+    model = CountVAE(adata, n_latent=1, n_hidden=4, likelihood="gaussian")
+    model.train(max_epochs=1, start="random", progress=False)
+    drawn, states = [], []
+    for seed in range(100):
+        drawn.append(model.posterior_predictive_sample(indices=[0], seed=seed).todense()[0, 0])
+        states.append(model.get_posterior(indices=[0]).sample(1, seed=seed)[0, 0, 0])
+    assert abs(np.corrcoef(drawn, states)[0, 1]) < 0.4
+
+
 def test_the_seed_decides(trained):
     adata = make_adata()
     setup_anndata(adata, batch_key="batch")
@@ -182,6 +208,9 @@ def test_counts_in_categories():
     assert drawn.mean() == pytest.approx(adata.X.mean(), rel=0.3)
     rates = model.get_normalized_expression(library_size="latent", return_numpy=True)
     assert rates.mean() == pytest.approx(adata.X.mean(), rel=0.3)
+    genes = [model.genes[3], model.genes[0]]
+    some = model.get_normalized_expression(library_size="latent", gene_list=genes, return_numpy=True)
+    np.testing.assert_allclose(some, rates[:, [3, 0]], rtol=1e-5)
 
 
 class TestMixture:
@@ -244,7 +273,8 @@ class TestMixture:
         setup_anndata(partial, labels_key="label")
         model = CountGMVAE(partial, n_components=4, n_latent=3, n_hidden=32)
         model.train(max_epochs=20, progress=False)
-        assert model.component_names == ["class 0", "class 1", "2", "3"]
+        assert model.component_names == ["class 0", "class 1", "component 2", "component 3"]
+        assert model.sample(2, component=2).shape == model.sample(2, component="component 2").shape
         assert adjusted_rand_score(adata.obs["class"], model.predict()) > 0.9
 
     def test_draws_come_from_their_component(self, model, adata):
@@ -256,6 +286,19 @@ class TestMixture:
         own = adata.X.toarray()[model.predict() == model.component_names[0]].mean(0)
         assert np.corrcoef(np.log(counts.mean(0) + 0.1), np.log(own + 0.1))[0, 1] > 0.95
         assert model.sample(3).shape == (3, 40)
+
+    def test_probabilities_do_not_depend_on_other_cells(self, model):
+        together = model.get_cluster_probabilities().to_numpy()
+        np.testing.assert_allclose(model.get_cluster_probabilities(indices=[7, 300]), together[[7, 300]], atol=1e-5)
+
+    def test_labels_that_are_numbers(self, adata):
+        numbered = adata.copy()
+        numbered.obs["label"] = pd.Categorical(np.where(np.arange(400) < 100, 1, 2)).astype("category")
+        setup_anndata(numbered, labels_key="label")
+        model = CountGMVAE(numbered, n_components=np.int64(4), n_latent=np.int64(3), n_hidden=8)
+        model.train(max_epochs=1, progress=False)
+        assert model.component_names == ["1", "2", "component 2", "component 3"]
+        model.annotate(numbered, diagnostics=False)
 
     def test_parameters_of_components(self, model):
         parameters = model.get_component_parameters()
@@ -328,7 +371,9 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"likelihood": "poisson", "dispersion": "gene-batch"}, "likelihood='poisson' has none"),
+        ({"likelihood": "poisson", "dispersion": "gene-cell"}, "likelihood='poisson' has none"),
+        ({"dispersion": "gene-batch"}, "needs batches"),
+        ({"likelihood": "constrained_poisson", "size_factors": False}, "Leave out size_factors=False"),
         ({"likelihood": "negbin"}, "likelihood='negbin' is not available"),
         ({"likelihood": "gaussian"}, "is for real values"),
         ({"dispersion": "cell"}, "dispersion='cell' is not available"),

@@ -55,7 +55,7 @@ def test_what_a_mixture_writes_survives_a_file(adata, tmp_path):
         del adata.uns[name]
     adata.write_h5ad(tmp_path / "a.h5ad")
     read = ad.read_h5ad(tmp_path / "a.h5ad")
-    assert list(read.obs["countgmvae_cluster"].cat.categories) == ["high", "low", "2"]
+    assert list(read.obs["countgmvae_cluster"].cat.categories) == ["high", "low", "component 2"]
     np.testing.assert_allclose(read.obsm["countgmvae_cluster_probs"].sum(1), 1, rtol=1e-5)
     assert read.uns["countgmvae"]["components"]["means"].shape == (3, 2)
     assert np.isfinite(read.obs["countgmvae_elbo"]).all()

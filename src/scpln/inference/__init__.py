@@ -15,6 +15,7 @@ from ._likelihood_fit import fit_likelihood
 from ._likelihood_infer import infer_likelihood
 from ._minibatches import Minibatches
 from ._nuts import FEWEST_DRAWS, Chain, sample_exact
+from ._parallel import torch_threads
 from ._refine import refine
 
 __all__ = [
@@ -43,5 +44,6 @@ __all__ = [
     "standardize_context",
     "start_gaussian",
     "summarize_weights",
+    "torch_threads",
     "train_approximation",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, SupportsIndex, cast
 
+import numpy as np
 import scvi
 
 if TYPE_CHECKING:
@@ -64,6 +65,22 @@ def positive_number(name: str, value: float) -> float:
         msg = f"{name}={value!r}, but it must be greater than 0."
         raise ValueError(msg)
     return float(value)
+
+
+def as_bool(name: str, value: object) -> bool:
+    """`value` as a bool; numbers and text are not.
+
+    Examples
+    --------
+    >>> as_bool("size_factors", "no")
+    Traceback (most recent call last):
+        ...
+    TypeError: size_factors='no', but it must be True or False.
+    """
+    if not isinstance(value, bool | np.bool_):
+        msg = f"{name}={value!r}, but it must be True or False."
+        raise TypeError(msg)
+    return bool(value)
 
 
 def in_range(name: str, value: float, lowest: float, highest: float = float("inf")) -> float:

@@ -16,13 +16,15 @@ from scpln.inference import Minibatches, refine, sampled_elbo
 from scpln.module import FlowPosterior, GaussianPosterior
 
 from ._annotation import Annotation
+from ._architecture import CONSTRAINED
 from ._arguments import in_range, one_of, positive_integer, positive_integer_or_none, positive_number, resolve_seed
 from ._autoencoder_start import fit_plnpca, start_at_means, teach
 from ._bounds import Bounds
 from ._data import cell_positions
 from ._exact import ExactSampling
-from ._lightning import default_epochs, train_by_gradients
+from ._lightning import check_checkpoint, default_epochs, train_by_gradients
 from ._loader import split_cells
+from ._manager import setup_args
 from ._predictive import Predictive
 from ._training_plan import TrainingOptions
 
@@ -54,6 +56,11 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
     architecture: Architecture
     size_factors: bool
 
+    def _untrained(self) -> AutoencoderModule:
+        """A module before training, made without a trace in torch's random numbers."""
+        with torch.random.fork_rng(devices=[]):
+            return self._make_module()
+
     @abstractmethod
     def _make_module(
         self, start: Start | None = None, labels: NDArray[np.int64] | None = None, seed: int = 0
@@ -64,9 +71,15 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         """A module into which saved tensors fit."""
         return self._make_module()
 
-    def _check_is_count_data(self) -> None:
-        """Real-valued data are for the Gaussian likelihood, and counts for the others."""
+    def _check_data(self) -> None:
+        """Refuse choices that these data, or other choices, do not go with."""
         name = self.architecture.likelihood
+        if self.architecture.dispersion == "gene-batch" and setup_args(self.registry)["batch_key"] is None:
+            msg = "dispersion='gene-batch' needs batches: name them in setup_anndata(..., batch_key=...)."
+            raise ValueError(msg)
+        if name == CONSTRAINED and not self.size_factors:
+            msg = f"likelihood={name!r} divides the total of each cell's size factor. Leave out size_factors=False."
+            raise ValueError(msg)
         if self.architecture.is_count == self.is_count_data:
             return
         registered = "counts" if self.is_count_data else "real values (is_count_data=False)"
@@ -91,7 +104,7 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
 
     def _split(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         self._require_trained()
-        return split_cells(self.summary_stats.n_cells, self.training_["validation_size"], self.training_["seed"])
+        return split_cells(self.training_["n_cells"], self.training_["validation_size"], self.training_["seed"])
 
     def _sizes(self) -> tuple[int, int, int]:
         """Numbers of genes, columns of the design, and batches."""
@@ -144,11 +157,11 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
             Of Adam, for the networks; parameters of single genes learn ten times as fast. It rises over 20 steps and
             falls to 0 like a cosine.
         weight_decay
-            Of the networks: half the squared norm of their weights times this is added to the loss per cell. By
-            default 10 divided by the number of training cells, which is a normal prior of each weight with precision
+            Of the networks: half the squared norm of their parameters times this is added to the loss per cell. By
+            default 10 divided by the number of cells, which is a normal prior of each weight with precision
             10, whatever the number of cells.
         validation_size
-            Share of cells to validate on, from 0 to 1; 0 trains on all, without early stopping.
+            Share of cells to validate on, at most 0.9; 0 trains on all, without early stopping.
         early_stopping, patience
             Whether to stop when the bound of the validation cells has not improved for so many epochs, and keep the
             weights that gave the best.
@@ -156,7 +169,8 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
             Share of the planned steps over which the weight of the Kullback–Leibler terms grows from 0 to 1; by default
             a third with a random start, none with another.
         free_bits
-            Nats of divergence that cost nothing in training, for each latent dimension.
+            Nats of divergence that cost nothing in training, as a mean over latent dimensions: while the divergence of
+            a batch is below their sum, its weight is 0.
         n_samples
             Draws of each cell in a step.
         gradient_clip
@@ -209,6 +223,7 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         )
         n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
         labels = self._labels()
+        check_checkpoint(checkpoint_dir, resume=resume)
         module = self._started(cells.data, labels, start, seed, n_threads)
         module.n_samples = n_samples
         outcome = train_by_gradients(
@@ -223,10 +238,10 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
             checkpoint_every=checkpoint_every,
             resume=resume,
             settings={
-                "model": repr(self._params()),
+                "model": repr(asdict(self.architecture)),
                 "start": start,
                 "n_samples": n_samples,
-                "cells": cells.fingerprint(),
+                "fingerprint": cells.fingerprint(),
             },
             progress=progress,
             description=type(self).__name__,
@@ -235,18 +250,22 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         module.requires_grad_(False)
         data = cells.data
         draws = int(np.clip(_ELBO_ENTRIES / (data.n_cells * data.n_genes), 1, ELBO_DRAWS))
+        try:
+            elbo = float(self._elbo(data, self._encode(data), None, draws).mean())
+            summary = self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads)
+        except KeyboardInterrupt:  # what was trained is kept, and can be evaluated later
+            elbo, summary = float("nan"), "not evaluated"
         training = {
             "converged": not (outcome.interrupted or outcome.failed),
             "reason": outcome.reason,
-            "elbo": float(self._elbo(data, self._encode(data), None, draws).mean()),
-            "posterior": self._summarize_posteriors(
-                data, lambda some: self._encode(data.subset(some)), seed, n_threads
-            ),
+            "elbo": elbo,
+            "posterior": summary,
             "n_epochs": outcome.n_epochs,
             "n_steps": outcome.n_steps,
             "n_skipped": outcome.n_skipped,
             "best_epoch": outcome.best_epoch,
             "start": start,
+            "n_cells": cells.data.n_cells,
             "n_samples": n_samples,
             **asdict(options),
             **self._training_summary(cells.data),
@@ -281,7 +300,7 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
             module = self._make_module(begun, labels, seed)
             start_at_means(module, data)
             if begun is not None:
-                teach(module, begun, seed=seed)
+                teach(module, begun, seed=seed, n_threads=n_threads)
         return module
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:

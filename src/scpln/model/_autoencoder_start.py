@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
-from scpln.inference import Minibatches, ascend, divergence, fit, start_gaussian
-from scpln.module import GaussianPosterior, MLPDecoder
+from scpln.inference import Minibatches, ascend, divergence, fit, start_gaussian, torch_threads
+from scpln.module import GaussianMixture, GaussianPosterior, MLPDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,9 @@ def start_at_means(module: AutoencoderModule, data: CountData) -> None:
     means = np.log((totals + _PSEUDO_COUNT) / size) if is_count else totals / data.n_cells
     if decoder.softmax:
         decoder.log_total.fill_(float(np.log((totals.sum() + _PSEUDO_COUNT) / size)))
+    design = torch.from_numpy(data.design)
+    for standardize in (decoder.standardize, module.encoder.trunk.standardize):
+        standardize.learn(design)
     decoder.coefficients.zero_()
     decoder.coefficients[:, 0] = torch.from_numpy(means)
 
@@ -96,20 +100,27 @@ def fit_plnpca(
     return Start(cells, part, _padded(GaussianPosterior(result.mean, result.covariance), n_latent))
 
 
-def teach(module: AutoencoderModule, start: Start, *, seed: int) -> None:
-    """Let a module's encoder learn the posteriors of PLN-PCA; of all components alike, if it has several."""
+def teach(module: AutoencoderModule, start: Start, *, seed: int, n_threads: int | None) -> None:
+    """Let a module's encoder learn the posteriors of PLN-PCA.
+
+    If it has several components, they learn the same ones, and q(k | y) the responsibilities of the prior's components.
+    """
     loc, scale = torch.from_numpy(start.gaussian.mean).float(), start.gaussian.scale.float()
-    encoder = module.encoder
+    encoder, prior = module.encoder, module.generative.prior
 
     def step(cells: NDArray[np.intp], batch: Batch) -> torch.Tensor:
-        *_, ours_loc, ours_scale, _ = encoder(batch)
+        *logits, ours_loc, ours_scale, _ = encoder(batch)
         times = len(ours_loc) // len(cells)
         values = divergence(loc[cells].repeat(times, 1), scale[cells].repeat(times, 1, 1), ours_loc, ours_scale)
-        values.mean().backward()
+        loss = values.mean()
+        if logits and isinstance(prior, GaussianMixture):
+            loss = loss + cross_entropy(logits[0], prior.responsibilities(loc[cells]).detach())
+        loss.backward()
         return -values.detach().reshape(times, -1).mean(0)
 
     batches = Minibatches(start.data, _BATCH, seed=seed)
-    ascent = ascend(step, encoder, batches, n_steps=_STEPS, learning_rate=_LEARNING_RATE)
+    with torch_threads(n_threads or 1):
+        ascent = ascend(step, encoder, batches, n_steps=_STEPS, learning_rate=_LEARNING_RATE)
     if ascent.interrupted:
         raise KeyboardInterrupt
 

@@ -186,7 +186,7 @@ class ScplnModel(Persistent):
         Returns
         -------
         None. Sets ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's
-        contribution to the bound, nats), ``varm["{key}_loadings"]`` where the decoder is linear,
+        contribution to the bound, nats), ``varm["{key}_loadings"]`` (PLN-PCA), ``obs["{key}_cluster"]`` and ``obsm["{key}_cluster_probs"]`` (mixtures),
         ``var["{key}_{parameter}"]`` for each parameter that the likelihood has by gene, and ``uns["{key}"]`` (model class and version, parameters, mean bound, history, number of cells, keys used). With diagnostics, also
         ``obs["{key}_iw_bound"]``, ``obs["{key}_gap"]``, ``obs["{key}_ess"]`` and ``obs["{key}_pareto_k"]``.
         """

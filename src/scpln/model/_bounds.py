@@ -47,10 +47,11 @@ class Bounds(BoundTerms):
         batch_size: int | None = None,
         refine: int = 0,
     ) -> float | NDArray[np.float64]:
-        """Evidence lower bound of each cell's counts, given its size factor: nats, higher is better.
+        """Evidence lower bound of each cell's counts, given its size factor, if it has one: nats, higher is better.
 
-        With the full log-factorial. Exact for Gaussian posteriors (in closed form for Poisson counts, by quadrature for
-        other likelihoods), and the mean over draws for flows. Of training cells it is the one that training ended with.
+        With the full log-factorial. Of PLN-PCA with Gaussian posteriors it is exact (in closed form for Poisson counts, by
+        quadrature for other likelihoods), and that of training cells is the one that training ended with. Under flows,
+        and of autoencoders, it is the mean over draws.
 
         Parameters
         ----------

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 
-from scpln.module import ComponentEncoder, GaussianMixture, Generative, MixturePosterior, MixtureVAEModule, VAEModule
+from scpln.module import (
+    ComponentEncoder,
+    GaussianMixture,
+    Generative,
+    MixturePosterior,
+    MixtureVAEModule,
+    VAEModule,
+    normal_points,
+)
 
 from ._architecture import Architecture
-from ._arguments import one_of, positive_integer, positive_integer_or_none, resolve_seed
+from ._arguments import as_bool, one_of, positive_integer, positive_integer_or_none, resolve_seed
 from ._autoencoder import Autoencoder
 from ._data import cell_positions, read_labels
 from ._manager import setup_args
@@ -35,8 +44,8 @@ Covariance = Literal["full", "diagonal"]
 
 #: Components before training, where the data are to say how many.
 _BEFORE_TRAINING = 10
-#: Draws of each cell that its responsibilities are the mean over.
-_DRAWS = 100
+#: Cells whose responsibilities are computed at a time.
+_CELLS = 256
 
 
 class CountGMVAE(Autoencoder):
@@ -60,6 +69,9 @@ class CountGMVAE(Autoencoder):
         \text{ELBO}_i = \sum_k q(k \mid y_i) \, E_{q(z \mid y_i, k)}[\log p(y_i \mid z) + \log N(z; m_k, V_k)
         - \log q(z \mid y_i, k)] - KL(q(k \mid y_i) \,\|\, \pi).
 
+    The latter is what training maximises and its history shows; `get_elbo` is that of the mixture
+    :math:`\sum_k q(k \mid y_i) q(z \mid y_i, k)`, which is above it.
+
     Components start from k-means on the latent states of a PLN-PCA, have a weak prior, worth one cell each, that keeps
     them in reach of the others, and variances above a floor.
 
@@ -80,8 +92,9 @@ class CountGMVAE(Autoencoder):
         Weights π of the components: ``"learned"``, ``"uniform"``, or K numbers that add up to 1.
     component_posteriors
         Whether q(z | y, k) is another one for each component. It takes K times as long.
-    n_hidden, n_layers, encoder_hidden, decoder_hidden, likelihood, k_max, posterior, flow, n_transforms, flow_hidden, \
-dispersion, size_factors, encode_covariates, dropout_rate
+    n_hidden, n_layers, encoder_hidden, decoder_hidden, likelihood, k_max, posterior, flow, n_transforms, flow_hidden
+        As for `CountVAE`.
+    dispersion, size_factors, encode_covariates, dropout_rate
         As for `CountVAE`.
     registry
         For loading; leave it out.
@@ -146,14 +159,17 @@ dispersion, size_factors, encode_covariates, dropout_rate
             dropout_rate=dropout_rate,
         )
         one_of("covariance", covariance, get_args(Covariance))
-        self.size_factors = size_factors
+        self.size_factors = size_factors = as_bool("size_factors", size_factors)
         self.full_covariance = covariance == "full"
-        self.component_posteriors = component_posteriors
         self.label_names = self._label_names()
-        self.n_components = self._check_n_components(positive_integer_or_none("n_components", n_components), weights)
-        self.weights = weights if isinstance(weights, str) else [float(weight) for weight in weights]
-        self._check_is_count_data()
-        self.module = self._make_module()
+        n_components = positive_integer_or_none("n_components", n_components)
+        weights = weights if isinstance(weights, str) else [float(weight) for weight in weights]
+        self._n_components = self._check_n_components(n_components, weights)
+        self.weights = weights
+        self.component_posteriors = component_posteriors = as_bool("component_posteriors", component_posteriors)
+        self._check_data()
+        self.module = self._untrained()
+        n_latent, n_hidden, n_layers, k_max = self.n_latent, int(n_hidden), int(n_layers), self.architecture.k_max
         self.init_params_ = self._get_init_params(locals())
 
     def _label_names(self) -> list[str]:
@@ -179,7 +195,7 @@ dispersion, size_factors, encode_covariates, dropout_rate
         if (
             n_components is None
             or values.shape != (n_components,)
-            or (values <= 0).any()
+            or not (values > 0).all()
             or abs(values.sum() - 1) > 1e-6
         ):
             msg = (
@@ -197,7 +213,7 @@ dispersion, size_factors, encode_covariates, dropout_rate
     def _make_module(
         self, start: Start | None = None, labels: NDArray[np.int64] | None = None, seed: int = 0
     ) -> AutoencoderModule:
-        n_components = self.n_components
+        n_components = self._n_components
         if n_components is None and start is not None:
             n_components = choose_n_components(start.gaussian, full=self.full_covariance, seed=seed)
         module = self._sized_module(n_components or _BEFORE_TRAINING)
@@ -209,7 +225,7 @@ dispersion, size_factors, encode_covariates, dropout_rate
 
     def _check_start(self, start: StartKind) -> None:
         super()._check_start(start)
-        if start == "random" and self.n_components is None:
+        if start == "random" and self._n_components is None:
             msg = "start='random' does not say how many components there are. Pass n_components=, or start='plnpca'."
             raise ValueError(msg)
 
@@ -240,10 +256,17 @@ dispersion, size_factors, encode_covariates, dropout_rate
         return self._prior_of(self.module)
 
     @property
+    def n_components(self) -> int | None:
+        """Number of components K; None as long as training has to choose it."""
+        return self.prior.n_components if self.is_trained_ else self._n_components
+
+    @property
     def component_names(self) -> list[str]:
-        """Names of the components: labels where there are, and numbers."""
+        """Names of the components: numbers as text, or labels, followed by ``"component 4"`` and so on."""
+        if not self.label_names:
+            return [str(number) for number in range(self.prior.n_components)]
         extra = range(len(self.label_names), self.prior.n_components)
-        return [*self.label_names, *map(str, extra)]
+        return [*self.label_names, *(f"component {number}" for number in extra)]
 
     def get_cluster_probabilities(
         self,
@@ -323,7 +346,7 @@ dispersion, size_factors, encode_covariates, dropout_rate
         n_samples
             Cells.
         component
-            Name or number of the component to draw from; by default any, by their weights.
+            Name (text) or number of the component to draw from; by default any, by their weights.
         seed
             Of the draws; by default ``scvi.settings.seed``, or 0.
         return_latent
@@ -336,7 +359,7 @@ dispersion, size_factors, encode_covariates, dropout_rate
         self._require_trained()
         n, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        prior = self.prior
+        prior = copy.deepcopy(self.prior).cpu()
         if component is None:
             z = prior.sample(n, generator)
         else:
@@ -344,12 +367,14 @@ dispersion, size_factors, encode_covariates, dropout_rate
         design = np.zeros((n, len(self.covariates)))
         design[:, 0] = 1.0
         eta, deviations = self.module.decode(z, design, np.zeros(n, dtype=np.int64))
-        counts = self.module.draw(eta, seed, deviations=deviations)
+        counts = self.module.draw(
+            eta, int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]), deviations=deviations
+        )
         return (counts, z.numpy()) if return_latent else counts
 
     def _component(self, component: str | int) -> int:
         names = self.component_names
-        if str(component) in names:
+        if component in names:
             return names.index(str(component))
         if isinstance(component, int | np.integer) and 0 <= component < len(names):
             return int(component)
@@ -357,15 +382,18 @@ dispersion, size_factors, encode_covariates, dropout_rate
         raise ValueError(msg)
 
     def _probabilities(self, posterior: Posterior) -> NDArray[np.float64]:
-        """Probabilities q(k | y) of cells, (n, K)."""
+        """Probabilities q(k | y) of cells, (n, K): of one posterior each, means over the same points for every cell."""
         if isinstance(posterior, MixturePosterior):
             return posterior.weights.numpy()
-        total = np.zeros((len(posterior), self.prior.n_components))
-        prior = self.prior.cpu()
-        with torch.no_grad():
-            for z in posterior.sample(_DRAWS):
-                total += prior.responsibilities(torch.from_numpy(z).float()).double().numpy()
-        return total / _DRAWS
+        prior = copy.deepcopy(self.prior).cpu().double()
+        result = np.empty((len(posterior), prior.n_components))
+        points = normal_points(posterior.n_latent)[:, None]
+        for start in range(0, len(posterior), _CELLS):
+            part = posterior[start : start + _CELLS]
+            with torch.no_grad():
+                z, _ = part.push(points.expand(-1, len(part), -1))
+                result[start : start + _CELLS] = prior.responsibilities(z).mean(0).numpy()
+        return result
 
     def _cell_names(self, adata: AnnData | None, indices: Any) -> pd.Index:
         names = self._data_or_own(adata).obs_names

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scpln.module import Generative, VAEModule
 
 from ._architecture import Architecture
+from ._arguments import as_bool
 from ._autoencoder import Autoencoder
 
 if TYPE_CHECKING:
@@ -89,8 +90,6 @@ class CountVAE(Autoencoder):
     (200, 2)
     """
 
-    module: VAEModule
-
     def __init__(
         self,
         adata: AnnData | None = None,
@@ -129,9 +128,10 @@ class CountVAE(Autoencoder):
             encode_covariates=encode_covariates,
             dropout_rate=dropout_rate,
         )
-        self.size_factors = size_factors
-        self._check_is_count_data()
-        self.module = self._make_module()
+        self.size_factors = size_factors = as_bool("size_factors", size_factors)
+        self._check_data()
+        self.module = self._untrained()
+        n_latent, n_hidden, n_layers, k_max = self.n_latent, int(n_hidden), int(n_layers), self.architecture.k_max
         self.init_params_ = self._get_init_params(locals())
 
     def _make_module(

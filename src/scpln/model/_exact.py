@@ -74,7 +74,7 @@ class ExactSampling(LatentModel):
         progress: bool = False,
         return_diagnostics: bool = False,
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], pd.DataFrame]:
-        """Draw latent states of some cells from their exact posterior p(z | y), with B and C as they are.
+        """Draw latent states of some cells from their exact posterior p(z | y), with all parameters as they are.
 
         A Markov chain for each cell, which takes seconds: the ground truth for the posteriors of `get_posterior`, whose
         own draws (``get_posterior().sample(n)``) are quick.
@@ -101,7 +101,7 @@ class ExactSampling(LatentModel):
 
         Returns
         -------
-        Latent states (n_samples, cells, q), in the coordinates of `get_loadings`.
+        Latent states (n_samples, cells, q), in the coordinates of `get_posterior`.
 
         References
         ----------

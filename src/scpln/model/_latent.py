@@ -43,7 +43,7 @@ class LatentModel(ScplnModel):
         batch_size: int | None = None,
         refine: int = 0,
     ) -> Posterior:
-        """Posteriors of the latent states, in the coordinates of `get_loadings`.
+        """Posteriors of the latent states; of PLN-PCA, in the coordinates of `get_loadings`.
 
         Parameters
         ----------

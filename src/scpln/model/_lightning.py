@@ -17,8 +17,7 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from scvi.model._utils import parse_device_args
 from scvi.train import Trainer
 
-from scpln.inference import NotFiniteError
-from scpln.inference._parallel import torch_threads
+from scpln.inference import NotFiniteError, torch_threads
 
 from ._callbacks import BestWeights, EpochCheckpoint, EpochHistory, EpochProgress
 from ._loader import CellData
@@ -202,6 +201,7 @@ def train_by_gradients(
     history = EpochHistory()
     best = BestWeights(options.patience) if options.early_stopping and cells.n_val else None
     callbacks: list[Callback] = [history, *([best] if best else [])]
+    check_checkpoint(checkpoint_dir, resume=resume)
     found = None
     if checkpoint_dir is not None:
         path, common = (
@@ -210,9 +210,6 @@ def train_by_gradients(
         )
         found = _find_checkpoint(path, common, resume=resume)
         checkpoint = EpochCheckpoint(path, checkpoint_every, common)
-    elif resume:
-        msg = "resume=True goes on from a checkpoint. Say where it is: checkpoint_dir=..."
-        raise ValueError(msg)
     if n_threads is None:
         n_parameters = sum(value.numel() for value in module.parameters())
         n_threads = 1 if options.batch_size * n_parameters < ENTRIES_FOR_THREADS else None
@@ -251,6 +248,19 @@ def train_by_gradients(
         )
         bar.finish(result.reason)
     return result
+
+
+def check_checkpoint(directory: str | os.PathLike | None, *, resume: bool) -> None:
+    """Refuse what cannot be resumed, or would be overwritten, before anything is computed."""
+    if directory is None and resume:
+        msg = "resume=True goes on from a checkpoint. Say where it is: checkpoint_dir=..."
+        raise ValueError(msg)
+    if directory is not None and not resume and (path := Path(directory) / CHECKPOINT).exists():
+        msg = (
+            f"{str(path)!r} is a checkpoint of an earlier training. Go on with it by resume=True, remove it, "
+            "or choose another checkpoint_dir."
+        )
+        raise FileExistsError(msg)
 
 
 def _make_trainer(
@@ -305,12 +315,6 @@ def _find_checkpoint(path: Path, settings: Mapping[str, Any], *, resume: bool) -
         if resume:
             logger.info("There is no checkpoint in %s yet: training starts from the beginning.", path.parent)
         return None
-    if not resume:
-        msg = (
-            f"{str(path)!r} is a checkpoint of an earlier training. Go on with it by resume=True, remove it, "
-            "or choose another checkpoint_dir."
-        )
-        raise FileExistsError(msg)
     # Refuses files that hold code, before Lightning reads this one again.
     saved = torch.load(path, map_location="cpu", weights_only=True)["callbacks"][EpochCheckpoint.__qualname__]
     differing = [

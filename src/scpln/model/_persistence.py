@@ -14,7 +14,6 @@ from scvi.model.base import BaseModelClass
 from scpln import __version__
 
 from . import _manager, _setup
-from ._data import read_cells
 from ._saving import read_model, write_model
 from ._warn import warn
 
@@ -170,7 +169,7 @@ class Persistent(BaseModelClass):
         """Make an AnnData the model's own, and see whether it holds the training cells."""
         _setup.check_adata(adata, view_allowed=False)
         self.adata = adata  # scvi-tools calls setup_anndata with the saved registry
-        if self.is_trained_ and read_cells(adata, self.registry).fingerprint() == self._fingerprint:
+        if self.is_trained_ and self._read(adata).fingerprint() == self._fingerprint:
             self._trained_cells = (weakref.ref(adata), adata.obs_names.copy())
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,14 +68,15 @@ class _Rates:
         Of real-valued data, the expected values, to which log size factors are added; of counts in categories, their
         mean, since these have no one rate.
         """
-        law = self.module.generative.likelihood
+        law = copy.deepcopy(self.module.generative.likelihood).cpu()
         if self.genes is not None:
             law = law.subset(self.genes)
         decoded = [self._decode(cells, z, number) for number in range(len(self.designs))]
         if law.cell_parameter_names:
-            rates = [law.mean(eta, deviations) for eta, deviations in decoded]
-        else:
-            rates = [eta.exp() if law.is_count else eta for eta, _ in decoded]
+            offsets = torch.from_numpy(np.log(self.scale[cells, None]))
+            means = [law.mean(eta + offsets, deviations) for eta, deviations in decoded]
+            return (sum(means[1:], means[0]) / len(means)).detach().numpy()
+        rates = [eta.exp() if law.is_count else eta for eta, _ in decoded]
         return self._scaled(cells, (sum(rates[1:], rates[0]) / len(rates)).numpy())
 
     def expected(self, cells: slice, posterior: GaussianPosterior) -> NDArray[np.float64]:
@@ -145,7 +147,9 @@ class Predictive(LatentModel):
         gene_list
             Names of genes, in the order to return; by default all, which is a dense array of all cells and genes.
         library_size
-            Factor of all rates; ``"latent"`` for each cell's own size factor, which gives its expected counts.
+            Factor of all rates; ``"latent"`` for each cell's own size factor, which gives its expected counts (before
+            zero inflation, and of presence, its rate). Counts in categories (``k_max``) have no rate: their mean is
+            given, with this as the size factor.
         n_samples
             Draw so many latent states in place of the closed form; by default 100 where there is none.
         return_mean
@@ -220,7 +224,7 @@ class Predictive(LatentModel):
         for cells, posterior in rates.blocks():
             block_seed = _block_seed(seed, cells)
             draws = [
-                sparse.COO.from_numpy(rates.draw(cells, z, block_seed + number))
+                sparse.COO.from_numpy(rates.draw(cells, z, _stream(block_seed, number)))
                 for number, z in enumerate(posterior.sample(n_samples, seed=block_seed))
             ]
             blocks.append(draws[0] if n_samples == 1 else sparse.stack(draws, axis=2))
@@ -263,6 +267,11 @@ class Predictive(LatentModel):
         else:
             scale = np.full(len(posterior), float(library_size))
         return _Rates(self.module, posterior, designs, scale, genes), obs.index
+
+
+def _stream(seed: int, number: int) -> int:
+    """Seed of one draw's counts, which share no random numbers with its latent states."""
+    return int(np.random.SeedSequence([seed, 1, number]).generate_state(1)[0])
 
 
 def _block_seed(seed: int | None, cells: slice) -> int:

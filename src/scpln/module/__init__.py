@@ -13,6 +13,7 @@ from ._gaussian import GaussianPosterior
 from ._generative import Generative
 from ._latent_module import LatentModule
 from ._mixture_posterior import MixturePosterior
+from ._normal_points import normal_points
 from ._objective import climb, importance_bound, path_loss
 from ._plnpca import PLNPCAModule
 from ._posterior import Posterior
@@ -53,5 +54,6 @@ __all__ = [
     "importance_bound",
     "make_flow",
     "make_likelihood",
+    "normal_points",
     "path_loss",
 ]

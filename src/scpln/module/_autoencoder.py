@@ -32,6 +32,8 @@ Encoded = dict[str, torch.Tensor]
 #: Learning rate of the parameters of single genes, relative to that of the networks, and standard deviation τ of those
 #: of the likelihood (log θ, logit π) around their mean. Both were chosen by the bounds of held-out cells.
 GENE_PACE, GENE_SPREAD = 10.0, 0.3
+#: These parameters: those that a gene with few counts says little about.
+SHRUNK = ("log_inverse_dispersion", "gate_logits")
 
 
 class AutoencoderModule(LatentModule):
@@ -42,7 +44,7 @@ class AutoencoderModule(LatentModule):
     generative
         Prior, decoder and likelihood.
     n_cells
-        Number of training cells, which the prior's penalty is shared among.
+        Number of cells, which the penalties are shared among.
     """
 
     def __init__(self, generative: Generative, n_cells: int) -> None:
@@ -61,7 +63,8 @@ class AutoencoderModule(LatentModule):
         kl_weight
             Weight of the Kullback–Leibler terms in what is differentiated.
         free_bits
-            Nats of these, of each latent dimension, that cost nothing in what is differentiated.
+            Nats of these that cost nothing in what is differentiated, as a mean over latent dimensions: as long as the
+            batch's mean divergence is below their sum, its weight is 0.
         """
 
     @property
@@ -107,7 +110,9 @@ class AutoencoderModule(LatentModule):
         almost nothing about its dispersion, and by itself would take any.
         """
         total = torch.as_tensor(self.generative.prior.penalty())
-        for parameter in self.generative.likelihood.parameters():
+        for name, parameter in self.generative.likelihood.named_parameters():
+            if name.rpartition(".")[2] not in SHRUNK:
+                continue
             total = total + (parameter - parameter.mean()).square().sum() / (2 * GENE_SPREAD**2)
         for deviation in self._deviations_by_batch():
             total = total + deviation.square().sum() / (2 * GENE_SPREAD**2)
@@ -142,7 +147,7 @@ class VAEModule(AutoencoderModule):
     approximation
         Encoder, with a flow if there is one.
     n_cells
-        Number of training cells.
+        Number of cells.
 
     Examples
     --------
@@ -151,7 +156,7 @@ class VAEModule(AutoencoderModule):
     >>> generative = Generative(MLPDecoder(5, 1, 2, hidden=(8,)), make_likelihood("nb", 5))
     >>> module = VAEModule(generative, Approximation(2, Encoder(5, 1, 2, hidden=(8,)), flow=None), n_cells=3)
     >>> batch = Batch.from_arrays(np.eye(3, 5), np.zeros(3), np.ones((3, 1)))
-    >>> module.loss(batch).reconstruction_loss.shape
+    >>> module.loss(batch).reconstruction_loss["reconstruction_loss"].shape
     torch.Size([3])
     >>> module.posterior(batch)
     GaussianPosterior(3 cells, 2 latent dimensions)
@@ -211,7 +216,7 @@ class MixtureVAEModule(AutoencoderModule):
     flow
         Flow on these Gaussians; None for none.
     n_cells
-        Number of training cells.
+        Number of cells.
 
     References
     ----------
@@ -242,9 +247,7 @@ class MixtureVAEModule(AutoencoderModule):
         draws: Draws = posterior.draw(self.n_samples)
         states = draws.z.reshape(-1, k, n, draws.z.shape[-1])
         log_likelihood = self.generative.log_likelihood(states, batch)
-        log_prior = (
-            self.prior.log_components(states).diagonal(dim1=1, dim2=3).mT
-        )  # component k of states of component k
+        log_prior = self.prior.log_own(states)
         divergence = (draws.log_q.reshape(log_prior.shape) - log_prior).detach().mean(0)
         log_shares = torch.log_softmax(logits, -1)
         known = self._known_components(batch)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ._standardize import Standardize
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -57,7 +59,7 @@ class LinearDecoder(nn.Module):
 class MLPDecoder(LinearDecoder):
     r"""Log-rates from a network: :math:`\eta_{ij} = o_i + x_i \cdot B_j + z_i \cdot C_j + W_j \cdot h(z_i, x_i)`.
 
-    h is a multilayer perceptron with LayerNorm. Without hidden layers this is the linear decoder, on which everything
+    h is a multilayer perceptron with LayerNorm; x is standardised (`Standardize`). Without hidden layers this is the linear decoder, on which everything
     else builds: a fitted linear model can be its start.
 
     Parameters
@@ -66,8 +68,6 @@ class MLPDecoder(LinearDecoder):
         Genes p, columns d of the design (the first is the intercept), latent dimensions q.
     hidden
         Widths of the hidden layers of h; empty for none.
-    linear
-        Whether there is the term z_i·C_j besides the network.
     dropout
         Probability by which hidden units are left out in training.
     softmax
@@ -98,16 +98,15 @@ class MLPDecoder(LinearDecoder):
         n_latent: int,
         *,
         hidden: Sequence[int] = (128,),
-        linear: bool = True,
         dropout: float = 0.0,
         softmax: bool = False,
         by_cell: Sequence[str] = (),
         by_batch: Sequence[str] = (),
         n_batches: int = 1,
     ) -> None:
-        loadings = torch.randn(n_genes, n_latent) * _START if linear or not hidden else torch.zeros(n_genes, 0)
-        super().__init__(torch.zeros(n_genes, n_covariates), loadings)
-        self.softmax, self.linear = softmax, linear or not hidden
+        super().__init__(torch.zeros(n_genes, n_covariates), torch.randn(n_genes, n_latent) * _START)
+        self.softmax = softmax
+        self.standardize = Standardize(n_covariates)
         widths = [n_latent + n_covariates - 1, *hidden]
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
@@ -134,24 +133,22 @@ class MLPDecoder(LinearDecoder):
         return self._log_rates(z, features, known), deviations
 
     def _features(self, z: torch.Tensor, known: Known) -> torch.Tensor:
-        covariates = known.design[:, 1:]
+        covariates = self.standardize(known.design)[:, 1:]
         if covariates.shape[1]:
             z = torch.cat([z, covariates.expand(*z.shape[:-1], -1)], -1)
         return self.layers(z)
 
     def _log_rates(self, z: torch.Tensor, features: torch.Tensor, known: Known) -> torch.Tensor:
+        design = self.standardize(known.design)
         if self.softmax:
-            own = torch.log_softmax(self._own(z, features, known.design @ self.coefficients.T), -1)
+            own = torch.log_softmax(self._own(z, features, design @ self.coefficients.T), -1)
             return own + (known.offsets[:, None] + self.log_total)
-        return self._own(z, features, torch.addmm(known.offsets[:, None], known.design, self.coefficients.T))
+        return self._own(z, features, torch.addmm(known.offsets[:, None], design, self.coefficients.T))
 
     def _own(self, z: torch.Tensor, features: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         """Fixed part (n, p) + z·C + W·h, with as few passes over (..., n, p) as possible."""
-        inputs: list[torch.Tensor] = []
-        weights: list[torch.Tensor] = []
-        if self.linear:
-            inputs.append(z)
-            weights.append(self.loadings)
+        inputs: list[torch.Tensor] = [z]
+        weights: list[torch.Tensor] = [self.loadings]
         if self.rate is not None:
             inputs.append(features)
             weights.append(self.rate.weight)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ._count_linear import CountLinear
+from ._standardize import Standardize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.covariates, self.n_features = covariates, hidden[-1]
         self.counts = CountLinear(n_genes, hidden[0])
+        self.standardize = Standardize(n_covariates)
         self.known = nn.Linear(n_covariates if covariates else 1, hidden[0])
         layers: list[nn.Module] = _activation(hidden[0], dropout)
         for n_in, n_out in pairwise(hidden):
@@ -56,7 +58,7 @@ class Trunk(nn.Module):
         """Features (n, last width)."""
         known = batch.offsets[:, None]
         if self.covariates:
-            known = torch.cat([known, batch.design[:, 1:]], 1)
+            known = torch.cat([known, self.standardize(batch.design)[:, 1:]], 1)
         return self.layers(self.counts(batch.counts) + self.known(known))
 
 

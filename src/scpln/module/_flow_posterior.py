@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ._conditional import Conditional
+from ._normal_points import normal_points
 from ._posterior import Posterior, as_double
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
     from ._gaussian import GaussianPosterior
     from .flows import Flow
 
-#: Fewest quasi-random draws that means and covariances are computed from, for each latent dimension and in all, and
-#: cells at a time.
-_DRAWS_PER_DIMENSION, _MOMENT_DRAWS, _CELLS = 4, 256, 1024
+#: Cells whose moments are computed at a time.
+_CELLS = 1024
 
 
 class FlowPosterior(Posterior):
@@ -106,7 +106,7 @@ class FlowPosterior(Posterior):
     @cached_property
     def _moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Means and covariances, in the coordinates of the loadings."""
-        points = _normal_points(self.n_latent)
+        points = normal_points(self.n_latent)
         means, covariances = [], []
         for start in range(0, len(self), _CELLS):
             part = self[start : start + _CELLS]
@@ -135,13 +135,3 @@ class FlowPosterior(Posterior):
     def __repr__(self) -> str:
         name = type(self._flow).__name__
         return f"FlowPosterior({len(self):,} cells, {self.n_latent} latent dimensions, {name})"
-
-
-def _normal_points(q: int) -> torch.Tensor:
-    """Quasi-random points whose mean is 0 and whose covariance is I, as the standard normal distribution's: (256, q)."""
-    n_half = max(_MOMENT_DRAWS, _DRAWS_PER_DIMENSION * q) // 2
-    engine = torch.quasirandom.SobolEngine(q, scramble=True, seed=0)
-    half = torch.special.ndtri(engine.draw_base2((n_half - 1).bit_length(), dtype=torch.float64))
-    points = torch.cat([half, -half])
-    spread = torch.linalg.cholesky(points.T @ points / len(points))
-    return torch.linalg.solve_triangular(spread, points.T, upper=False).T

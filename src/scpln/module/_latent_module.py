@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,7 +82,7 @@ class LatentModule(nn.Module):
         deviations: dict[str, torch.Tensor] | None = None,
     ) -> NDArray:
         """Counts (n, p) or (n, genes) of the model with these log-rates, size factors included, and deviations."""
-        likelihood = self.generative.likelihood
+        likelihood = copy.deepcopy(self.generative.likelihood).cpu()
         if genes is not None:
             likelihood = likelihood.subset(genes)
         return likelihood.sample(

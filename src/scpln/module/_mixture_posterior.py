@@ -65,14 +65,24 @@ class MixturePosterior(Posterior):
     def _means(self) -> NDArray[np.float64]:
         return np.stack([part.mean for part in self.components])
 
+    def sample(self, n: int = 1, seed: int = 0) -> NDArray[np.float64]:
+        """Draw `n` latent states of every cell: (n, cells, q)."""
+        shape = (n, len(self), self.n_noise)
+        return self._states(
+            torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        ).numpy()
+
     def push(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent states (S, n, q) from standard normal noise (S, n, q + 1), and their log-densities (S, n)."""
+        z = self._states(noise)
+        return z, torch.from_numpy(self.log_prob(z.numpy()))
+
+    def _states(self, noise: torch.Tensor) -> torch.Tensor:
+        """The first number of each draw chooses the component, the others are the noise of its state."""
         uniform = torch.special.ndtr(noise[..., 0])
         chosen = torch.searchsorted(self.weights.cumsum(1)[:, :-1].contiguous(), uniform.T.contiguous()).T
         states = torch.stack([part.push(noise[..., 1:])[0] for part in self.components])
-        index = chosen[None, ..., None].expand(1, *states.shape[1:])
-        z = states.gather(0, index)[0]
-        return z, torch.from_numpy(self.log_prob(z.numpy()))
+        return states.gather(0, chosen[None, ..., None].expand(1, *states.shape[1:]))[0]
 
     def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:
         r"""Log-density of latent states z (..., n, q): :math:`\log q(z_i)`, (..., n), in nats."""

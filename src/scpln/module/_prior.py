@@ -124,9 +124,18 @@ class GaussianMixture(Prior):
 
     def log_components(self, z: torch.Tensor) -> torch.Tensor:
         """Log p(z | k), (..., K), of latent states z (..., q)."""
-        difference = z[..., None, :] - self.loc
+        return self._log_density(z[..., None, :] - self.loc)
+
+    def log_own(self, z: torch.Tensor) -> torch.Tensor:
+        """Log p(z | k), (..., K, n), of the states of component k, for each k: z (..., K, n, q)."""
+        return self._log_density((z - self.loc[:, None]).transpose(-2, -3)).mT
+
+    def _log_density(self, difference: torch.Tensor) -> torch.Tensor:
+        """Log-densities (..., K) of differences from the means (..., K, q)."""
         if self.full:
-            eye = torch.eye(self.n_latent, dtype=z.dtype, device=z.device).expand(self.n_components, -1, -1)
+            eye = torch.eye(self.n_latent, dtype=difference.dtype, device=difference.device).expand(
+                self.n_components, -1, -1
+            )
             inverse = torch.linalg.solve_triangular(self.scale, eye, upper=False)
             whitened = torch.einsum("kab,...kb->...ka", inverse, difference)
         else:

@@ -31,7 +31,8 @@ def history(
     r"""Draw how training went.
 
     Of Newton's iterations, how far the bound was below its final value after each. Of stochastic training, the bound
-    that it climbs, averaged over ten steps each, with the bound of the Gaussian posteriors that it started from.
+    that it climbs, averaged over ten steps each, with the bound of the Gaussian posteriors that it started from; of an
+    autoencoder, the bounds of training and of validation cells after each epoch.
 
     Parameters
     ----------
@@ -60,13 +61,25 @@ def history(
     """
     history = stored(adata, key, "history")
     ax = axes_or_new(ax)
-    if "stochastic_bound" in history:
+    if "elbo_train" in history:
+        _draw_epochs(ax, history)
+    elif "stochastic_bound" in history:
         _draw_stochastic(ax, history)
     else:
         _draw_newton(ax, history)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     return finish(ax, show=show, save=save)
+
+
+def _draw_epochs(ax: Axes, history: dict[str, Any]) -> None:
+    for name, label, color in (("train", "training cells", "0.6"), ("validation", "validation cells", "black")):
+        if f"elbo_{name}" in history:
+            bound = -np.asarray(history[f"elbo_{name}"], dtype=float)
+            ax.plot(np.arange(1, len(bound) + 1), bound, color=color, linewidth=1, label=label)
+    ax.set(xlabel="epoch", ylabel="bound (nats per cell)")
+    ax.ticklabel_format(axis="y", useOffset=False)
+    ax.legend(frameon=False)
 
 
 def _draw_newton(ax: Axes, history: dict[str, Any]) -> None:

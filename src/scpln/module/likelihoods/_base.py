@@ -139,7 +139,7 @@ class Likelihood(nn.Module, ABC):
         part = copy.deepcopy(self)
         for module in part.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                setattr(module, name, nn.Parameter(parameter.detach()[genes]))
+                setattr(module, name, nn.Parameter(parameter.detach()[genes], requires_grad=False))
             if isinstance(module, Likelihood):
                 module.n_genes = len(torch.arange(self.n_genes)[genes])
         return part

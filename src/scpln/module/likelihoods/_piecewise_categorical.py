@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class PiecewiseCategorical(Likelihood):
-    r"""Counts below k_max have probabilities of their own; from k_max on, what exceeds it follows a base law [1]_.
+    r"""Counts below k_max have probabilities of their own; from k_max on, what exceeds it follows a base law.
 
-    With categories 0, …, k_max − 1 and "k_max or more", their probabilities π, and the base law p₀,
+    As in scVAE [1]_. With categories 0, …, k_max − 1 and "k_max or more", their probabilities π, and the base law p₀,
 
     .. math::
         p(y | η) = π_y \text{ for } y < k_{max}, \quad p(y | η) = π_{k_{max}}\, p_0(y - k_{max} | η) \text{ otherwise.}

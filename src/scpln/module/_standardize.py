@@ -1,0 +1,50 @@
+"""Covariates on one scale, for networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+_SMALLEST_SPREAD = 1e-6
+
+
+class Standardize(nn.Module):
+    """Design (n, d) whose numbers have mean 0 and standard deviation 1; columns of zeros and ones stay as they are.
+
+    A network that saw ages in years would see little else, and steps of its coefficients would be far too long.
+
+    Parameters
+    ----------
+    n_covariates
+        Columns d.
+
+    Examples
+    --------
+    >>> standardize = Standardize(2)
+    >>> design = torch.tensor([[1.0, 20.0], [1.0, 60.0]])
+    >>> standardize.learn(design)
+    >>> standardize(design)
+    tensor([[ 1., -1.],
+            [ 1.,  1.]])
+    """
+
+    center: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(self, n_covariates: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(n_covariates))
+        self.register_buffer("spread", torch.ones(n_covariates))
+
+    @torch.no_grad()
+    def learn(self, design: torch.Tensor) -> None:
+        """Take mean and standard deviation from the cells' design."""
+        design = design.double()
+        numbers = ((design != 0) & (design != 1)).any(0)
+        spread = design.std(0, correction=0).clamp_min(_SMALLEST_SPREAD)
+        self.center.copy_(torch.where(numbers, design.mean(0), 0.0))
+        self.spread.copy_(torch.where(numbers, spread, 1.0))
+
+    def forward(self, design: torch.Tensor) -> torch.Tensor:
+        """The standardised design (n, d)."""
+        return (design - self.center) / self.spread
