@@ -20,6 +20,15 @@ from scpln.model._lightning import default_epochs, train_by_gradients
 from scpln.model._loader import RUN, CellData, CellLoader, split_cells
 from scpln.model._training_plan import BETWEEN_COPIES, WARM_UP, GradientPlan, TrainingOptions
 
+
+@pytest.fixture(autouse=True)
+def keyboard_interrupts():
+    """Let SIGINT raise KeyboardInterrupt, also where a shell started the tests in the background, ignoring it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 N_CELLS, N_GENES, N_LATENT = 60, 12, 2
 HISTORY = {
     f"{name}_{stage}" for name in ("elbo", "reconstruction_loss", "kl_local") for stage in ("train", "validation")
