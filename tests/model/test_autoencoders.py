@@ -368,6 +368,16 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
         fitted(tmp_path / "one", n_hidden=8)
 
 
+def test_a_checkpoint_of_another_mixture_is_refused(tmp_path):
+    adata = make_adata(60, 12)
+    setup_anndata(adata)
+    options = {"batch_size": 32, "checkpoint_dir": tmp_path, "resume": True, "start": "random", "progress": False}
+    CountGMVAE(adata, n_components=2, **SMALL).train(2, **options)
+    for changes in ({"n_components": 3}, {"weights": "uniform"}, {"covariance": "diagonal"}):
+        with pytest.raises(ValueError, match="checkpoint of another training"):
+            CountGMVAE(adata, **{"n_components": 2, **SMALL, **changes}).train(2, **options)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

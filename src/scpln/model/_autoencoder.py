@@ -238,7 +238,7 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
             checkpoint_every=checkpoint_every,
             resume=resume,
             settings={
-                "model": repr(asdict(self.architecture)),
+                "model": repr(self._params()),
                 "start": start,
                 "n_samples": n_samples,
                 "fingerprint": cells.fingerprint(),
