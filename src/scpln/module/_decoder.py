@@ -59,8 +59,8 @@ class LinearDecoder(nn.Module):
 class MLPDecoder(LinearDecoder):
     r"""Log-rates from a network: :math:`\eta_{ij} = o_i + x_i \cdot B_j + z_i \cdot C_j + W_j \cdot h(z_i, x_i)`.
 
-    h is a multilayer perceptron with LayerNorm; x is standardised (`Standardize`). Without hidden layers this is the linear decoder, on which everything
-    else builds: a fitted linear model can be its start.
+    h is a multilayer perceptron with LayerNorm; x is standardised (`Standardize`). Without hidden layers this is the
+    linear decoder.
 
     Parameters
     ----------
