@@ -14,10 +14,10 @@ import torch
 from scvi.module.base import LossOutput
 from torch import nn
 
-from scpln.inference import CountData, NotFiniteError
+from scpln.inference import RUN, CountData, NotFiniteError
 from scpln.model import _lightning
 from scpln.model._lightning import default_epochs, train_by_gradients
-from scpln.model._loader import RUN, CellData, CellLoader, split_cells
+from scpln.model._loader import CellData, CellLoader, split_cells
 from scpln.model._training_plan import BETWEEN_COPIES, WARM_UP, GradientPlan, TrainingOptions
 
 

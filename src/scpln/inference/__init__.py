@@ -13,13 +13,14 @@ from ._infer import infer
 from ._likelihood_bound import elbo_likelihood
 from ._likelihood_fit import fit_likelihood
 from ._likelihood_infer import infer_likelihood
-from ._minibatches import Minibatches
+from ._minibatches import RUN, Minibatches, as_batch, random_order
 from ._nuts import FEWEST_DRAWS, Chain, sample_exact
 from ._parallel import torch_threads
 from ._refine import refine
 
 __all__ = [
     "FEWEST_DRAWS",
+    "RUN",
     "Ascent",
     "Chain",
     "CountData",
@@ -27,6 +28,7 @@ __all__ = [
     "Minibatches",
     "NotFiniteError",
     "Posterior",
+    "as_batch",
     "ascend",
     "divergence",
     "elbo",
@@ -38,6 +40,7 @@ __all__ = [
     "infer",
     "infer_likelihood",
     "log_weights",
+    "random_order",
     "refine",
     "sample_exact",
     "sampled_elbo",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._data import CountData
 
 #: Consecutive cells that are read together from data on disk.
-_RUN = 32
+RUN = 32
 
 
 class Minibatches:
@@ -66,7 +66,7 @@ class Minibatches:
             while True:
                 yield cells, whole
         while True:
-            order = self._order()
+            order = random_order(self._data, np.arange(self._data.n_cells), self._rng)
             for start in range(0, len(order), self.size):
                 cells = np.sort(order[start : start + self.size])
                 yield cells, self._batch(cells)
@@ -76,27 +76,29 @@ class Minibatches:
         for start, stop, rows in self._data.blocks(0, self._data.n_cells, self.size):
             yield np.arange(start, stop), as_batch(self._data, rows, slice(start, stop), dtype=self._dtype)
 
-    def _order(self) -> NDArray[np.intp]:
-        n = self._data.n_cells
-        if isinstance(self._data.counts, np.ndarray) or sp.issparse(self._data.counts):
-            return self._rng.permutation(n)
-        starts = self._rng.permutation(np.arange(0, n, _RUN))
-        return np.concatenate([np.arange(start, min(start + _RUN, n)) for start in starts])
-
     def _batch(self, cells: NDArray[np.intp]) -> Batch:
         counts = self._data.counts
         rows = counts[cells] if len(cells) < self._data.n_cells else self._data.rows(0, self._data.n_cells)
         return as_batch(self._data, rows, cells, dtype=self._dtype)
 
 
+def random_order(data: CountData, cells: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """The cells in random order: one by one from memory, in runs of neighbours from disk."""
+    if isinstance(data.counts, np.ndarray) or sp.issparse(data.counts):
+        return rng.permutation(cells)
+    starts = rng.permutation(np.arange(0, len(cells), RUN))
+    return np.concatenate([cells[start : start + RUN] for start in starts])
+
+
 def as_batch(
     data: CountData,
     rows: Any,
     cells: slice | NDArray[np.intp],
+    labels: NDArray[np.int64] | None = None,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Batch:
-    """Tensors of some cells, whose counts have been read."""
-    batches = None if data.batches is None else data.batches[cells]
-    return Batch.from_arrays(rows, data.offsets[cells], data.design[cells], batches, dtype=dtype, device=device)
+    """Tensors of some cells, whose counts have been read; `labels` are those of all cells."""
+    batches, labels = (None if codes is None else codes[cells] for codes in (data.batches, labels))
+    return Batch.from_arrays(rows, data.offsets[cells], data.design[cells], batches, labels, dtype=dtype, device=device)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 from lightning.pytorch import LightningDataModule
 
-from scpln.module import Batch
+from scpln.inference import as_batch, random_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,9 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scpln.inference import CountData
+    from scpln.module import Batch
 
-#: Consecutive training cells that are read together from data on disk.
-RUN = 32
 #: Fewer cells than these are all trained on.
 FEWEST_TO_SPLIT = 10
 
@@ -113,17 +111,10 @@ class CellLoader:
     def _order(self) -> NDArray[np.intp]:
         if self._seed is None:
             return self._cells
-        rng = np.random.default_rng((self._seed, self._epoch))
-        counts = self._data.counts
-        if isinstance(counts, np.ndarray) or sp.issparse(counts):
-            return rng.permutation(self._cells)
-        starts = rng.permutation(np.arange(0, len(self._cells), RUN))
-        return np.concatenate([self._cells[start : start + RUN] for start in starts])
+        return random_order(self._data, self._cells, np.random.default_rng((self._seed, self._epoch)))
 
     def _batch(self, cells: NDArray[np.intp]) -> Batch:
-        data = self._data
-        batches, labels = (None if codes is None else codes[cells] for codes in (data.batches, self._labels))
-        return Batch.from_arrays(data.counts[cells], data.offsets[cells], data.design[cells], batches, labels)
+        return as_batch(self._data, self._data.counts[cells], cells, self._labels)
 
 
 class CellData(LightningDataModule):
