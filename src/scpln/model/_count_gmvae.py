@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-import torch
 
 from scpln.module import (
     ComponentEncoder,
     GaussianMixture,
     Generative,
-    MixturePosterior,
     MixtureVAEModule,
     VAEModule,
-    normal_points,
 )
 
 from ._architecture import Architecture
-from ._arguments import as_bool, one_of, positive_integer, positive_integer_or_none, resolve_seed
-from ._autoencoder import Autoencoder
-from ._data import cell_positions, read_labels
+from ._arguments import as_bool, one_of, positive_integer_or_none
+from ._clusters import Clusters, effective_number, prior_of
+from ._data import read_labels
 from ._manager import setup_args
 from ._mixture_start import choose_n_components, start_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from anndata import AnnData
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from scpln.inference import CountData
-    from scpln.module import AutoencoderModule, Posterior
+    from scpln.module import AutoencoderModule
 
     from ._annotation import Annotation
     from ._architecture import Dispersion, Family
@@ -44,11 +41,9 @@ Covariance = Literal["full", "diagonal"]
 
 #: Components before training, where the data are to say how many.
 _BEFORE_TRAINING = 10
-#: Cells whose responsibilities are computed at a time.
-_CELLS = 256
 
 
-class CountGMVAE(Autoencoder):
+class CountGMVAE(Clusters):
     r"""Gaussian-mixture variational autoencoder of counts: it clusters cells while it learns their latent states.
 
     .. math::
@@ -220,7 +215,7 @@ class CountGMVAE(Autoencoder):
         if start is not None:
             known = None if labels is None else labels[start.cells]
             found = start_components(start.gaussian, n_components or _BEFORE_TRAINING, known, seed=seed)
-            self._prior_of(module).place(found.loc, found.covariance, found.weights)
+            prior_of(module).place(found.loc, found.covariance, found.weights)
         return module
 
     def _check_start(self, start: StartKind) -> None:
@@ -244,173 +239,16 @@ class CountGMVAE(Autoencoder):
         encoder = ComponentEncoder(n_components, **self.architecture.encoder_arguments(n_genes, n_covariates))
         return MixtureVAEModule(generative, encoder, self.architecture.make_flow(encoder.n_features), n_cells)
 
-    @staticmethod
-    def _prior_of(module: AutoencoderModule) -> GaussianMixture:
-        prior = module.generative.prior
-        assert isinstance(prior, GaussianMixture)
-        return prior
-
-    @property
-    def prior(self) -> GaussianMixture:
-        """The mixture p(z)."""
-        return self._prior_of(self.module)
-
     @property
     def n_components(self) -> int | None:
         """Number of components K; None as long as training has to choose it."""
         return self.prior.n_components if self.is_trained_ else self._n_components
 
-    @property
-    def component_names(self) -> list[str]:
-        """Names of the components: numbers as text, or labels, followed by ``"component 4"`` and so on."""
-        if not self.label_names:
-            return [str(number) for number in range(self.prior.n_components)]
-        extra = range(len(self.label_names), self.prior.n_components)
-        return [*self.label_names, *(f"component {number}" for number in extra)]
-
-    def get_cluster_probabilities(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | ArrayLike | None = None,
-        *,
-        batch_size: int | None = None,
-    ) -> pd.DataFrame:
-        """Probabilities q(k | y) of the components, cells × components.
-
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in `get_posterior`. Labels are not looked at: these are the probabilities that the counts give.
-        """
-        posterior, _ = self._infer(adata, indices, batch_size=batch_size)
-        names = self._cell_names(adata, indices)
-        return pd.DataFrame(self._probabilities(posterior), index=names, columns=self.component_names)
-
-    def predict(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | ArrayLike | None = None,
-        *,
-        batch_size: int | None = None,
-    ) -> NDArray:
-        """Most probable component of each cell: its label where components stand for labels, or its number as text."""
-        return (
-            self.get_cluster_probabilities(adata, indices, batch_size=batch_size).idxmax(axis=1).to_numpy(dtype=object)
-        )
-
-    def get_component_parameters(self) -> dict[str, Any]:
-        """Parameters of the mixture.
-
-        Returns
-        -------
-        ``weights`` π (K,), ``means`` m (K × q) and ``covariances`` V (K × q × q), with ``names`` of the components.
-        """
-        self._require_trained()
-        with torch.no_grad():
-            return {
-                "names": self.component_names,
-                "weights": self.prior.log_weights.exp().cpu().double().numpy(),
-                "means": self.prior.loc.cpu().double().numpy(),
-                "covariances": self.prior.covariance.cpu().double().numpy(),
-            }
-
-    def get_cluster_summary(self, adata: AnnData | None = None) -> pd.DataFrame:
-        """Size of each component, with one row for each.
-
-        Returns
-        -------
-        ``n_cells`` whose most probable component it is, ``mean_probability`` of q(k | y) over cells, and ``weight`` π.
-        """
-        probabilities = self.get_cluster_probabilities(adata)
-        return self._cluster_summary(probabilities.to_numpy())
-
-    def get_n_effective_clusters(self, adata: AnnData | None = None) -> float:
-        """Effective number of clusters, exp of the entropy of the mean q(k | y): from 1 to K."""
-        mean = self.get_cluster_probabilities(adata).to_numpy().mean(0)
-        return _effective(mean)
-
-    def sample(
-        self,
-        n_samples: int = 1,
-        component: str | int | None = None,
-        *,
-        seed: int | None = None,
-        return_latent: bool = False,
-    ) -> NDArray | tuple[NDArray, NDArray]:
-        """Draw counts of new cells from the model.
-
-        Their size factor is that of an average cell, and their covariates are 0 or the reference category.
-
-        Parameters
-        ----------
-        n_samples
-            Cells.
-        component
-            Name (text) or number of the component to draw from; by default any, by their weights.
-        seed
-            Of the draws; by default ``scvi.settings.seed``, or 0.
-        return_latent
-            Whether to return their latent states too.
-
-        Returns
-        -------
-        Counts (cells × genes).
-        """
-        self._require_trained()
-        n, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        prior = copy.deepcopy(self.prior).cpu()
-        if component is None:
-            z = prior.sample(n, generator)
-        else:
-            z = prior.sample_components(torch.full((n,), self._component(component)), generator)
-        design = np.zeros((n, len(self.covariates)))
-        design[:, 0] = 1.0
-        eta, deviations = self.module.decode(z, design, np.zeros(n, dtype=np.int64))
-        counts = self.module.draw(
-            eta, int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]), deviations=deviations
-        )
-        return (counts, z.numpy()) if return_latent else counts
-
-    def _component(self, component: str | int) -> int:
-        names = self.component_names
-        if component in names:
-            return names.index(str(component))
-        if isinstance(component, int | np.integer) and 0 <= component < len(names):
-            return int(component)
-        msg = f"component={component!r} is not one of {names}."
-        raise ValueError(msg)
-
-    def _probabilities(self, posterior: Posterior) -> NDArray[np.float64]:
-        """Probabilities q(k | y) of cells, (n, K): of one posterior each, means over the same points for every cell."""
-        if isinstance(posterior, MixturePosterior):
-            return posterior.weights.numpy()
-        prior = copy.deepcopy(self.prior).cpu().double()
-        result = np.empty((len(posterior), prior.n_components))
-        points = normal_points(posterior.n_latent)[:, None]
-        for start in range(0, len(posterior), _CELLS):
-            part = posterior[start : start + _CELLS]
-            with torch.no_grad():
-                z, _ = part.push(points.expand(-1, len(part), -1))
-                result[start : start + _CELLS] = prior.responsibilities(z).mean(0).numpy()
-        return result
-
-    def _cell_names(self, adata: AnnData | None, indices: Any) -> pd.Index:
-        names = self._data_or_own(adata).obs_names
-        positions = cell_positions(indices, len(names))
-        return names if positions is None else names[positions]
-
-    def _cluster_summary(self, probabilities: NDArray[np.float64]) -> pd.DataFrame:
-        sizes = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
-        weights = self.get_component_parameters()["weights"]
-        columns = {"n_cells": sizes, "mean_probability": probabilities.mean(0), "weight": weights}
-        return pd.DataFrame(columns, index=pd.Index(self.component_names, name="component"))
-
     def _training_summary(self, data: CountData) -> dict[str, Any]:
         probabilities = self._probabilities(self._encode(data))
         return {
             "n_components": self.prior.n_components,
-            "n_effective_clusters": _effective(probabilities.mean(0)),
+            "n_effective_clusters": effective_number(probabilities.mean(0)),
             "n_empty_components": int(
                 (np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1]) == 0).sum()
             ),
@@ -431,12 +269,6 @@ class CountGMVAE(Autoencoder):
         annotation.obsm["cluster_probs"] = probabilities.to_numpy(dtype=np.float32)
         annotation.uns |= {
             "components": self.get_component_parameters(),
-            "n_effective_clusters": _effective(probabilities.to_numpy().mean(0)),
+            "n_effective_clusters": effective_number(probabilities.to_numpy().mean(0)),
         }
         return annotation
-
-
-def _effective(mean: NDArray[np.float64]) -> float:
-    """Effective number of clusters of the mean probabilities."""
-    present = mean[mean > 0]
-    return float(np.exp(-(present * np.log(present)).sum()))
