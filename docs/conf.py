@@ -1,6 +1,12 @@
-"""Sphinx configuration."""
+"""Sphinx configuration. Tutorials are copied in from their folder, and run as the pages are built."""
+
+import os
+import shutil
+from pathlib import Path
 
 from scpln import __version__
+
+HERE = Path(__file__).parent
 
 project = "scpln"
 author = "The scpln developers"
@@ -8,7 +14,7 @@ copyright = f"2026, {author}"
 version = release = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
@@ -23,7 +29,27 @@ autosummary_generate = True
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "tutorials/README.md"]
+
+# A tutorial whose code fails stops the build. Their kernels take one thread: on a busy machine, small steps on several wait
+# for each other.
+nb_execution_mode = "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_execution_cache_path = str(HERE / "_build" / "notebooks")
+nb_merge_streams = True
+nb_execution_show_tb = True
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 html_theme = "sphinx_book_theme"
 html_title = "scpln"
+html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
+
+
+def copy_tutorials(_app: object) -> None:
+    """Bring the notebooks, and what they read, beside the pages that link to them."""
+    shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials", dirs_exist_ok=True)
+
+
+def setup(app):
+    app.connect("builder-inited", copy_tutorials)

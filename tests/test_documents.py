@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
     "docs/getting_started.md",
-    "docs/simulating.md",
-    "docs/posteriors.md",
-    "docs/likelihoods.md",
-    "docs/autoencoders.md",
+    "docs/guides/simulating.md",
+    "docs/guides/posteriors.md",
+    "docs/guides/likelihoods.md",
+    "docs/models/autoencoders.md",
 ]
 
 
