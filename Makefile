@@ -8,7 +8,7 @@ PIP     = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench lint docs clean
+.PHONY: help demo test bench lint docs dist clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +40,18 @@ lint: $(VENV)/.dev  ## formatter, linter and type checker
 docs: $(VENV)/.doc  ## the documentation, in docs/_build/html
 	$(BIN)/python -m sphinx -W -b html docs docs/_build/html
 
-clean:  ## remove outputs and caches, but not the environments (.venv, .venv-peer)
+dist: $(VENV)/.dist  ## wheel and sdist in dist/, each installed into an empty environment and tried there
+	rm -rf dist
+	$(BIN)/python -m build --dependency-constraints-txt constraints.txt
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv --clear .venv-smoke
+	$(call PIP,.venv-smoke) -c constraints.txt pip
+	$(call PIP,.venv-smoke) $(PINS) dist/*.whl
+	.venv-smoke/bin/python -I tests/smoke.py
+	$(call PIP,.venv-smoke) $(PINS) --force-reinstall --no-deps dist/*.tar.gz
+	.venv-smoke/bin/python -I tests/smoke.py
+
+clean:  ## remove outputs and caches, but not the environments (.venv, .venv-peer, .venv-smoke)
 	rm -rf $(DEMO) build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -56,7 +67,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(call PIP,$(VENV)) $(PINS) --editable .
 	@touch $@
 
-$(VENV)/.test $(VENV)/.dev $(VENV)/.doc: $(VENV)/.%: $(VENV)/.run
+$(VENV)/.test $(VENV)/.dev $(VENV)/.doc $(VENV)/.dist: $(VENV)/.%: $(VENV)/.run
 	$(call PIP,$(VENV)) $(PINS) --group $*
 	@touch $@
 
