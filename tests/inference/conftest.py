@@ -1,18 +1,8 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-import torch
 
 from scpln.inference import CountData
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    """Small networks are slower on two threads, and a hundred times slower where those compete for busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def draw(n: int, p: int, q: int, d: int = 1, *, seed: int = 0, level: float = 0.5) -> tuple[CountData, dict]:

@@ -24,7 +24,8 @@ def elbo(
 ) -> torch.Tensor:
     """Bound of every cell; `covariance` is (n, q, q)."""
     counts = torch.as_tensor(np.asarray(data.rows(0, data.n_cells).todense()), dtype=torch.float64)
-    linear = torch.as_tensor(data.offsets)[:, None] + torch.as_tensor(data.design) @ coefficients.T + mean @ loadings.T
+    offsets = data.offsets[:, None] if data.groups is None else data.offsets[:, data.groups]
+    linear = torch.as_tensor(offsets) + torch.as_tensor(data.design) @ coefficients.T + mean @ loadings.T
     half_variance = 0.5 * torch.einsum("pa,nab,pb->np", loadings, covariance, loadings)
     expected = counts * linear - torch.exp(linear + half_variance) - torch.lgamma(counts + 1)
     prior = torch.distributions.MultivariateNormal(

@@ -1,7 +1,6 @@
 """Flows and Gaussians at random, and one thread for all of it."""
 
 import numpy as np
-import pytest
 import torch
 
 from scpln.module import FLOWS, Batch, GaussianPosterior, Generative, LinearDecoder, make_flow, make_likelihood
@@ -9,15 +8,6 @@ from scpln.module.flows import Affine
 
 N_CONTEXT = 3
 KINDS = {**FLOWS, "affine": Affine}
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    """Small networks are slower on two threads, and a hundred times slower where those compete for busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def random_flow(name: str, q: int, *, by: float = 0.2, seed: int = 0):

@@ -17,15 +17,6 @@ every_case = pytest.mark.parametrize(("name", "q"), CASES)
 every_flow = pytest.mark.parametrize("name", KINDS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks are slower on two threads, and a hundred times slower where those compete for busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make(name, q, *, seed=0, perturb=0.0, dtype=torch.float32):
     """A flow, its parameters moved at random by `perturb`."""
     torch.manual_seed(seed)

@@ -3,7 +3,7 @@
 from ._amortize import divergence, imitate, standardize_context, train_approximation
 from ._ascent import Ascent, NotFiniteError, ascend
 from ._bound import elbo
-from ._data import CountData
+from ._data import ABSENT, CountData
 from ._factor_analysis import start_gaussian
 from ._fit import FitResult, fit
 from ._gaussian import Posterior
@@ -16,13 +16,17 @@ from ._likelihood_infer import infer_likelihood
 from ._minibatches import RUN, Minibatches, as_batch, random_order
 from ._nuts import FEWEST_DRAWS, Chain, sample_exact
 from ._parallel import torch_threads
+from ._query import CoefficientPrior, ColumnFit, fit_columns
 from ._refine import refine
 
 __all__ = [
+    "ABSENT",
     "FEWEST_DRAWS",
     "RUN",
     "Ascent",
     "Chain",
+    "CoefficientPrior",
+    "ColumnFit",
     "CountData",
     "FitResult",
     "Minibatches",
@@ -34,6 +38,7 @@ __all__ = [
     "elbo",
     "elbo_likelihood",
     "fit",
+    "fit_columns",
     "fit_likelihood",
     "identified_rotation",
     "imitate",

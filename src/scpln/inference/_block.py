@@ -26,15 +26,17 @@ MAX_LOG_RATE = 30.0
 class GeneFeatures:
     """What cells need to know of B and C: every log-rate and curvature is a product of these with a cell's numbers."""
 
-    rate: Array  # (1, B_j, C_j, ½ C_jᵀ · C_j), (p, 1 + d + q + size): log-rates
+    rate: Array  # (e_j, B_j, C_j, ½ C_jᵀ · C_j), (p, G + d + q + size), with e_j the gene's group: log-rates
     curvature: Array  # (1, C_j, C_j C_jᵀ packed), (p, 1 + q + q(q+1)/2): totals, gradients, Hessians
     loadings: Array  # C, (p, q)
 
     @classmethod
-    def of(cls, coefficients: Array, loadings: Array, family: GaussianFamily, dtype: DType) -> GeneFeatures:
-        """Features of B (p, d) and C (p, q), in the given precision."""
+    def of(
+        cls, membership: Array, coefficients: Array, loadings: Array, family: GaussianFamily, dtype: DType
+    ) -> GeneFeatures:
+        """Features of genes' groups (p, G), B (p, d) and C (p, q), in the given precision."""
         one = np.ones((len(loadings), 1))
-        rate = np.hstack([one, coefficients, loadings, family.features(loadings)])
+        rate = np.hstack([membership, coefficients, loadings, family.features(loadings)])
         curvature = np.hstack([one, loadings, linalg.packed_outer(loadings)])
         return cls(rate.astype(dtype), curvature.astype(dtype), loadings.astype(dtype))
 
@@ -47,7 +49,8 @@ class Block:
         p, d = data.n_genes, data.design.shape[1]
         self._counts = np.empty((size, p), dtype)
         self._rates = np.empty((size, p), dtype)
-        self._inputs = np.empty((size, 1 + d + family.n_latent + family.size), dtype)
+        self._n_known = data.membership.shape[1] + d
+        self._inputs = np.empty((size, self._n_known + family.n_latent + family.size), dtype)
 
     def load(self, start: int, stop: int, rows: Rows) -> None:
         """Take in the cells `start` to `stop`, whose counts are `rows`."""
@@ -60,8 +63,9 @@ class Block:
             self.counts[...] = 0
             rows.astype(self._dtype).toarray(out=self.counts)
         self.design: Array = self._data.design[self.cells].astype(self._dtype)
-        self.inputs[:, 0] = self._data.offsets[self.cells]
-        self.inputs[:, 1 : 1 + self.design.shape[1]] = self.design
+        n_groups = self._n_known - self.design.shape[1]
+        self.inputs[:, :n_groups] = self._data.log_sizes[self.cells]
+        self.inputs[:, n_groups : self._n_known] = self.design
 
     def narrow(self, rows: NDArray[np.intp]) -> Block:
         """A block of some of the cells, with copies of their counts and rates."""
@@ -79,7 +83,7 @@ class Block:
 
     def evaluate(self, mean: Array, variance: Array, features: GeneFeatures) -> Array:
         """Expected rates A (n, p) at posteriors N(m, V), and return their totals per cell."""
-        self.inputs[:, 1 + self.design.shape[1] :] = np.hstack([mean, variance])
+        self.inputs[:, self._n_known :] = np.hstack([mean, variance])
         self._exponentiate(self.inputs, self.rates, features)
         return self.rates.sum(1)
 
@@ -94,7 +98,7 @@ class Block:
     def reevaluate(self, rows: NDArray[np.intp], mean: Array, variance: Array, features: GeneFeatures) -> None:
         """Replace the rates of a few rows."""
         inputs = self.inputs[rows]
-        inputs[:, 1 + self.design.shape[1] :] = np.hstack([mean, variance])
+        inputs[:, self._n_known :] = np.hstack([mean, variance])
         rates = np.empty((len(rows), self.rates.shape[1]), self._dtype)
         self._exponentiate(inputs, rates, features)
         self.rates[rows] = rates

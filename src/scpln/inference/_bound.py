@@ -63,7 +63,7 @@ def elbo(
     q = loadings.shape[1]
     first, second = linalg.tril_indices(q)
     quadratic = linalg.packed_outer(np.asarray(loadings, np.float64)) * np.where(first == second, 0.5, 1.0)
-    features = np.hstack([np.ones((len(loadings), 1)), coefficients, loadings, quadratic])
+    features = np.hstack([data.membership, coefficients, loadings, quadratic])
     linear = np.hstack([coefficients, loadings])
     diagonal = np.flatnonzero(first == second)
     block = max(1, data.block_size(batch_size) // 2)
@@ -77,12 +77,12 @@ def elbo(
                 mean[begin:end].astype(np.float64),
                 covariance[begin:end].astype(np.float64),
             )
-            o, counts, rates = data.offsets[begin:end], sp.csr_matrix(rows, dtype=np.float64), buffer[: end - begin]
-            np.matmul(np.hstack([o[:, None], x, m, v]), features.T, out=rates)
+            o, counts, rates = data.log_sizes[begin:end], sp.csr_matrix(rows, dtype=np.float64), buffer[: end - begin]
+            np.matmul(np.hstack([o, x, m, v]), features.T, out=rates)
             np.exp(rates, out=rates)
             slopes = counts @ linear
-            depth = np.asarray(counts.sum(1)).ravel()
-            fit = o * depth + (np.hstack([x, m]) * slopes).sum(1) - rates.sum(1) - log_factorial_sums(counts)
+            of_sizes = (o * (counts @ data.membership)).sum(1)
+            fit = of_sizes + (np.hstack([x, m]) * slopes).sum(1) - rates.sum(1) - log_factorial_sums(counts)
             log_det = linalg.invert(linalg.unpack(v, q))
             result[begin:end] = fit - 0.5 * ((m * m).sum(1) + v[:, diagonal].sum(1) - log_det - q)
 

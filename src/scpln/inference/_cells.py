@@ -157,7 +157,7 @@ def precisions(
     data: CountData, coefficients: Array, loadings: Array, states: CellStates, family: GaussianFamily
 ) -> Array:
     """Precisions H_i (q, q, n) of the best posteriors of any covariance for the current rates of a few cells."""
-    features = GeneFeatures.of(coefficients, loadings, family, states.dtype)
+    features = GeneFeatures.of(data.membership, coefficients, loadings, family, states.dtype)
     block = Block(data.n_cells, data, family, states.dtype)
     block.load(0, data.n_cells, data.rows(0, data.n_cells))
     block.arrive(states, features)

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scpln.module import ABSENT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from ._arrays import Array, DType, Rows
+
+__all__ = ["ABSENT", "CountData"]
 
 #: Cells × genes in one block: its rates and counts, in float32, then stay in the second- or third-level cache.
 BLOCK_PAIRS = 256 * 1024
@@ -37,11 +41,15 @@ class CountData:
         matrix or array, or as a NumPy array: a CSR matrix in memory, a backed sparse dataset of anndata, an HDF5
         dataset. Rows are only ever read in contiguous blocks, in increasing order.
     offsets
-        Log size factor of each cell, :math:`o_i`, shape (n,), natural logarithm.
+        Log size factor of each cell, :math:`o_i`, shape (n,), natural logarithm. With `groups`, of each group of genes
+        in each cell, shape (n, G): `ABSENT` where a cell lacks the group, and all its counts are zeros.
     design
         Design matrix X, shape (n, d); its first column is the intercept.
     batches
         Code of each cell's batch, shape (n,), for models with parameters of each batch.
+    groups
+        Code 0, …, G − 1 of each gene's group, shape (p,), where groups of genes (modalities) have log size factors of
+        their own.
 
     Examples
     --------
@@ -50,19 +58,32 @@ class CountData:
     >>> data = CountData(sp.csr_matrix(np.eye(3)), offsets=np.zeros(3), design=np.ones((3, 1)))
     >>> data.n_cells, data.n_genes
     (3, 3)
+
+    Two groups of genes, of which the last cell has the first only:
+
+    >>> counts, sizes = np.array([[5, 0, 7], [2, 1, 0]]), np.array([[0.0, 0.3], [-0.2, ABSENT]])
+    >>> CountData(counts, sizes, np.ones((2, 1)), groups=np.array([0, 0, 1])).gene_offsets(slice(None))
+    array([[  0. ,   0. ,   0.3],
+           [ -0.2,  -0.2, -60. ]])
     """
 
     counts: Any
     offsets: Array
     design: Array
     batches: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        n = self.counts.shape[0]
-        if self.offsets.shape != (n,) or self.design.ndim != 2 or self.design.shape[0] != n:
+        n, p = self.counts.shape
+        expected: tuple[int, ...] = (n,)
+        if self.groups is not None:
+            _check_groups(self.groups, p, self.offsets)
+            expected = (n, self.offsets.shape[1])
+        if self.offsets.shape != expected or self.design.ndim != 2 or self.design.shape[0] != n:
+            hint = "" if self.groups is not None or self.offsets.ndim == 1 else ", or groups (the code of each gene's)"
             msg = (
                 f"counts have {n} cells, but offsets have shape {self.offsets.shape} and design {self.design.shape}; "
-                f"expected ({n},) and ({n}, d)."
+                f"expected {expected} and ({n}, d){hint}."
             )
             raise ValueError(msg)
 
@@ -75,6 +96,22 @@ class CountData:
     def n_genes(self) -> int:
         """Number of genes p."""
         return int(self.counts.shape[1])
+
+    @property
+    def log_sizes(self) -> Array:
+        """Log size factors by group of genes, (n, G), with G = 1 where all genes have the same."""
+        return self.offsets[:, None] if self.groups is None else self.offsets
+
+    @cached_property
+    def membership(self) -> Array:
+        """Indicators of each gene's group, (p, G): `log_sizes` times these are what is added to the log-rates."""
+        if self.groups is None:
+            return np.ones((self.n_genes, 1))
+        return np.eye(self.offsets.shape[1])[self.groups]
+
+    def gene_offsets(self, cells: slice | NDArray[np.intp]) -> Array:
+        """What is added to the log-rates of some cells, (n, p), or (n, 1) where it is the same for all genes."""
+        return self.offsets[cells, None] if self.groups is None else self.offsets[cells][:, self.groups]
 
     @cached_property
     def design_products(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -115,7 +152,23 @@ class CountData:
             first, last = np.searchsorted(cells, (start, stop))
             parts.append(sp.csr_matrix(rows[cells[first:last] - start]))
         batches = None if self.batches is None else self.batches[cells]
-        return CountData(sp.vstack(parts, format="csr"), self.offsets[cells], self.design[cells], batches)
+        counts = sp.vstack(parts, format="csr")
+        return CountData(counts, self.offsets[cells], self.design[cells], batches, self.groups)
+
+
+def _check_groups(groups: NDArray[np.int64], n_genes: int, offsets: Array) -> None:
+    """Raise an error unless each gene has a code of one of the groups that `offsets` (n, G) has."""
+    if offsets.ndim != 2 or groups.shape != (n_genes,):
+        msg = (
+            f"groups have shape {groups.shape} and offsets {offsets.shape}; expected a code for each gene, ({n_genes},), "
+            f"and a log size factor for each cell and group, (n, G)."
+        )
+        raise ValueError(msg)
+    wrong = np.flatnonzero((groups < 0) | (groups >= offsets.shape[1]))
+    if not np.issubdtype(groups.dtype, np.integer) or len(wrong):
+        found = f"dtype {groups.dtype}" if not len(wrong) else f"{groups[wrong[0]]} at gene {wrong[0]}"
+        msg = f"groups have {found}; expected integer codes from 0 to {offsets.shape[1] - 1}, the columns of offsets."
+        raise ValueError(msg)
 
 
 def _compressed_rows(counts: Any, start: int, stop: int) -> sp.csr_matrix:

@@ -204,7 +204,7 @@ class Residuals:
         data = self.data
         for begin, end, rows in data.blocks(start, stop, self.block):
             dense = rows if isinstance(rows, np.ndarray) else rows.toarray()
-            expected = data.offsets[begin:end, None] + data.design[begin:end] @ self.coefficients.T
+            expected = data.gene_offsets(slice(begin, end)) + data.design[begin:end] @ self.coefficients.T
             yield begin, end, dense - expected
 
 

@@ -88,7 +88,7 @@ def settle(
     batch_size: int | None,
 ) -> None:
     """Move posteriors to their optimum for the given parameters, in place."""
-    features = GeneFeatures.of(genes.coefficients, genes.loadings, family, cells.dtype)
+    features = GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, family, cells.dtype)
     block = data.block_size(batch_size)
 
     def share(start: int, stop: int) -> None:

@@ -1,4 +1,4 @@
-"""A block of cells under any likelihood: its counts, and the expectations that a quadrature gives for them."""
+"""A block of cells under any likelihood: its counts, and expectations at its posteriors."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ if TYPE_CHECKING:
     from ._arrays import Array, DType, Rows
     from ._cells import CellStates
     from ._data import CountData
+    from ._expectations import Expectations
     from ._gaussian import GaussianFamily
-    from ._quadrature import Expectation, Quadrature
+    from ._quadrature import Expectation
 
-#: Cells × genes of one block: with a handful of nodes, in float32, few enough for the third-level cache.
-BLOCK_PAIRS = 96 * 1024
+#: Cells × genes × nodes of one block: few enough for the third-level cache, in float32.
+BLOCK_EVALUATIONS = 672 * 1024
 
 
 @dataclass(frozen=True)
 class LogRateFeatures:
     """What cells need to know of B and C: moments and curvatures of log-rates are products of these with a cell's numbers."""
 
-    mean: Array  # (1, B_j, C_j), (p, 1 + d + q)
+    mean: Array  # (e_j, B_j, C_j), (p, G + d + q), with e_j the gene's group
     variance: Array  # C_jᵀ · C_j, (p, size)
     curvature: Array  # (1, C_j C_jᵀ packed), (p, 1 + q(q+1)/2)
     loadings: Array  # C, (p, q)
 
     @classmethod
-    def of(cls, coefficients: Array, loadings: Array, family: GaussianFamily, dtype: DType) -> LogRateFeatures:
-        """Features of B (p, d) and C (p, q), in the given precision."""
+    def of(
+        cls, membership: Array, coefficients: Array, loadings: Array, family: GaussianFamily, dtype: DType
+    ) -> LogRateFeatures:
+        """Features of genes' groups (p, G), B (p, d) and C (p, q), in the given precision."""
         one = np.ones((len(loadings), 1))
         return cls(
-            np.hstack([one, coefficients, loadings]).astype(dtype),
+            np.hstack([membership, coefficients, loadings]).astype(dtype),
             (2 * family.features(loadings)).astype(dtype),
             np.hstack([one, linalg.packed_outer(loadings)]).astype(dtype),
             loadings.astype(dtype),
@@ -55,8 +58,8 @@ class LikelihoodBlock:
     design: Array
     expectation: Expectation
 
-    def __init__(self, data: CountData, quadrature: Quadrature) -> None:
-        self._data, self.quadrature = data, quadrature
+    def __init__(self, data: CountData, rule: Expectations) -> None:
+        self._data, self._rule = data, rule
 
     def load(self, start: int, stop: int, rows: Rows) -> None:
         """Take in the cells `start` to `stop`, whose counts are `rows`."""
@@ -70,11 +73,11 @@ class LikelihoodBlock:
         return part
 
     def _take(self, cells: NDArray[np.intp], rows: Rows) -> None:
-        dtype = self.quadrature.dtype
+        dtype = self._rule.dtype
         self.cells, self._rows = cells, rows
         self.counts = CountBatch.from_counts(rows, torch_dtype(dtype))
         self.design = self._data.design[cells].astype(dtype)
-        self._known = np.hstack([self._data.offsets[cells, None], self._data.design[cells]]).astype(dtype)
+        self._known = np.hstack([self._data.log_sizes[cells], self._data.design[cells]]).astype(dtype)
 
     def arrive(self, states: CellStates, features: LogRateFeatures, *, check: bool = False) -> None:
         """Evaluate the expectations at the cells' current posteriors, and `check` that they are finite."""
@@ -84,21 +87,26 @@ class LikelihoodBlock:
 
     def evaluate(self, mean: Array, variance: Array, features: LogRateFeatures) -> Expectation:
         """Expectations at posteriors N(m, V)."""
-        return self.quadrature.expect(self.counts, *self.moments(mean, variance, features))
+        return self._rule.expect(self.counts, *self.moments(mean, variance, features))
 
     def parameter_gradient(self, mean: Array, variance: Array, features: LogRateFeatures) -> Array:
         """Gradient by the likelihood's parameters, (p, g), at posteriors N(m, V)."""
-        return self.quadrature.parameter_gradient(self.counts, *self.moments(mean, variance, features))
+        return self._rule.parameter_gradient(self.counts, *self.moments(mean, variance, features))
 
     def moments(self, mean: Array, variance: Array, features: LogRateFeatures) -> tuple[Array, Array]:
         """Means μ and variances v of the log-rates, (n, p) each, at posteriors N(m, V)."""
         return np.hstack([self._known, mean]) @ features.mean.T, variance @ features.variance.T
 
 
-def block_size(data: CountData, batch_size: int | None) -> int:
-    """Cells per block: at most `batch_size`, and as many as keep a block within the processor's cache."""
-    cached = int(np.clip(BLOCK_PAIRS // max(data.n_genes, 1), 16, 2048))
-    return max(1, min(cached, data.n_cells, batch_size or cached))
+def block_size(data: CountData, rule: Expectations, n_threads: int, batch_size: int | None) -> int:
+    """Cells per block: at most `batch_size`, as many as keep a block in the processor's cache, and as many for each thread.
+
+    Closed forms have no nodes, so that their blocks have more cells: with small ones, what is done once a block dominates.
+    """
+    cached = int(np.clip(BLOCK_EVALUATIONS // max(rule.n_evaluations, 1), 16, 2048))
+    share = max(1, -(-data.n_cells // n_threads))
+    most = min(cached, share, batch_size or cached)
+    return -(-share // -(-share // most))
 
 
 def require_finite(value: Array, cells: NDArray[np.intp], counts: CountBatch) -> None:

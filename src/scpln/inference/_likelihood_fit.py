@@ -9,6 +9,7 @@ import numpy as np
 
 from ._axes import independent_axes
 from ._cells import CellStates
+from ._expectations import expectations_of
 from ._fit import (
     AXES_ITERATIONS,
     COARSE_CELLS,
@@ -26,7 +27,7 @@ from ._likelihood_genes import LikelihoodGenes
 from ._likelihood_infer import n_nodes, posteriors, precision, precisions, settle_likelihood
 from ._likelihood_solver import LikelihoodSolver
 from ._parallel import Threads, threads, torch_threads
-from ._quadrature import Quadrature, read_parameters, write_parameters
+from ._quadrature import read_parameters, write_parameters
 from ._solver import History
 
 if TYPE_CHECKING:
@@ -184,11 +185,9 @@ class _LikelihoodFitting:
 
     def _solver(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
         nodes = n_nodes(self.likelihood, FIT_NODES)
-        quadrature = Quadrature(self.likelihood, nodes, self.dtype, learn=True)
+        rule = expectations_of(self.likelihood, nodes, self.dtype, learn=True)
         options = self.options
-        return LikelihoodSolver(
-            data, self.family, quadrature, genes, cells, pool=options.pool, batch_size=options.batch_size
-        )
+        return LikelihoodSolver(data, self.family, rule, genes, cells, pool=options.pool, batch_size=options.batch_size)
 
     def _iterate(
         self, solver: LikelihoodSolver, max_iter: int, *, first_cell_steps: int, axes: Array | None = None

@@ -9,13 +9,13 @@ import numpy as np
 
 from . import _linalg as linalg
 from ._genes import GeneModel, GeneParameters
-from ._quadrature import Quadrature
 
 if TYPE_CHECKING:
     from ._arrays import Array
     from ._cells import CellStates
     from ._data import CountData
     from ._expansion import Expansion
+    from ._expectations import Expectations
     from ._gaussian import GaussianFamily
     from ._likelihood_block import LikelihoodBlock, LogRateFeatures
 
@@ -145,13 +145,13 @@ class ParameterProbe:
     A few nodes are enough for it.
     """
 
-    def __init__(self, quadrature: Quadrature) -> None:
-        parameters = quadrature.parameters
+    def __init__(self, rule: Expectations) -> None:
+        parameters = rule.parameters
         self._rules = []
         for change in (0.0, *DIFFERENCE * np.eye(parameters.shape[1])):
-            rule = Quadrature(quadrature.likelihood, COARSE_NODES, quadrature.dtype, learn=True)
-            rule.parameters = parameters + change
-            self._rules.append(rule)
+            moved = rule.with_nodes(COARSE_NODES)
+            moved.parameters = parameters + change
+            self._rules.append(moved)
 
     def curvature(self, block: LikelihoodBlock, states: CellStates, features: LogRateFeatures) -> Array:
         """Contribution of the cells of a block, (g, p, g)."""

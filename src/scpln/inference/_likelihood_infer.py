@@ -9,13 +9,13 @@ import numpy as np
 from . import _linalg as linalg
 from ._cells import CellStates
 from ._data import working_precision
+from ._expectations import expectations_of
 from ._gaussian import FAMILIES, GaussianFamily, Posterior
 from ._genes import GeneParameters
 from ._infer import MAX_STEPS, START_VARIANCE
 from ._likelihood_block import LikelihoodBlock, LogRateFeatures, block_size
 from ._likelihood_cells import block_precisions, move_cells
 from ._parallel import Threads, threads, torch_threads
-from ._quadrature import Quadrature
 
 if TYPE_CHECKING:
     from scpln.module import Likelihood
@@ -107,12 +107,12 @@ def settle_likelihood(
     batch_size: int | None,
 ) -> None:
     """Move posteriors to their optimum for the given parameters, in place."""
-    features = LogRateFeatures.of(genes.coefficients, genes.loadings, family, cells.dtype)
-    quadrature = Quadrature(likelihood, n_nodes(likelihood, INFER_NODES), cells.dtype)
-    block = block_size(data, batch_size)
+    features = LogRateFeatures.of(data.membership, genes.coefficients, genes.loadings, family, cells.dtype)
+    rule = expectations_of(likelihood, n_nodes(likelihood, INFER_NODES), cells.dtype)
+    block = block_size(data, rule, pool.n_threads, batch_size)
 
     def share(start: int, stop: int) -> None:
-        work = LikelihoodBlock(data, quadrature)
+        work = LikelihoodBlock(data, rule)
         for begin, end, rows in data.blocks(start, stop, block):
             work.load(begin, end, rows)
             work.arrive(cells, features, check=True)
@@ -125,10 +125,11 @@ def precisions(
     data: CountData, genes: LikelihoodGenes, cells: CellStates, family: GaussianFamily, likelihood: Likelihood
 ) -> Array:
     """Precisions H_i (q, q, n) of the best posteriors of any covariance for the current log-rates of a few cells."""
-    quadrature = Quadrature(likelihood, n_nodes(likelihood, INFER_NODES), cells.dtype)
-    quadrature.parameters = genes.parameters
-    features = LogRateFeatures.of(genes.linear.coefficients, genes.linear.loadings, family, cells.dtype)
-    block = LikelihoodBlock(data, quadrature)
+    rule = expectations_of(likelihood, n_nodes(likelihood, INFER_NODES), cells.dtype)
+    rule.parameters = genes.parameters
+    linear = genes.linear
+    features = LogRateFeatures.of(data.membership, linear.coefficients, linear.loadings, family, cells.dtype)
+    block = LikelihoodBlock(data, rule)
     block.load(0, data.n_cells, data.rows(0, data.n_cells))
     block.arrive(cells, features)
     return block_precisions(block, features)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from ._arrays import Array
     from ._cells import CellStates
     from ._data import CountData
+    from ._expectations import Expectations
     from ._gaussian import GaussianFamily
     from ._genes import GeneModel
     from ._parallel import Threads
-    from ._quadrature import Quadrature
     from ._solver import History
 
 #: Mean change of the likelihood's parameters after which their curvature is taken anew.
@@ -84,16 +84,16 @@ class LikelihoodSolver:
         self,
         data: CountData,
         family: GaussianFamily,
-        quadrature: Quadrature,
+        rule: Expectations,
         genes: LikelihoodGenes,
         cells: CellStates,
         *,
         pool: Threads,
         batch_size: int | None,
     ) -> None:
-        self.data, self.family, self._quadrature = data, family, quadrature
+        self.data, self.family, self._rule = data, family, rule
         self.genes, self.cells = genes, cells
-        self._pool, self._block = pool, block_size(data, batch_size)
+        self._pool, self._block = pool, block_size(data, rule, pool.n_threads, batch_size)
         self._damping = np.zeros(data.n_genes)
         self._promises: list[float] = []  # gain per cell that the genes' quadratic models promised, by iteration
         self.converged, self.interrupted, self.reason = False, False, ""
@@ -223,10 +223,10 @@ class LikelihoodSolver:
         drift = np.inf
         if last is not None:
             change = np.abs(genes.parameters - last.genes.parameters)
-            drift = last.drift + float(change.sum()) / max(change.size, 1)
+            drift = last.drift + float(change.sum()) / max(self._rule.n_parameters, 1)
         stale = bool(genes.parameters.size) and drift > STALE_CHANGE
-        self._quadrature.parameters = genes.parameters
-        probe = ParameterProbe(self._quadrature) if stale else None
+        self._rule.parameters = genes.parameters
+        probe = ParameterProbe(self._rule) if stale else None
         sums = self._pass(genes, cells, probe, cell_steps, check=last is None)
         if stale or last is None:
             return Point(genes, cells, sums, positive(sums.own), 0.0)
@@ -235,12 +235,12 @@ class LikelihoodSolver:
     def _pass(
         self, genes: LikelihoodGenes, cells: CellStates, probe: ParameterProbe | None, cell_steps: int, *, check: bool
     ) -> PassSums:
-        linear = genes.linear
-        features = LogRateFeatures.of(linear.coefficients, linear.loadings, self.family, cells.dtype)
+        linear, membership = genes.linear, self.data.membership
+        features = LogRateFeatures.of(membership, linear.coefficients, linear.loadings, self.family, cells.dtype)
 
         def share(start: int, stop: int) -> PassSums:
             sums = PassSums(self.data, self.family, genes.parameters.shape[1])
-            work = LikelihoodBlock(self.data, self._quadrature)
+            work = LikelihoodBlock(self.data, self._rule)
             for begin, end, rows in self.data.blocks(start, stop, self._block):
                 work.load(begin, end, rows)
                 work.arrive(cells, features, check=check)

@@ -101,4 +101,5 @@ def as_batch(
 ) -> Batch:
     """Tensors of some cells, whose counts have been read; `labels` are those of all cells."""
     batches, labels = (None if codes is None else codes[cells] for codes in (data.batches, labels))
-    return Batch.from_arrays(rows, data.offsets[cells], data.design[cells], batches, labels, dtype=dtype, device=device)
+    known = data.offsets[cells], data.design[cells], batches, labels
+    return Batch.from_arrays(rows, *known, groups=data.groups, dtype=dtype, device=device)

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scpln.module import JointLikelihood
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from scpln.module import CountBatch, Likelihood
@@ -92,6 +96,20 @@ class Quadrature:
     def parameters(self, values: Array) -> None:
         write_parameters(self._likelihood, values)
 
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters of all genes together."""
+        return sum(parameter.numel() for parameter in self._likelihood.parameters())
+
+    @property
+    def n_evaluations(self) -> int:
+        """Numbers that an expectation of one cell is made of: K nodes × p genes."""
+        return len(self._weights) * self._likelihood.n_genes
+
+    def with_nodes(self, n_nodes: int) -> Quadrature:
+        """A copy with other nodes."""
+        return Quadrature(self._likelihood, n_nodes, self.dtype, learn=bool(self._learned))
+
     def value(self, counts: CountBatch, mean: Array, variance: Array) -> Array:
         """Σ_j E[ℓ_ij] of each cell, (n,), at means μ and variances v of log-rates, (n, p) each."""
         with torch.no_grad():
@@ -138,15 +156,27 @@ class Quadrature:
 
 
 def read_parameters(likelihood: Likelihood) -> Array:
-    """Parameters γ of all genes, (p, g), float64."""
+    """Parameters γ of all genes, (p, g), float64; with 0 where genes have fewer than others."""
+    if isinstance(likelihood, JointLikelihood):
+        return stack_padded([read_parameters(part) for part in likelihood.parts.values()])
     return _stack([parameter.detach() for parameter in likelihood.parameters()], likelihood.n_genes)
 
 
 def write_parameters(likelihood: Likelihood, values: Array) -> None:
     """Set the parameters of all genes to `values`, (p, g)."""
+    if isinstance(likelihood, JointLikelihood):
+        for part, genes in zip(likelihood.parts.values(), likelihood.slices, strict=True):
+            write_parameters(part, values[genes, : len(list(part.parameters()))])
+        return
     with torch.no_grad():
         for parameter, value in zip(likelihood.parameters(), values.T, strict=True):
             parameter.copy_(torch.from_numpy(value.copy()))
+
+
+def stack_padded(parts: Sequence[Array]) -> Array:
+    """Rows of all parts, (p_m, g_m) each, with columns of zeros where a part has fewer."""
+    width = max(part.shape[1] for part in parts)
+    return np.vstack([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:

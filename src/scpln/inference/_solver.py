@@ -165,7 +165,8 @@ class Solver:
 
     def _pass(self, cell_steps: int) -> GeneStatistics:
         """Step every cell and sum what the genes need."""
-        features = GeneFeatures.of(self.genes.coefficients, self.genes.loadings, self.family, self.cells.dtype)
+        genes, membership = self.genes, self.data.membership
+        features = GeneFeatures.of(membership, genes.coefficients, genes.loadings, self.family, self.cells.dtype)
 
         def share(start: int, stop: int) -> GeneStatistics:
             statistics = GeneStatistics(self.data, self.family)

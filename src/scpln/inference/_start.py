@@ -34,7 +34,7 @@ class Totals:
     """Constants of the data that the bound and the genes' steps need."""
 
     count_design: Array  # Σ_i y_ij x_i, (p, d)
-    constant: Array  # Σ_j y_ij o_i − log y_ij!, (n,)
+    constant: Array  # Σ_j y_ij o_ij − log y_ij!, (n,)
     dtype: DType  # precision that the cells' depths need
 
     @classmethod
@@ -47,8 +47,9 @@ class Totals:
             for begin, end, rows in data.blocks(start, stop, block):
                 counts = sp.csr_matrix(rows)
                 count_design += counts.T.astype(np.float64) @ data.design[begin:end]
-                depth[begin:end] = np.asarray(counts.sum(1, dtype=np.float64)).ravel()
-                constant[begin:end] = depth[begin:end] * data.offsets[begin:end] - log_factorial_sums(counts)
+                depths = counts @ data.membership
+                depth[begin:end] = depths.sum(1)
+                constant[begin:end] = (depths * data.log_sizes[begin:end]).sum(1) - log_factorial_sums(counts)
             return count_design
 
         count_design = np.sum(pool.map_shares(share, data.n_cells, block), axis=0)
@@ -58,13 +59,13 @@ class Totals:
 def regress(data: CountData, totals: Totals, pool: Threads, block: int) -> Array:
     """Coefficients B (p, d) of a Poisson regression of every gene on the design, without latent state.
 
-    An intercept alone has its optimum in closed form, log Σ y − log Σ exp(o); more covariates start there and take
+    An intercept alone has its optimum in closed form, log Σ y − log Σ exp(o), over cells; more covariates start there and take
     Newton steps. A gene without counts gets a rate of 1e-8 at the average cell.
     """
     d = data.design.shape[1]
     total = totals.count_design[:, 0]
     coefficients = np.zeros((data.n_genes, d))
-    exposure = np.exp(data.offsets).sum()
+    exposure = data.membership @ np.exp(data.log_sizes).sum(0)
     coefficients[:, 0] = np.log(np.where(total > 0, total / exposure, 1e-8))
     parameters = GeneParameters(coefficients, np.zeros((data.n_genes, 0)))
     if d > 1:
@@ -81,7 +82,7 @@ def latent_free_statistics(
     data: CountData, parameters: GeneParameters, family: FullRank, pool: Threads, block: int
 ) -> GeneStatistics:
     """Gene statistics of a model without latent state."""
-    features = GeneFeatures.of(parameters.coefficients, parameters.loadings, family, np.float64)
+    features = GeneFeatures.of(data.membership, parameters.coefficients, parameters.loadings, family, np.float64)
     states = CellStates.at(np.zeros((data.n_cells, 0)), family, 1.0, np.float64)
 
     def share(start: int, stop: int) -> GeneStatistics:
@@ -113,7 +114,7 @@ def principal_scores(
     n, p = data.n_cells, data.n_genes
     width = min(n_latent + OVERSAMPLING, n, p)
     family = FullRank(0)
-    features = GeneFeatures.of(coefficients, np.zeros((p, 0)), family, np.float32)
+    features = GeneFeatures.of(data.membership, coefficients, np.zeros((p, 0)), family, np.float32)
     projected = np.empty((n, width), np.float32)
     empty = np.empty((block, 0), np.float32)
 

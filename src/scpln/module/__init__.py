@@ -2,7 +2,7 @@
 
 from ._approximation import Approximation
 from ._autoencoder import AutoencoderModule, MixtureVAEModule, VAEModule
-from ._batch import Batch, Known
+from ._batch import ABSENT, Batch, Known
 from ._conditional import Conditional
 from ._counts import CountBatch
 from ._decoder import LinearDecoder, MLPDecoder
@@ -11,6 +11,7 @@ from ._features import GaussianFeatures
 from ._flow_posterior import FlowPosterior
 from ._gaussian import GaussianPosterior
 from ._generative import Generative
+from ._growth import GrownTraining, Growth
 from ._latent_module import LatentModule
 from ._mixture_posterior import MixturePosterior
 from ._normal_points import normal_points
@@ -19,9 +20,10 @@ from ._plnpca import PLNPCAModule
 from ._posterior import Posterior
 from ._prior import GaussianMixture, Prior, StandardNormal
 from .flows import FLOWS, Flow, check_flow, make_flow
-from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
+from .likelihoods import LIKELIHOODS, JointLikelihood, Likelihood, make_likelihood
 
 __all__ = [
+    "ABSENT",
     "FLOWS",
     "LIKELIHOODS",
     "Approximation",
@@ -37,6 +39,9 @@ __all__ = [
     "GaussianMixture",
     "GaussianPosterior",
     "Generative",
+    "GrownTraining",
+    "Growth",
+    "JointLikelihood",
     "Known",
     "LatentModule",
     "Likelihood",

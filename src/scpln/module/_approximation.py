@@ -65,14 +65,17 @@ class Approximation(nn.Module):
         n_transforms: int | None,
         flow_hidden: Sequence[int],
         encoder_hidden: Sequence[int],
+        n_groups: int = 0,
     ) -> Approximation:
-        """Encoder or features, and a flow with the context that these give."""
+        """Encoder or features, and a flow with the context that these give; `n_groups` as in `Encoder`."""
         source: Encoder | GaussianFeatures
         if amortized:
-            source = Encoder(n_genes, n_covariates, n_latent, hidden=encoder_hidden, diagonal=diagonal)
+            source = Encoder(
+                n_genes, n_covariates, n_latent, hidden=encoder_hidden, diagonal=diagonal, n_groups=n_groups
+            )
             n_context = source.n_features
         else:
-            source = GaussianFeatures(n_latent, n_covariates)
+            source = GaussianFeatures(n_latent, n_covariates, n_groups)
             n_context = source.size
         if flow is None:
             return cls(n_latent, source, None)

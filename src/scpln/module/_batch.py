@@ -12,17 +12,55 @@ from ._counts import CountBatch
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+#: Log size factor of a group of genes that were not measured in a cell, whose counts are then zeros. A rate of e⁻⁶⁰ is
+#: nothing beside 1, in float32 as in float64: it adds 0 to log-probabilities and their slopes, and yet it is not 0.
+ABSENT = -60.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known of n cells besides their counts: log size factors o (n,) and design X (n, d).
+    """What is known of n cells besides their counts: log size factors o and design X (n, d).
 
-    Where a model has parameters of batches, also the code of each cell's batch (n,).
+    Log size factors are (n,), or (n, G) where each of G groups of genes has its own: `groups` (p,) is then the code of
+    each gene's group, and a group that a cell lacks has `ABSENT`. Where a model has parameters of batches, also the
+    code of each cell's batch (n,).
+
+    Examples
+    --------
+    >>> sizes = torch.tensor([[0.5, 1.5], [0.25, ABSENT]])
+    >>> known = Known(offsets=sizes, groups=torch.tensor([0, 0, 1]), design=torch.ones(2, 1))
+    >>> known.gene_offsets
+    tensor([[  0.5000,   0.5000,   1.5000],
+            [  0.2500,   0.2500, -60.0000]])
+    >>> known.log_sizes, known.absence
+    (tensor([[0.5000, 1.5000],
+            [0.2500, 0.0000]]), tensor([[0., 0.],
+            [0., 1.]]))
     """
 
     offsets: torch.Tensor
     design: torch.Tensor
     batches: torch.Tensor | None = None
+    groups: torch.Tensor | None = None
+
+    @property
+    def gene_offsets(self) -> torch.Tensor:
+        """What is added to the log-rate of each gene, (n, p), or (n, 1) where it is the same for all."""
+        return self.offsets[:, None] if self.groups is None else self.offsets.index_select(1, self.groups)
+
+    @property
+    def log_sizes(self) -> torch.Tensor:
+        """Log size factors for networks, (n, 1) or (n, G), with 0 for groups that are absent."""
+        if self.groups is None:
+            return self.offsets[:, None]
+        return self.offsets.where(self.offsets > ABSENT, 0.0)
+
+    @property
+    def absence(self) -> torch.Tensor:
+        """Indicators of groups that are absent, (n, G), or (n, 0) without groups."""
+        if self.groups is None:
+            return self.offsets.new_zeros(len(self), 0)
+        return (self.offsets <= ABSENT).to(self.offsets)
 
     def to(self, device: torch.device | str, **kwargs: Any) -> Self:
         """The same on another device; Lightning calls this."""
@@ -62,14 +100,16 @@ class Batch(Known):
         batches: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         *,
+        groups: ArrayLike | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Self:
-        """From SciPy or NumPy counts (n, p), and NumPy offsets, design and codes."""
+        """From SciPy or NumPy counts (n, p), and NumPy offsets, design and codes of batches, labels and groups of genes."""
         return cls(
             counts=CountBatch.from_counts(counts, dtype, device=device),
             offsets=torch.as_tensor(offsets, dtype=dtype, device=device),
             design=torch.as_tensor(design, dtype=dtype, device=device),
             batches=None if batches is None else torch.as_tensor(batches, dtype=torch.int64, device=device),
             labels=None if labels is None else torch.as_tensor(labels, dtype=torch.int64, device=device),
+            groups=None if groups is None else torch.as_tensor(groups, dtype=torch.int64, device=device),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,19 @@ class CountBatch:
     def sum_of_nonzeros(self, terms: torch.Tensor) -> torch.Tensor:
         """Sum of one term per non-zero, (nnz,), over the genes of each cell, (n,)."""
         return terms.new_zeros(self.n_cells).index_add(0, self.cells, terms)
+
+    def split(self, sizes: tuple[int, ...]) -> list[CountBatch]:
+        """Batches of consecutive genes, so many each; made once."""
+        made: dict[tuple[int, ...], list[CountBatch]] = self.__dict__.setdefault("_split", {})
+        if sizes not in made:
+            ends = list(accumulate(sizes, initial=0))
+            made[sizes] = [self._between(*pair) for pair in pairwise(ends)]
+        return made[sizes]
+
+    def _between(self, first: int, last: int) -> CountBatch:
+        within = (self.genes >= first) & (self.genes < last)
+        dense = self.dense[:, first:last].contiguous()
+        return CountBatch(dense, self.cells[within], self.genes[within] - first, self.values[within])
 
     def positions(self, rows: slice) -> torch.Tensor:
         """Positions of the non-zeros of consecutive cells, counted row by row from the first of these cells."""

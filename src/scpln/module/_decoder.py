@@ -48,7 +48,7 @@ class LinearDecoder(nn.Module):
 
     def forward(self, z: torch.Tensor, known: Known) -> torch.Tensor:
         """Log-rates η (..., n, p) at latent states z (..., n, q)."""
-        fixed = torch.addmm(known.offsets[:, None], known.design, self.coefficients.T)
+        fixed = torch.addmm(known.gene_offsets, known.design, self.coefficients.T)
         return fixed + z @ self.loadings.T
 
     def decode(self, z: torch.Tensor, known: Known) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -142,8 +142,8 @@ class MLPDecoder(LinearDecoder):
         design = self.standardize(known.design)
         if self.softmax:
             own = torch.log_softmax(self._own(z, features, design @ self.coefficients.T), -1)
-            return own + (known.offsets[:, None] + self.log_total)
-        return self._own(z, features, torch.addmm(known.offsets[:, None], design, self.coefficients.T))
+            return own + (known.gene_offsets + self.log_total)
+        return self._own(z, features, torch.addmm(known.gene_offsets, design, self.coefficients.T))
 
     def _own(self, z: torch.Tensor, features: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         """Fixed part (n, p) + z·C + W·h, with as few passes over (..., n, p) as possible."""

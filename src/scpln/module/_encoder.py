@@ -21,7 +21,7 @@ _LOG_SCALE_RANGE = 12.0
 
 
 class Trunk(nn.Module):
-    """Features of cells: log(1 + y), log size factor and covariates through an MLP with LayerNorm.
+    """Features of cells: log(1 + y), log size factors and covariates through an MLP with LayerNorm.
 
     Parameters
     ----------
@@ -30,9 +30,12 @@ class Trunk(nn.Module):
     hidden
         Widths of the hidden layers.
     covariates
-        Whether the design is an input, besides the log size factor.
+        Whether the design is an input, besides the log size factors.
     dropout
         Probability by which hidden units are left out in training.
+    n_groups
+        Groups of genes with log size factors of their own, which enter with indicators of those that a cell lacks; 0
+        where all genes have the same.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class Trunk(nn.Module):
         *,
         covariates: bool = True,
         dropout: float = 0.0,
+        n_groups: int = 0,
     ) -> None:
         super().__init__()
         self.covariates, self.n_features = covariates, hidden[-1]
         self.counts = CountLinear(n_genes, hidden[0])
         self.standardize = Standardize(n_covariates)
-        self.known = nn.Linear(n_covariates if covariates else 1, hidden[0])
+        n_known = max(1, 2 * n_groups) + (n_covariates - 1 if covariates else 0)
+        self.known = nn.Linear(n_known, hidden[0])
         layers: list[nn.Module] = _activation(hidden[0], dropout)
         for n_in, n_out in pairwise(hidden):
             layers += [nn.Linear(n_in, n_out), *_activation(n_out, dropout)]
@@ -56,10 +61,10 @@ class Trunk(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Features (n, last width)."""
-        known = batch.offsets[:, None]
+        known = [batch.log_sizes, batch.absence]
         if self.covariates:
-            known = torch.cat([known, self.standardize(batch.design)[:, 1:]], 1)
-        return self.layers(self.counts(batch.counts) + self.known(known))
+            known.append(self.standardize(batch.design)[:, 1:])
+        return self.layers(self.counts(batch.counts) + self.known(torch.cat(known, 1)))
 
 
 class GaussianHead(nn.Module):
@@ -107,7 +112,7 @@ class Encoder(nn.Module):
         Widths of the hidden layers.
     diagonal
         Whether covariances are diagonal.
-    covariates, dropout
+    covariates, dropout, n_groups
         As in `Trunk`.
 
     Examples
@@ -131,9 +136,10 @@ class Encoder(nn.Module):
         diagonal: bool = False,
         covariates: bool = True,
         dropout: float = 0.0,
+        n_groups: int = 0,
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(n_genes, n_covariates, hidden, covariates=covariates, dropout=dropout)
+        self.trunk = Trunk(n_genes, n_covariates, hidden, covariates=covariates, dropout=dropout, n_groups=n_groups)
         self.gaussian = GaussianHead(self.trunk.n_features, n_latent, diagonal=diagonal)
 
     @property

@@ -16,7 +16,7 @@ _SMALLEST_SPREAD = 1e-3
 
 
 class GaussianFeatures(nn.Module):
-    r"""Context of a flow: the cell's Gaussian m and L, its log size factor and covariates, standardised.
+    r"""Context of a flow: the cell's Gaussian m and L, its log size factors and covariates, standardised.
 
     Under Poisson counts, y enters the posterior of a linear model only through Cᵀy, of which m is a function given the
     known part of the log-rates: m and these then determine the shape of the exact posterior. Under other likelihoods
@@ -26,6 +26,9 @@ class GaussianFeatures(nn.Module):
     ----------
     n_latent, n_covariates
         Dimensions q, and columns d of the design.
+    n_groups
+        Groups of genes with log size factors of their own, which enter with indicators of those that a cell lacks; 0
+        where all genes have the same.
 
     Examples
     --------
@@ -40,27 +43,29 @@ class GaussianFeatures(nn.Module):
     center: torch.Tensor
     spread: torch.Tensor
 
-    def __init__(self, n_latent: int, n_covariates: int) -> None:
+    def __init__(self, n_latent: int, n_covariates: int, n_groups: int = 0) -> None:
         super().__init__()
-        self.size = n_latent + n_latent * (n_latent + 1) // 2 + n_covariates
-        self.register_buffer("center", torch.zeros(self.size))
-        self.register_buffer("spread", torch.ones(self.size))
+        n_numbers = n_latent + n_latent * (n_latent + 1) // 2 + max(1, n_groups) + n_covariates - 1
+        self.size = n_numbers + n_groups
+        self.register_buffer("center", torch.zeros(n_numbers))
+        self.register_buffer("spread", torch.ones(n_numbers))
 
     def forward(self, loc: torch.Tensor, scale: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Context (n, size) of the cells of a batch."""
-        return (self._raw(loc, scale, batch) - self.center) / self.spread
+        numbers = (self._numbers(loc, scale, batch) - self.center) / self.spread
+        return torch.cat([batch.absence, numbers], 1)  # the design last, where `Growth` looks for it
 
     @torch.no_grad()
     def standardize(self, cells: Iterable[tuple[torch.Tensor, torch.Tensor, Batch]]) -> None:
         """Learn mean and standard deviation of each feature from batches of loc, scale and counts."""
-        raw = torch.cat([self._raw(*cell) for cell in cells])
-        self.center.copy_(raw.mean(0))
-        self.spread.copy_(raw.std(0, correction=0).clamp_min(_SMALLEST_SPREAD))
+        numbers = torch.cat([self._numbers(*cell) for cell in cells])
+        self.center.copy_(numbers.mean(0))
+        self.spread.copy_(numbers.std(0, correction=0).clamp_min(_SMALLEST_SPREAD))
 
     @staticmethod
-    def _raw(loc: torch.Tensor, scale: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _numbers(loc: torch.Tensor, scale: torch.Tensor, batch: Batch) -> torch.Tensor:
         q = loc.shape[1]
         rows, columns = torch.tril_indices(q, q, offset=-1)
         log_diagonal = scale.diagonal(dim1=-2, dim2=-1).log()
-        known = [batch.offsets[:, None], batch.design[:, 1:]]
+        known = [batch.log_sizes, batch.design[:, 1:]]
         return torch.cat([loc, log_diagonal, scale[:, rows, columns], *known], dim=1)

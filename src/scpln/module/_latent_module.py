@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ class LatentModule(nn.Module):
     generative
         Prior, decoder and likelihood.
     """
+
+    #: Names of the tensors that have a row for each training cell.
+    by_cell: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, generative: Generative) -> None:
         super().__init__()

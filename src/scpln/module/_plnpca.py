@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from ._approximation import Approximation
     from ._batch import Batch
     from ._posterior import Posterior
-
-#: What is stored of the training cells: one row for each.
-_BY_CELL = ("mean", "covariance", "context", "elbo")
+    from .likelihoods import Likelihood
 
 
 class PLNPCAModule(LatentModule):
@@ -65,6 +63,8 @@ class PLNPCAModule(LatentModule):
            [1., 1., 1., 1.]])
     """
 
+    by_cell = ("mean", "covariance", "context", "elbo")
+
     mean: torch.Tensor
     covariance: torch.Tensor
     context: torch.Tensor
@@ -88,12 +88,13 @@ class PLNPCAModule(LatentModule):
         n_covariates: int,
         n_latent: int,
         *,
-        likelihood: str = "poisson",
+        likelihood: str | Likelihood = "poisson",
         approximation: Approximation | None = None,
     ) -> Self:
-        """Module of a model that is not trained: zeros, and no cells."""
+        """Module of a model that is not trained: zeros, and no cells. The likelihood goes by name, or is taken as it is."""
         decoder = LinearDecoder(np.zeros((n_genes, n_covariates)), np.zeros((n_genes, n_latent)))
-        return cls(Generative(decoder, make_likelihood(likelihood, n_genes)).double(), approximation)
+        law = make_likelihood(likelihood, n_genes) if isinstance(likelihood, str) else likelihood
+        return cls(Generative(decoder, law).double(), approximation)
 
     def set_cells(
         self,
@@ -111,7 +112,7 @@ class PLNPCAModule(LatentModule):
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take over a state, which may have any number of cells."""
-        self.set_cells(**{name: torch.empty_like(tensors[name]) for name in _BY_CELL})
+        self.set_cells(**{name: torch.empty_like(tensors[name]) for name in self.by_cell})
         self.load_state_dict(tensors)
 
     def posterior(self, cells: ArrayLike | None = None) -> Posterior:

@@ -4,6 +4,7 @@ from ._base import CountLikelihood, Likelihood
 from ._bernoulli import Bernoulli
 from ._bounds import bound_log_rate, soft_clamp
 from ._gaussian import Gaussian
+from ._joint import JointLikelihood
 from ._negative_binomial import NegativeBinomial
 from ._piecewise_categorical import PiecewiseCategorical
 from ._poisson import Poisson
@@ -24,6 +25,7 @@ __all__ = [
     "Bernoulli",
     "CountLikelihood",
     "Gaussian",
+    "JointLikelihood",
     "Likelihood",
     "NegativeBinomial",
     "PiecewiseCategorical",
