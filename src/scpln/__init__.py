@@ -16,13 +16,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ._settings import settings, show_messages
+
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from scpln import datasets, model, pl, tl, tune
+    from scpln import datasets, hub, model, pl, tl, tune
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "datasets", "model", "pl", "tl", "tune"]
+__all__ = ["__version__", "datasets", "hub", "model", "pl", "settings", "tl", "tune"]
+
+show_messages()
 
 
 def __getattr__(name: str) -> ModuleType:

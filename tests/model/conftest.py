@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-import torch
 from anndata import AnnData
 
 import scpln
@@ -31,15 +30,6 @@ def split_entries(counts: sp.csr_matrix) -> sp.csr_matrix:
     counts = sp.csr_matrix(counts)
     data = np.column_stack([np.ones_like(counts.data), counts.data - 1]).ravel()
     return sp.csr_matrix((data, np.repeat(counts.indices, 2), 2 * counts.indptr), shape=counts.shape)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Small networks on one thread: on a busy machine, several wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_adata(n_obs: int = 150, n_vars: int = 30) -> AnnData:

@@ -385,7 +385,7 @@ def test_a_checkpoint_of_another_mixture_is_refused(tmp_path):
         ({"dispersion": "gene-batch"}, "needs batches"),
         ({"likelihood": "constrained_poisson", "size_factors": False}, "Leave out size_factors=False"),
         ({"likelihood": "negbin"}, "likelihood='negbin' is not available"),
-        ({"likelihood": "gaussian"}, "is for real values"),
+        ({"likelihood": "gaussian"}, "is for real-valued data, and these are registered as counts"),
         ({"dispersion": "cell"}, "dispersion='cell' is not available"),
         ({"posterior": "gaussian"}, "posterior='gaussian' is not available"),
         ({"flow": "nsf"}, "flow='nsf' needs posterior='flow'"),

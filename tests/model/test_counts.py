@@ -116,7 +116,8 @@ class TestDiagnosis:
     def test_scaled(self, counts):
         adata = make((counts - counts.mean(0)) / counts.std(0))
         with pytest.raises(
-            ValueError, match=r"It looks scaled or centred.*pass is_count_data=False, for likelihood='gaussian'"
+            ValueError,
+            match=r"It looks scaled or centred.*setup_anndata\(adata, \.\.\., is_count_data=False\)`, for likelihood='gaussian'",
         ):
             setup_anndata(adata)
         setup_anndata(adata, is_count_data=False)

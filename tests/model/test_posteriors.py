@@ -6,8 +6,6 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-import scvi
-import torch
 
 from scpln.inference import NotFiniteError, _amortize
 from scpln.model import PLNPCA, _bounds, _plnpca, setup_anndata
@@ -26,17 +24,6 @@ KINDS = {
     "encoder, importance-weighted": {"amortized": True, "n_importance_samples": 5},
 }
 SOME = ["meanfield", "meanfield, importance-weighted", "sylvester", "encoder, fullrank", "encoder, flow"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks are slower on two threads, and a hundred times slower where those compete for busy cores."""
-    before = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scvi.settings, "_num_threads", 1)
-        torch.set_num_threads(1)
-        yield
-    torch.set_num_threads(before)
 
 
 def make(name: str = "sylvester", *, adata=None, train=True, n_latent=2, **options) -> PLNPCA:
@@ -321,7 +308,7 @@ class TestTrouble:
                 if iteration == 3:
                     raise KeyboardInterrupt
 
-            return fit(*args[:-1], stop)
+            return fit(*args[:-2], stop)
 
         monkeypatch.setattr(_plnpca, "fit_gaussians", interrupted)
         model = make("sylvester")

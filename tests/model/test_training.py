@@ -37,7 +37,7 @@ def test_too_few_epochs_are_a_warning(model, caplog):
     assert model.is_trained
     assert model.converged is False
     assert len(model.history["elbo"]) == 2
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert re.search("PLNPCA stopped after 2 iterations, the maximum", caplog.text)
 
 

@@ -2,5 +2,6 @@
 
 from ._pbmc68k import pbmc68k_reduced
 from ._simulate import simulate
+from ._simulate_multimodal import simulate_multimodal
 
-__all__ = ["pbmc68k_reduced", "simulate"]
+__all__ = ["pbmc68k_reduced", "simulate", "simulate_multimodal"]

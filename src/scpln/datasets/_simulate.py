@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -97,30 +97,30 @@ def simulate(
         varp: 'true_covariance'
     """
     arguments = dict(locals())
-    _validate(arguments)
+    validate(arguments)
     gene_seed, cell_seed, count_seed = np.random.SeedSequence(seed).spawn(3)
 
     rng = np.random.default_rng(gene_seed)
-    loadings = _identified_loadings(rng, n_vars, n_latent, latent_variance)
+    loadings = identified_loadings(rng, n_vars, n_latent, latent_variance)
     coefficients = np.column_stack(
         [rng.normal(0.0, gene_sd, n_vars), rng.normal(0.0, batch_sd, (n_vars, n_batches - 1))]
     )
     variance = np.square(loadings).sum(1) + size_factor_sd**2
-    coefficients[:, 0] += _intercept_for_density(_levels(coefficients), variance, density)
+    coefficients[:, 0] += intercept_for_density(levels_of(coefficients), variance, density)
 
     rng = np.random.default_rng(cell_seed)
     batch = rng.permutation(np.arange(n_obs) % n_batches)
     offsets = rng.normal(0.0, size_factor_sd, n_obs)
     offsets -= offsets.mean()
-    cells = _Cells(offsets, batch, rng.standard_normal((n_obs, n_latent)))
+    cells = Cells(offsets, batch, rng.standard_normal((n_obs, n_latent)))
 
     names = ["(Intercept)", *(f"batch[T.{b}]" for b in range(1, n_batches))]
     adata = AnnData(
-        X=_draw_counts(cells, coefficients, loadings, count_seed),
+        X=draw_counts(cells, coefficients, loadings, count_seed),
         obs=pd.DataFrame(
-            {"batch": pd.Categorical(batch.astype(str)), "size_factor": np.exp(offsets)}, index=_names("cell", n_obs)
+            {"batch": pd.Categorical(batch.astype(str)), "size_factor": np.exp(offsets)}, index=names_of("cell", n_obs)
         ),
-        var=pd.DataFrame(index=_names("gene", n_vars)),
+        var=pd.DataFrame(index=names_of("gene", n_vars)),
         uns={"simulation": arguments},
     )
     adata.obsm["true_latent"] = cells.latent
@@ -132,13 +132,16 @@ def simulate(
 
 
 @dataclass(frozen=True)
-class _Cells:
+class Cells:
+    """What the counts of cells depend on: log size factors (n,), codes of batches (n,), latent states (n × q)."""
+
     offsets: np.ndarray
     batch: np.ndarray
     latent: np.ndarray
 
 
-def _validate(arguments: dict[str, float]) -> None:
+def validate(arguments: dict[str, Any]) -> None:
+    """Refuse sizes, shares and scales that nothing can be drawn with."""
     for name in ("n_obs", "n_vars", "n_latent", "n_batches"):
         if arguments[name] < 1:
             msg = f"`{name}` must be at least 1, but is {arguments[name]}."
@@ -155,11 +158,12 @@ def _validate(arguments: dict[str, float]) -> None:
             raise ValueError(msg)
 
 
-def _names(kind: str, n: int) -> list[str]:
+def names_of(kind: str, n: int) -> list[str]:
+    """Names of n cells or genes."""
     return [f"{kind}_{i}" for i in range(n)]
 
 
-def _identified_loadings(rng: np.random.Generator, p: int, q: int, latent_variance: float) -> np.ndarray:
+def identified_loadings(rng: np.random.Generator, p: int, q: int, latent_variance: float) -> np.ndarray:
     """C (p × q) with orthogonal columns, CᵀC falling linearly by a factor of two, mean row length² `latent_variance`."""
     directions = np.linalg.qr(rng.standard_normal((p, q)))[0]
     share = np.linspace(2.0, 1.0, q)
@@ -168,14 +172,14 @@ def _identified_loadings(rng: np.random.Generator, p: int, q: int, latent_varian
     return loadings * np.sign(loadings[largest, np.arange(q)])
 
 
-def _levels(coefficients: np.ndarray) -> np.ndarray:
+def levels_of(coefficients: np.ndarray) -> np.ndarray:
     """x·B_j of each batch (n_batches × p): the intercept, plus the batch's own effect for all but the first."""
     effects = coefficients.T.copy()
     effects[0] = 0.0
     return coefficients[:, 0] + effects
 
 
-def _intercept_for_density(levels: np.ndarray, variance: np.ndarray, density: float) -> float:
+def intercept_for_density(levels: np.ndarray, variance: np.ndarray, density: float) -> float:
     """Shift of all intercepts for which the mean of P(y_ij > 0) is `density`.
 
     Over the cells of a batch, a gene's log-rate is Gaussian, so P(y = 0) = E exp(-exp η) is a Gauss–Hermite sum.
@@ -192,17 +196,24 @@ def _intercept_for_density(levels: np.ndarray, variance: np.ndarray, density: fl
     return (low + high) / 2
 
 
-def _draw_counts(
-    cells: _Cells, coefficients: np.ndarray, loadings: np.ndarray, seed: np.random.SeedSequence
+def draw_counts(
+    cells: Cells,
+    coefficients: np.ndarray,
+    loadings: np.ndarray,
+    seed: np.random.SeedSequence,
+    inverse_dispersion: np.ndarray | None = None,
 ) -> sp.csr_matrix:
-    """Y (n × p): y_ij ~ Poisson(exp η_ij), drawn where it is not zero.
+    """Y (n × p): y_ij ~ Poisson(exp η_ij), drawn where it is not zero; with inverse dispersions θ_j, negative binomial.
 
     y is the number of arrivals of a unit-rate Poisson process before time λ. The first arrival E is exponential; y is
-    zero where E > λ, and 1 + Poisson(λ - E) elsewhere, so that the slow Poisson draws are made for non-zeros only.
+    zero where E > λ, and 1 + Poisson(λ - E) elsewhere, so that the slow Poisson draws are made for non-zeros only. Rates
+    of negative binomial counts are multiplied by draws of Gamma(θ_j) / θ_j.
     """
-    first_arrivals, further_arrivals = (np.random.default_rng(s) for s in seed.spawn(2))
+    first_arrivals, further_arrivals, noise = (np.random.default_rng(s) for s in seed.spawn(3))
     indptr, indices, data = [np.zeros(1, np.int64)], [], []
     for rate in _rates(cells, coefficients, loadings):
+        if inverse_dispersion is not None:
+            rate *= noise.standard_gamma(inverse_dispersion, rate.shape) / inverse_dispersion
         waiting = first_arrivals.standard_exponential(rate.shape)
         rate -= waiting
         rows, columns = np.nonzero(rate > 0)
@@ -215,10 +226,10 @@ def _draw_counts(
     )
 
 
-def _rates(cells: _Cells, coefficients: np.ndarray, loadings: np.ndarray) -> Iterator[np.ndarray]:
+def _rates(cells: Cells, coefficients: np.ndarray, loadings: np.ndarray) -> Iterator[np.ndarray]:
     """Yield exp(η) for block after block of cells."""
     n, p = len(cells.offsets), len(loadings)
-    levels = _levels(coefficients)
+    levels = levels_of(coefficients)
     step = max(1, BLOCK_ENTRIES // p)
     for start in range(0, n, step):
         block = slice(start, start + step)

@@ -1,4 +1,4 @@
-"""Models: AnnData in, fitted results out.
+"""Models: AnnData or MuData in, fitted results out.
 
 Examples
 --------
@@ -15,6 +15,6 @@ from ._base import ScplnModel
 from ._count_gmvae import CountGMVAE
 from ._count_vae import CountVAE
 from ._plnpca import PLNPCA
-from ._setup import setup_anndata
+from ._setup import setup_anndata, setup_mudata
 
-__all__ = ["PLNPCA", "CountGMVAE", "CountVAE", "ScplnModel", "setup_anndata"]
+__all__ = ["PLNPCA", "CountGMVAE", "CountVAE", "ScplnModel", "setup_anndata", "setup_mudata"]

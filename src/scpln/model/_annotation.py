@@ -1,4 +1,4 @@
-"""What a model writes into AnnData: arrays, tables, text and numbers, which survive ``write_h5ad``."""
+"""What a model writes into AnnData or MuData: arrays, tables, text and numbers, which survive writing to a file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from mudata import MuData
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from ._fields import Data
+
 
 @dataclass
 class Annotation:
-    """Results of a model for the cells of one AnnData, under the names that follow the key.
+    """Results of a model for the cells of an AnnData or MuData, under the names that follow the key.
+
+    Of a MuData, what belongs to genes is written into their modality, where it has numbers in it.
 
     Parameters
     ----------
@@ -31,6 +36,8 @@ class Annotation:
         Tables by gene, for ``varm["{key}_{name}"]``.
     uns
         More entries of ``uns["{key}"]``.
+    modalities
+        Where the genes of each modality stand in `var` and `varm`, if the data are a MuData.
     """
 
     latent: NDArray
@@ -40,8 +47,9 @@ class Annotation:
     var: pd.DataFrame | None = None
     varm: dict[str, pd.DataFrame] = field(default_factory=dict)
     uns: dict[str, Any] = field(default_factory=dict)
+    modalities: dict[str, slice] = field(default_factory=dict)
 
-    def write(self, adata: AnnData, key: str) -> list[str]:
+    def write(self, adata: Data, key: str) -> list[str]:
         """Write all of it and return where it went. Genes that the model does not have get NaN."""
         adata.obsm[f"X_{key}"] = self.latent
         adata.obs[f"{key}_elbo"] = self.elbo
@@ -52,15 +60,26 @@ class Annotation:
         for name, array in self.obsm.items():
             adata.obsm[f"{key}_{name}"] = array
             written.append(f"obsm['{key}_{name}']")
-        columns = pd.DataFrame() if self.var is None else self.var
+        if isinstance(adata, MuData):
+            for name, genes in self.modalities.items():
+                if name in adata.mod:
+                    written += [f"mod['{name}'].{where}" for where in self._write_genes(adata.mod[name], key, genes)]
+        else:
+            written += self._write_genes(adata, key, slice(None))
+        adata.uns[key] = storable({"elbo": float(np.mean(self.elbo)), "n_obs": adata.n_obs, **self.uns})
+        return [*written, f"uns['{key}']"]
+
+    def _write_genes(self, adata: AnnData, key: str, genes: slice) -> list[str]:
+        """Write what belongs to these genes, and return where it went."""
+        written = []
+        columns = pd.DataFrame() if self.var is None else self.var.iloc[genes].dropna(axis=1, how="all")
         for label in columns:
             adata.var[f"{key}_{label}"] = columns[label].reindex(adata.var_names)
             written.append(f"var['{key}_{label}']")
         for name, table in self.varm.items():
-            adata.varm[f"{key}_{name}"] = table.reindex(adata.var_names).to_numpy()
+            adata.varm[f"{key}_{name}"] = table.iloc[genes].reindex(adata.var_names).to_numpy()
             written.append(f"varm['{key}_{name}']")
-        adata.uns[key] = storable({"elbo": float(np.mean(self.elbo)), "n_obs": adata.n_obs, **self.uns})
-        return [*written, f"uns['{key}']"]
+        return written
 
 
 def storable(values: dict[str, Any]) -> dict[str, Any]:

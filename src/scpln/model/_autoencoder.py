@@ -13,25 +13,33 @@ import scvi
 import torch
 
 from scpln.inference import Minibatches, refine, sampled_elbo
-from scpln.module import FlowPosterior, GaussianPosterior
+from scpln.module import FlowPosterior, GaussianPosterior, GrownTraining
 
 from ._annotation import Annotation
 from ._architecture import CONSTRAINED
 from ._arguments import in_range, one_of, positive_integer, positive_integer_or_none, positive_number, resolve_seed
-from ._autoencoder_start import fit_plnpca, start_at_means, teach
+from ._autoencoder_start import BATCH, CELLS, ITERATIONS, STEPS, fit_plnpca, start_at_means, teach
 from ._bounds import Bounds
+from ._cost import announce, network_weights, newton_cost, steps_cost
 from ._data import cell_positions
+from ._differential import Differential
 from ._exact import ExactSampling
 from ._lightning import check_checkpoint, default_epochs, train_by_gradients
 from ._loader import split_cells
 from ._manager import setup_args
-from ._predictive import Predictive
+from ._observation import check_kind
+from ._progress import progress_bar
+from ._query import QueryMapping
+from ._query_fit import options_on_reference, start_on_reference
 from ._training_plan import TrainingOptions
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from anndata import AnnData
+    from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
     from numpy.typing import NDArray
 
     from scpln.inference import CountData
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 
     from ._architecture import Architecture
     from ._autoencoder_start import Start
+    from ._cost import Cost
     from ._data import Cells
 
 StartKind = Literal["plnpca", "random"]
@@ -49,7 +58,7 @@ ELBO_DRAWS, _ELBO_ENTRIES = 100, 2e8
 PRECISION = 10.0
 
 
-class Autoencoder(Predictive, Bounds, ExactSampling):
+class Autoencoder(QueryMapping, Differential, Bounds, ExactSampling):
     """Base of the count autoencoders."""
 
     module: AutoencoderModule
@@ -80,12 +89,7 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         if name == CONSTRAINED and not self.size_factors:
             msg = f"likelihood={name!r} divides the total of each cell's size factor. Leave out size_factors=False."
             raise ValueError(msg)
-        if self.architecture.is_count == self.is_count_data:
-            return
-        registered = "counts" if self.is_count_data else "real values (is_count_data=False)"
-        wanted = "counts" if self.architecture.is_count else "real values: setup_anndata(..., is_count_data=False)"
-        msg = f"likelihood={name!r} is for {wanted}, and these data are registered as {registered}."
-        raise ValueError(msg)
+        check_kind(name, is_count=self.architecture.is_count, is_count_data=self.is_count_data)
 
     @property
     def n_latent(self) -> int:
@@ -139,12 +143,17 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         seed: int | None = None,
         n_threads: int | None = None,
         progress: bool = True,
+        callbacks: Sequence[Callback] = (),
+        logger: Logger | None = None,
+        enable_progress_bar: bool = True,
+        check_val_every_n_epoch: Literal[1] = 1,
     ) -> None:
         """Maximise the bound by stochastic gradients, through scvi-tools' training plan and Lightning.
 
         Some of the cells are not trained on, and their bound decides when to stop and which weights to keep. It is
         evaluated with all weights and penalties off. Ctrl-C stops early and keeps the best weights so far. Training
-        again starts anew.
+        again starts anew. What is new about cells that were mapped onto a reference (`load_query_data`) is trained on all
+        of them, from an estimate in closed form, by about 400 steps unless `max_epochs` says otherwise.
 
         Parameters
         ----------
@@ -189,6 +198,11 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
             Threads; by default ``scvi.settings.num_threads``, or one unless steps are large.
         progress
             Whether to show a progress bar.
+        callbacks, logger
+            Callbacks and a logger of Lightning, for those who track or tune trainings: they get the means of each
+            epoch under the names of ``history``, such as ``"elbo_validation"``, minus the bound of the validation cells.
+        enable_progress_bar, check_val_every_n_epoch
+            What `scvi.autotune` passes to every model: False hides the progress bar, and cells validate in every epoch.
 
         Raises
         ------
@@ -222,12 +236,29 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
             seed=seed,
         )
         n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        if check_val_every_n_epoch != 1:
+            msg = (
+                f"check_val_every_n_epoch={check_val_every_n_epoch!r}, but cells validate in every epoch. Leave it out."
+            )
+            raise ValueError(msg)
+        progress = progress and enable_progress_bar
+        if self.query_ is None and (accelerator == "cpu" or not torch.cuda.is_available()):
+            announce(self._cost(options, start, n_samples, n_threads), cells.data.n_cells, cells.data.n_genes)
         labels = self._labels()
         check_checkpoint(checkpoint_dir, resume=resume)
-        module = self._started(cells.data, labels, start, seed, n_threads)
+        growth = None if self.query_ is None else self._growth
+        if growth is not None:
+            options = options_on_reference(options, cells.data.n_cells, max_epochs)
+        trained: AutoencoderModule | GrownTraining
+        if growth is None:
+            module = self._started(cells.data, labels, start, seed, n_threads, progress)
+            trained, begun = module, str(start)
+        else:
+            module = copy.deepcopy(self.module)
+            trained, begun = start_on_reference(module, cells.data, growth), "reference"
         module.n_samples = n_samples
         outcome = train_by_gradients(
-            module,
+            trained,
             cells.data,
             options,
             labels=labels,
@@ -239,32 +270,36 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
             resume=resume,
             settings={
                 "model": repr(self._params()),
-                "start": start,
+                "start": begun,
                 "n_samples": n_samples,
                 "fingerprint": cells.fingerprint(),
             },
+            more_callbacks=callbacks,
+            lightning_logger=logger,
             progress=progress,
             description=type(self).__name__,
         )
+        if isinstance(trained, GrownTraining):
+            trained.put_back()
         self.module = module
         module.requires_grad_(False)
         data = cells.data
-        draws = int(np.clip(_ELBO_ENTRIES / (data.n_cells * data.n_genes), 1, ELBO_DRAWS))
+        draws = self._n_draws(data.n_cells, data.n_genes)
         try:
             elbo = float(self._elbo(data, self._encode(data), None, draws).mean())
             summary = self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads)
         except KeyboardInterrupt:  # what was trained is kept, and can be evaluated later
-            elbo, summary = float("nan"), "not evaluated"
+            elbo, summary = float("nan"), {"posterior": "not evaluated"}
         training = {
             "converged": not (outcome.interrupted or outcome.failed),
             "reason": outcome.reason,
             "elbo": elbo,
-            "posterior": summary,
+            **summary,
             "n_epochs": outcome.n_epochs,
             "n_steps": outcome.n_steps,
             "n_skipped": outcome.n_skipped,
             "best_epoch": outcome.best_epoch,
-            "start": start,
+            "start": begun,
             "n_cells": cells.data.n_cells,
             "n_samples": n_samples,
             **asdict(options),
@@ -273,6 +308,64 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         self._finish_training(cells, training, outcome.history)
         if outcome.failure is not None:
             raise outcome.failure
+
+    def get_cost_estimate(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int = 128,
+        n_samples: int = 1,
+        start: StartKind = "plnpca",
+        n_threads: int | None = None,
+    ) -> Cost:
+        """What `train` will take at most with these arguments: ``seconds``, and ``memory`` in bytes besides the data.
+
+        On the CPU, from the sizes of the data and the networks, and how fast the machine does a few milliseconds of
+        similar arithmetic; a GPU may be many times faster. Early stopping is not foreseen. Expect to be wrong by a factor
+        of two or three. `train` says so itself, as information in the log, when it expects to take more than a minute.
+
+        Parameters
+        ----------
+        max_epochs, batch_size, n_samples, start, n_threads
+            As in `train`.
+        """
+        epochs = max_epochs or default_epochs(self.summary_stats.n_cells, batch_size)
+        options = TrainingOptions(max_epochs=epochs, batch_size=batch_size)
+        return self._cost(options, start, n_samples, n_threads or scvi.settings.num_threads)
+
+    def _cost(self, options: TrainingOptions, start: StartKind, n_samples: int, n_threads: int | None) -> Cost:
+        """What training will take at most, on the CPU."""
+        n, p, q = self.summary_stats.n_cells, len(self.genes), self.n_latent
+        n_posterior = q * (q + 3) // 2
+        encoder = network_weights([p, *self.architecture.encoder_hidden, n_posterior])
+        decoder = network_weights([q, *self.architecture.decoder_hidden, p], [q, p])
+        trained = int(n * (1 - options.validation_size))
+        cost = steps_cost(
+            n,
+            p,
+            n_steps=options.max_epochs * -(-trained // options.batch_size),
+            batch_size=options.batch_size,
+            n_draws=n_samples * self._n_posteriors,
+            weights=encoder + decoder,
+            flow=self.architecture.flow,
+            n_evaluated=self._n_draws(n, p),
+            n_features=n_posterior * self._n_posteriors,
+        )
+        if start == "plnpca":
+            some = min(n, CELLS)
+            cost += newton_cost(some, p, q, len(self.covariates), max_iter=ITERATIONS, n_threads=n_threads)
+            cost += steps_cost(some, 0, n_steps=STEPS, batch_size=BATCH, n_draws=1, weights=encoder)
+        return cost
+
+    @property
+    def _n_posteriors(self) -> int:
+        """Posteriors that a cell has."""
+        return 1
+
+    @staticmethod
+    def _n_draws(n_cells: int, n_genes: int) -> int:
+        """Draws of each cell that the bound after training is the mean over."""
+        return int(np.clip(_ELBO_ENTRIES / (n_cells * n_genes), 1, ELBO_DRAWS))
 
     def _check_start(self, start: StartKind) -> None:
         """Refuse a start that the model cannot have."""
@@ -287,20 +380,38 @@ class Autoencoder(Predictive, Bounds, ExactSampling):
         return None
 
     def _started(
-        self, data: CountData, labels: NDArray[np.int64] | None, start: StartKind, seed: int, n_threads: int | None
+        self,
+        data: CountData,
+        labels: NDArray[np.int64] | None,
+        start: StartKind,
+        seed: int,
+        n_threads: int | None,
+        progress: bool,
     ) -> AutoencoderModule:
         """A new module at the start of training."""
-        diagonal = self.architecture.posterior == "meanfield"
+        diagonal, name = self.architecture.posterior == "meanfield", type(self).__name__
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             begun = None
             if start == "plnpca":
                 likelihood = self.architecture.make_likelihood(data.n_genes)
-                begun = fit_plnpca(data, self.n_latent, likelihood, diagonal=diagonal, seed=seed, n_threads=n_threads)
+                with progress_bar(f"{name}, start from PLN-PCA", ITERATIONS, at_most=True, show=progress) as bar:
+                    begun = fit_plnpca(
+                        data,
+                        self.n_latent,
+                        likelihood,
+                        diagonal=diagonal,
+                        seed=seed,
+                        n_threads=n_threads,
+                        on_iteration=bar.update,
+                    )
+                    bar.finish("done")
             module = self._make_module(begun, labels, seed)
             start_at_means(module, data)
             if begun is not None:
-                teach(module, begun, seed=seed, n_threads=n_threads)
+                with progress_bar(f"{name}, start of the encoder (−KL)", STEPS, unit="step", show=progress) as bar:
+                    teach(module, begun, seed=seed, n_threads=n_threads, on_step=bar.update)
+                    bar.finish("done")
         return module
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:

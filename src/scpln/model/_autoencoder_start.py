@@ -13,21 +13,23 @@ from scpln.inference import Minibatches, ascend, divergence, fit, start_gaussian
 from scpln.module import GaussianMixture, GaussianPosterior, MLPDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from scpln.inference import CountData
     from scpln.module import AutoencoderModule, Batch, CountBatch, Likelihood
 
+    OnStep = Callable[[int, float], None]
+
 #: Cells that a start is computed from, at most.
-_CELLS = 10_000
+CELLS = 10_000
 #: Pseudo-count of each gene, so that one without counts has a finite log-rate.
 _PSEUDO_COUNT = 0.5
 #: Most iterations of PLN-PCA: its latent states change little afterwards.
-_ITERATIONS = 30
+ITERATIONS = 30
 #: Steps in which the encoder learns, cells in each, and their learning rate.
-_STEPS, _BATCH, _LEARNING_RATE = 500, 256, 4e-3
+STEPS, BATCH, _LEARNING_RATE = 500, 256, 4e-3
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Start:
 
 def some_cells(n_cells: int) -> NDArray[np.intp]:
     """Positions of at most 10,000 cells, evenly spread."""
-    return np.unique(np.linspace(0, n_cells - 1, min(n_cells, _CELLS)).astype(int))
+    return np.unique(np.linspace(0, n_cells - 1, min(n_cells, CELLS)).astype(int))
 
 
 @torch.no_grad()
@@ -84,7 +86,14 @@ def start_at_means(module: AutoencoderModule, data: CountData) -> None:
 
 
 def fit_plnpca(
-    data: CountData, n_latent: int, likelihood: Likelihood, *, diagonal: bool, seed: int, n_threads: int | None
+    data: CountData,
+    n_latent: int,
+    likelihood: Likelihood,
+    *,
+    diagonal: bool,
+    seed: int,
+    n_threads: int | None,
+    on_iteration: OnStep | None = None,
 ) -> Start:
     """Posteriors of at most 10,000 cells under a Poisson PLN-PCA of these, or factor analysis of real values."""
     cells = some_cells(data.n_cells)
@@ -92,7 +101,16 @@ def fit_plnpca(
     family: Literal["fullrank", "meanfield"] = "meanfield" if diagonal else "fullrank"
     q = min(n_latent, *part.counts.shape)
     if likelihood.is_count:
-        result = fit(part, q, posterior=family, max_iter=_ITERATIONS, tol=1e-2, seed=seed, n_threads=n_threads)
+        result = fit(
+            part,
+            q,
+            posterior=family,
+            max_iter=ITERATIONS,
+            tol=1e-2,
+            seed=seed,
+            n_threads=n_threads,
+            on_iteration=on_iteration,
+        )
     else:
         result = start_gaussian(part, q, likelihood, posterior=family, seed=seed, n_threads=n_threads)
     if result.interrupted:
@@ -100,7 +118,9 @@ def fit_plnpca(
     return Start(cells, part, _padded(GaussianPosterior(result.mean, result.covariance), n_latent))
 
 
-def teach(module: AutoencoderModule, start: Start, *, seed: int, n_threads: int | None) -> None:
+def teach(
+    module: AutoencoderModule, start: Start, *, seed: int, n_threads: int | None, on_step: OnStep | None = None
+) -> None:
     """Let a module's encoder learn the posteriors of PLN-PCA.
 
     If it has several components, they learn the same ones, and q(k | y) the responsibilities of the prior's components.
@@ -118,9 +138,9 @@ def teach(module: AutoencoderModule, start: Start, *, seed: int, n_threads: int 
         loss.backward()
         return -values.detach().reshape(times, -1).mean(0)
 
-    batches = Minibatches(start.data, _BATCH, seed=seed)
+    batches = Minibatches(start.data, BATCH, seed=seed)
     with torch_threads(n_threads or 1):
-        ascent = ascend(step, encoder, batches, n_steps=_STEPS, learning_rate=_LEARNING_RATE)
+        ascent = ascend(step, encoder, batches, n_steps=STEPS, learning_rate=_LEARNING_RATE, on_step=on_step)
     if ascent.interrupted:
         raise KeyboardInterrupt
 

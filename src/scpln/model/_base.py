@@ -1,19 +1,22 @@
-"""What every scpln model shares: its registration, its data, what it writes into AnnData, how it is saved."""
+"""What every scpln model shares: its registration, its data, what it writes into them, how it is saved."""
 
 from __future__ import annotations
 
 import logging
 import weakref
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mudata import MuData
 
 from scpln import __version__
 
 from . import _manager, _setup
 from ._data import read_cells
 from ._fields import DESIGN_KEY
+from ._html import description
+from ._modalities import modality_slices
 from ._persistence import Persistent, history_lists, history_tables
-from ._rows import location
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from ._annotation import Annotation
     from ._data import Cells
+    from ._fields import Data
 
 logger = logging.getLogger("scpln")
 
@@ -41,25 +45,48 @@ class ScplnModel(Persistent):
         What a saved model has learned of its data, in place of the data.
     """
 
-    def __init__(self, adata: AnnData | None = None, registry: dict[str, Any] | None = None) -> None:
+    #: Whether a MuData with several modalities may be the data.
+    _takes_mudata: ClassVar[bool] = False
+
+    def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
         name = type(self).__name__
         if adata is None and registry is None:
             msg = f"{name} needs data: {name}(adata), after scpln.model.setup_anndata(adata)."
             raise ValueError(msg)
         if adata is not None:
-            _setup.check_adata(adata)
-            if not _manager.adopt(type(self), adata):
-                msg = (
-                    "This AnnData is not set up. Call scpln.model.setup_anndata(adata, layer=...) first, with the "
-                    "layer that holds the raw counts, or other values with is_count_data=False (a copy, or one read from "
-                    "a file, has to be set up again)."
-                )
-                raise ValueError(msg)
+            self._adopt(adata)
         super().__init__(adata, registry=registry)
         _manager.forget_with(self)
         self.training_ = {}
         self._fingerprint = ""
         self._trained_cells = None
+
+    @classmethod
+    def _adopt(cls, adata: Data) -> None:
+        """Take the registration of these data for models of this class, if they have one that it can use."""
+        joint = isinstance(adata, MuData)
+        if joint and not cls._takes_mudata:
+            one = next(iter(adata.mod), "rna")
+            msg = (
+                f"{cls.__name__} models one AnnData, and this is a MuData. Take one of its modalities: "
+                f"`scpln.model.setup_anndata(mdata[{one!r}])`, then `{cls.__name__}(mdata[{one!r}])`. PLNPCA takes several."
+            )
+            raise TypeError(msg)
+        (_setup.check_mdata if joint else _setup.check_adata)(adata)
+        if _manager.adopt(cls, adata):
+            return
+        call = (
+            f"scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})"
+            if joint
+            else ("scpln.model.setup_anndata(adata, layer=...)")
+        )
+        which = "the modalities to model, and the layers" if joint else "the layer"
+        values = "raw counts" if joint else "raw counts, or other values with is_count_data=False"
+        msg = (
+            f"This {type(adata).__name__} is not set up. Call {call} first, with {which} that hold{'' if joint else 's'} "
+            f"the {values} (a copy, or one read from a file, has to be set up again)."
+        )
+        raise ValueError(msg)
 
     @classmethod
     def setup_anndata(
@@ -104,6 +131,11 @@ class ScplnModel(Persistent):
         return list(_manager.states(self.registry)[DESIGN_KEY]["names"])
 
     @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities that a MuData was set up with, in the order of their genes; none of one AnnData."""
+        return list(modality_slices(_manager.states(self.registry)))
+
+    @property
     def is_count_data(self) -> bool:
         """Whether the data were set up as counts, or else as real values (``setup_anndata(is_count_data=False)``)."""
         return _manager.is_count_data(self.registry)
@@ -123,17 +155,33 @@ class ScplnModel(Persistent):
             msg = f"This {type(self).__name__} is not trained: call train() first."
             raise RuntimeError(msg)
 
-    def _data_or_own(self, adata: AnnData | None) -> AnnData:
-        """The given AnnData, or the model's own."""
+    def _check(self, adata: Any, *, view_allowed: bool = True) -> None:
+        """Refuse what is not the kind of data that the model was set up with."""
+        check = _setup.check_mdata if _manager.is_joint(self.registry) else _setup.check_adata
+        check(adata, view_allowed=view_allowed)
+
+    def _genes_of(self, modality: str | None) -> slice:
+        """Where the genes of a modality stand among the model's; None for all of them."""
+        if modality is None:
+            return slice(None)
+        slices = modality_slices(_manager.states(self.registry))
+        if modality not in slices:
+            known = f"It has {list(slices)}." if slices else "It was set up with one AnnData: leave modality out."
+            msg = f"This model has no modality {modality!r}. {known}"
+            raise ValueError(msg)
+        return slices[modality]
+
+    def _data_or_own(self, adata: Data | None) -> Data:
+        """The given data, or the model's own."""
         if adata is not None:
-            _setup.check_adata(adata)
+            self._check(adata)
             return adata
         if self.adata is None:
             msg = "This model was loaded without its AnnData. Pass adata=, or load it with load(path, adata)."
             raise ValueError(msg)
         return self.adata
 
-    def _is_training_data(self, adata: AnnData | None) -> bool:
+    def _is_training_data(self, adata: Data | None) -> bool:
         """Whether these are the cells that the model was trained on, so that what is stored of them applies."""
         if adata is None and self.adata is None:
             return True
@@ -149,7 +197,7 @@ class ScplnModel(Persistent):
             logger.info("The cells of this AnnData changed after training: inferring their posteriors.")
         return same
 
-    def _read(self, adata: AnnData | None, positions: NDArray | None = None) -> Cells:
+    def _read(self, adata: Data | None, positions: NDArray | None = None) -> Cells:
         return read_cells(self._data_or_own(adata), self.registry, positions)
 
     def _finish_training(self, cells: Cells, training: dict[str, Any], history: dict[str, list[float]]) -> None:
@@ -161,16 +209,18 @@ class ScplnModel(Persistent):
         self.history_ = history_tables(history)
         self.is_trained_ = True
         level = logging.INFO if training["converged"] else logging.WARNING
-        logger.log(level, "%s %s (%.3f nats per cell).", type(self).__name__, training["reason"], training["elbo"])
+        name, reason = type(self).__name__, training["reason"]
+        hint = " To go on, train with a larger max_epochs." if "the maximum" in reason else ""
+        logger.log(level, "%s %s (%.3f nats per cell).%s", name, reason, training["elbo"], hint)
         if "posterior" in training:
             logger.info("Posteriors: %s.", training["posterior"])
 
     def annotate(
-        self, adata: AnnData | None = None, key_added: str | None = None, diagnostics: bool | None = None
+        self, adata: AnnData | MuData | None = None, key_added: str | None = None, diagnostics: bool | None = None
     ) -> None:
-        """Write the results into an AnnData, for scanpy and for later.
+        """Write the results into an AnnData or MuData, for scanpy, muon and for later.
 
-        Everything survives ``write_h5ad`` and ``read_h5ad``. A backed AnnData gets it in memory.
+        Everything survives ``write_h5ad`` and ``read_h5ad``, or ``write_h5mu`` and ``read_h5mu``. A backed AnnData gets it in memory.
 
         Parameters
         ----------
@@ -181,18 +231,21 @@ class ScplnModel(Persistent):
             Start of the names; by default the model's name in lower case.
         diagnostics
             Whether to write what `get_posterior_diagnostics` says of each cell, which takes 500 draws of each; by
-            default if that is quick: below 2e9 draws × cells × genes (2,000 cells of 2,000 genes), 10 to 50 seconds of a core.
+            default if that is quick: below 2e9 draws × cells × genes (2,000 cells of 2,000 genes), 10 to 50 seconds of a
+            core. Flows count as more genes, those of a mixture as very many.
 
         Returns
         -------
         None. Sets ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's
         contribution to the bound, nats), ``varm["{key}_loadings"]`` (PLN-PCA), ``obs["{key}_cluster"]`` and ``obsm["{key}_cluster_probs"]`` (mixtures),
         ``var["{key}_{parameter}"]`` for each parameter that the likelihood has by gene, and ``uns["{key}"]`` (model class and version, parameters, mean bound, history, number of cells, keys used). With diagnostics, also
-        ``obs["{key}_iw_bound"]``, ``obs["{key}_gap"]``, ``obs["{key}_ess"]`` and ``obs["{key}_pareto_k"]``.
+        ``obs["{key}_iw_bound"]``, ``obs["{key}_gap"]``, ``obs["{key}_ess"]`` and ``obs["{key}_pareto_k"]``. Of a MuData,
+        what belongs to cells is in ``mdata.obs`` and ``mdata.obsm``, what belongs to genes in ``var`` and ``varm`` of
+        their modality.
         """
         self._require_trained()
         adata = self._data_or_own(adata)
-        _setup.check_adata(adata, view_allowed=False)
+        self._check(adata, view_allowed=False)
         annotation = self._annotation(adata, diagnostics)
         annotation.uns = {
             "model": type(self).__name__,
@@ -207,27 +260,39 @@ class ScplnModel(Persistent):
         logger.info("Wrote %s.", ", ".join(written))
 
     @abstractmethod
-    def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
-        """Results for the cells of an AnnData, with diagnostics of their posteriors, or if these are quick (None)."""
+    def _annotation(self, adata: Data, diagnostics: bool | None) -> Annotation:
+        """Results for the cells of these data, with diagnostics of their posteriors, or if these are quick (None)."""
 
     def _params(self) -> dict[str, Any]:
         """Arguments of the constructor, but those that were left to their default None."""
         return {name: value for name, value in self.init_params_["non_kwargs"].items() if value is not None}
 
     def __repr__(self) -> str:
-        params = ", ".join(f"{name}={value!r}" for name, value in self._params().items())
-        args = _manager.setup_args(self.registry)
-        keys = [location(args.pop("layer")), *(f"{key}={value!r}" for key, value in args.items() if value is not None)]
-        names = self.covariates
-        shape = f"{self.summary_stats.n_cells:,} cells × {self.summary_stats.n_vars:,} genes"
-        return (
-            f"{type(self).__name__}({params})\n"
-            f"  data: {shape}, {', '.join(keys)}\n"
-            f"  design: {', '.join(names[:6])}{f', … ({len(names)} columns)' if len(names) > 6 else ''}\n"
-            f"  status: {self._status()}"
+        lines = [f"  {name}: {text}" for name, text in {**self._data_in_words(), **self._status()}.items()]
+        return "\n".join([f"{type(self).__name__}({self._params_in_words()})", *lines])
+
+    def _repr_html_(self) -> str:
+        following = "model.annotate()" if self.is_trained_ else "model.train()"
+        parameters = {"parameters": self._params_in_words()}
+        return description(
+            type(self).__name__, {**parameters, **self._data_in_words(), **self._status(), "next": following}
         )
 
-    def _status(self) -> str:
+    def _params_in_words(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._params().items())
+
+    def _data_in_words(self) -> dict[str, str]:
+        """The data and the design."""
+        args = _manager.setup_args(self.registry)
+        shape, where = _setup.describe(self.registry)
+        shown = {key: value for key, value in args.items() if key not in ("layer", "modalities") and value is not None}
+        keys = [where, *(f"{key}={value!r}" for key, value in shown.items())]
+        names = self.covariates
+        more = f", … ({len(names)} columns)" if len(names) > 6 else ""
+        return {"data": f"{shape}, {', '.join(keys)}", "design": f"{', '.join(names[:6])}{more}"}
+
+    def _status(self) -> dict[str, str]:
+        """State of training, line by line."""
         if not self.is_trained_:
-            return "not trained"
-        return f"trained, {self.training_['elbo']:.3f} nats per cell; {self.stop_reason}"
+            return {"status": "not trained"}
+        return {"status": f"trained, {self.training_['elbo']:.3f} nats per cell; {self.stop_reason}"}

@@ -10,6 +10,7 @@ import pandas as pd
 import scvi
 
 from scpln.inference import log_weights, summarize_weights
+from scpln.module import FlowPosterior, MixturePosterior
 
 from ._arguments import positive_integer, resolve_seed
 from ._data import cell_positions
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.inference import CountData
     from scpln.module import Posterior
+
+    from ._fields import Data
 
 logger = logging.getLogger("scpln")
 
@@ -31,6 +35,9 @@ UNRELIABLE = 0.7
 #: Draws of each cell that its diagnostics are computed from, and draws × cells × genes up to which `annotate` writes
 #: them unasked: 10 to 50 seconds of a core.
 DIAGNOSTIC_DRAWS, _QUICK_ENTRIES = 500, 2e9
+#: Genes that take as long as a draw through a flow, and as the density of a draw under one flow of a mixture, which has to
+#: be inverted by iteration: about 4 and 70 microseconds.
+_FLOW_GENES, _INVERSE_GENES = 500, 10_000
 #: Draws × cells × genes that the summary after training may cost, and draws of each cell in it.
 _SUMMARY_ENTRIES, _SUMMARY_DRAWS = 2e7, 128
 
@@ -40,7 +47,7 @@ class Bounds(BoundTerms):
 
     def get_elbo(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | ArrayLike | None = None,
         return_mean: bool = True,
         *,
@@ -65,7 +72,7 @@ class Bounds(BoundTerms):
 
     def get_iw_bound(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | ArrayLike | None = None,
         n_samples: int = 1000,
         return_mean: bool = True,
@@ -116,7 +123,7 @@ class Bounds(BoundTerms):
 
     def get_posterior_diagnostics(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | ArrayLike | None = None,
         n_samples: int = DIAGNOSTIC_DRAWS,
         *,
@@ -180,7 +187,7 @@ class Bounds(BoundTerms):
         self,
         posterior: Posterior,
         elbo: NDArray[np.float64],
-        adata: AnnData | None,
+        adata: AnnData | MuData | None,
         indices: Any,
         n_samples: int,
         seed: int,
@@ -196,10 +203,10 @@ class Bounds(BoundTerms):
         return columns
 
     def _diagnostic_columns(
-        self, posterior: Posterior, elbo: NDArray[np.float64], adata: AnnData, diagnostics: bool | None
+        self, posterior: Posterior, elbo: NDArray[np.float64], adata: Data, diagnostics: bool | None
     ) -> dict[str, NDArray[np.float64]]:
         """The same for `annotate`; nothing if they are not wanted, or if None leaves it to what they cost."""
-        entries = DIAGNOSTIC_DRAWS * len(posterior) * self.module.n_genes
+        entries = DIAGNOSTIC_DRAWS * len(posterior) * (self.module.n_genes + _more_genes(posterior))
         if diagnostics is None and entries > _QUICK_ENTRIES:
             logger.info(
                 "Left out the diagnostics of %s posteriors, which take a while: get them with "
@@ -211,7 +218,7 @@ class Bounds(BoundTerms):
         return {}
 
     def _log_weights(
-        self, posterior: Posterior, adata: AnnData | None, indices: Any, n_samples: int, seed: int
+        self, posterior: Posterior, adata: AnnData | MuData | None, indices: Any, n_samples: int, seed: int
     ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """Log-weights of draws, block by block."""
         adata = self._data_or_own(adata)
@@ -227,15 +234,19 @@ class Bounds(BoundTerms):
             n_threads=scvi.settings.num_threads,
         )
 
-    def _status(self) -> str:
+    def _status(self) -> dict[str, str]:
         """State of training, and how far the posteriors can be trusted."""
         summary = self.training_.get("posterior")
-        return super()._status() if summary is None else f"{super()._status()}\n  posteriors: {summary}"
+        return super()._status() if summary is None else {**super()._status(), "posteriors": summary}
 
     def _summarize_posteriors(
         self, data: CountData, posterior_of: Callable[[NDArray[np.intp]], Posterior], seed: int, n_threads: int | None
-    ) -> str:
-        """One line on how far the posteriors can be trusted, from some of the training cells."""
+    ) -> dict[str, Any]:
+        """How far the posteriors can be trusted, from some of the training cells: ``posterior``, in words, and ``reliability``.
+
+        The latter has ``gap`` (nats per cell from the bound to an importance-weighted one), ``unreliable`` (share of cells
+        with Pareto k̂ above 0.7) and ``n_cells``, the cells that were looked at.
+        """
         n_cells = int(np.clip(_SUMMARY_ENTRIES / (_SUMMARY_DRAWS * data.n_genes), 20, 1000))
         chosen = np.unique(np.linspace(0, data.n_cells - 1, min(n_cells, data.n_cells)).astype(int))
         weights = log_weights(
@@ -252,5 +263,15 @@ class Bounds(BoundTerms):
             summary = summarize_weights(values, tail=True)
             n_above += int((summary.pareto_k > UNRELIABLE).sum())
             gap += float((summary.iw_bound - values.mean(0)).sum())
-        share = f"Pareto k̂ > {UNRELIABLE} for {100 * n_above / len(chosen):.1f} % of {len(chosen):,} cells"
-        return f"{gap / len(chosen):.3f} nats per cell below the log-likelihood, {share}"
+        found = {"gap": gap / len(chosen), "unreliable": n_above / len(chosen), "n_cells": len(chosen)}
+        share = f"Pareto k̂ > {UNRELIABLE} for {100 * found['unreliable']:.1f} % of {len(chosen):,} cells"
+        text = f"{found['gap']:.3f} nats per cell below the log-likelihood, {share}"
+        return {"posterior": text, "reliability": found}
+
+
+def _more_genes(posterior: Posterior) -> int:
+    """Genes that would take as long as the flows of a posterior."""
+    if isinstance(posterior, MixturePosterior):
+        inverted = sum(isinstance(part, FlowPosterior) for part in posterior.components)
+        return _INVERSE_GENES * inverted
+    return _FLOW_GENES if isinstance(posterior, FlowPosterior) else 0

@@ -21,6 +21,7 @@ from ._clusters import Clusters, effective_number, prior_of
 from ._data import read_labels
 from ._manager import setup_args
 from ._mixture_start import choose_n_components, start_components
+from ._warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,7 +204,17 @@ class CountGMVAE(Clusters):
     def _labels(self) -> NDArray[np.int64] | None:
         assert self.adata is not None
         labels = read_labels(self.adata, self.registry)
-        return None if labels is None else labels[0]
+        if labels is None:
+            return None
+        if self.query_ is None and (labels[0] < 0).all():
+            key = setup_args(self.registry)["labels_key"]
+            found = "has no labels but missing ones" if key in self.adata.obs else "is not there"
+            warn(
+                f"adata.obs[{key!r}], the labels_key that this model was set up with, {found}: the model is trained "
+                "without labels, and its components need not stand for them. Put labels of some cells there, or make a "
+                "model after setup_anndata without labels_key."
+            )
+        return labels[0]
 
     def _make_module(
         self, start: Start | None = None, labels: NDArray[np.int64] | None = None, seed: int = 0
@@ -240,6 +251,10 @@ class CountGMVAE(Clusters):
         return MixtureVAEModule(generative, encoder, self.architecture.make_flow(encoder.n_features), n_cells)
 
     @property
+    def _n_posteriors(self) -> int:
+        return (self.n_components or _BEFORE_TRAINING) if self.component_posteriors else 1
+
+    @property
     def n_components(self) -> int | None:
         """Number of components K; None as long as training has to choose it."""
         return self.prior.n_components if self.is_trained_ else self._n_components
@@ -254,12 +269,12 @@ class CountGMVAE(Clusters):
             ),
         }
 
-    def _status(self) -> str:
+    def _status(self) -> dict[str, str]:
         status = super()._status()
         if not self.is_trained_:
             return status
         effective, total = self.training_["n_effective_clusters"], self.training_["n_components"]
-        return f"{status}\n  clusters: {total} components, {effective:.1f} effective"
+        return {**status, "clusters": f"{total} components, {effective:.1f} effective"}
 
     def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
         annotation = super()._annotation(adata, diagnostics)

@@ -178,7 +178,7 @@ def warn_if_empty(totals: CountTotals, where: str) -> None:
         if n_empty:
             warn(
                 f"{n_empty:,} of {len(sums):,} {kind} in {where} have no counts. They are kept, but nothing can be "
-                f"learned about them; to remove them before setup_anndata: `{remedy}`."
+                f"learned about them; to remove them before they are set up: `{remedy}`."
             )
 
 
@@ -204,7 +204,7 @@ def _advice(rows: Any, where: str, tally: _Tally, elsewhere: str) -> str:
     if looks is not None:
         return (
             f"It looks {looks}. The counts cannot be computed back from that: {elsewhere or 'pass those'}. "
-            "To model such values as they are, pass is_count_data=False, for likelihood='gaussian'."
+            "To model such values as they are, `setup_anndata(adata, ..., is_count_data=False)`, for likelihood='gaussian'."
         )
     if tally.n_bad["fraction"] and not tally.n_bad["negative"]:
         return (

@@ -11,9 +11,9 @@ from scvi import REGISTRY_KEYS
 
 from scpln.inference import CountData
 
-from ._fields import DESIGN_KEY, OFFSET_KEY, CountsField, OffsetField, make_fields
+from ._fields import DESIGN_KEY, OFFSET_KEY, make_fields
 from ._manager import setup_args, states
-from ._rows import take_cells
+from ._naming import name_of, named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from ._counts import Checksums, CountTotals
+    from ._fields import CountsField, Data, OffsetField
+    from ._modalities import JointCountsField, JointOffsetField
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,20 @@ class Cells:
         return digest.hexdigest()
 
 
-def read_cells(adata: AnnData, registry: Mapping[str, Any], cells: NDArray[np.intp] | None = None) -> Cells:
+def read_cells(adata: Data, registry: Mapping[str, Any], cells: NDArray[np.intp] | None = None) -> Cells:
     """Read all or some cells, checking every value; `adata` may be a view, backed, and need not be registered."""
     fields = make_fields(**setup_args(registry))
     known = states(registry)
-    counts, offsets = cast("CountsField", fields[REGISTRY_KEYS.X_KEY]), cast("OffsetField", fields[OFFSET_KEY])
-    obs = adata.obs if cells is None else adata.obs.iloc[cells]
-    rows = take_cells(counts.read(adata, known), cells)
-    totals = counts.check(adata, rows, obs.index, known[REGISTRY_KEYS.X_KEY]["column_names"])
-    log_size_factors = offsets.from_totals(obs, totals, known)
-    design = fields[DESIGN_KEY].read(adata, known)
-    batches = fields[REGISTRY_KEYS.BATCH_KEY].read(adata, known)[:, 0]
+    counts = cast("CountsField | JointCountsField", fields[REGISTRY_KEYS.X_KEY])
+    offsets = cast("OffsetField | JointOffsetField", fields[OFFSET_KEY])
+    with named(name_of(adata)):
+        rows, totals = counts.take(adata, known, cells)
+        log_size_factors = offsets.take(adata, known, cast("CountTotals", totals), cells)
+        design = fields[DESIGN_KEY].read(adata, known)
+        batches = fields[REGISTRY_KEYS.BATCH_KEY].read(adata, known)[:, 0]
     select = slice(None) if cells is None else cells
-    data = CountData(rows, log_size_factors, design[select], batches[select])
-    return Cells(data, totals, obs.index)
+    data = CountData(rows, log_size_factors, design[select], batches[select], counts.groups(known))
+    return Cells(data, totals, adata.obs_names[select])
 
 
 def read_labels(adata: AnnData, registry: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[str]] | None:
@@ -116,7 +118,7 @@ def gene_positions(gene_list: Sequence[str] | None, genes: Sequence[str]) -> NDA
         shown = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
         msg = (
             f"{len(unknown):,} of {len(names):,} genes are not in the model: {shown}. "
-            f"It has {len(genes):,} genes, named as in adata.var_names, such as {genes[0]!r}."
+            f"It has {len(genes):,} genes, named as in var_names of its data, such as {genes[0]!r}."
         )
         raise ValueError(msg)
     return np.array([position[name] for name in names], dtype=np.intp)

@@ -57,11 +57,16 @@ def get_codes(obs: pd.DataFrame, key: str, argument: str, categories: Sequence[s
         unseen = sorted(set(column.astype(str)) - set(categories))
         msg = (
             f"adata.obs[{key!r}] ({argument}) has categories that the model was not trained on: {unseen}. "
-            f"It knows {list(categories)}. Its coefficients for another one are unknown: train on data with these "
-            f"cells, or map them to a known category."
+            f"It knows {list(categories)}. Its coefficients for another one are unknown: estimate them with "
+            f"load_query_data(adata, model), or map these cells to a known category."
         )
         raise ValueError(msg)
     return codes.astype(np.int64)
+
+
+def new_categories(obs: pd.DataFrame, key: str, argument: str, known: Sequence[str]) -> list[str]:
+    """Categories of a column that are not among the known ones."""
+    return [category for category in get_categories(obs, key, argument) if category not in known]
 
 
 def get_numbers(obs: pd.DataFrame, key: str, argument: str) -> NDArray[np.float64]:
@@ -165,6 +170,29 @@ class Design:
             columns += [(codes == code).astype(float) for code in range(1, len(known))]
         columns += [get_numbers(obs, key, self.arguments[key]) for key in self.numbers]
         return np.column_stack(columns)
+
+    def extended(self, obs: pd.DataFrame) -> Self:
+        """The same design with the categories that `obs` has and this lacks, after the known ones of each key.
+
+        Examples
+        --------
+        >>> design = Design.learn(pd.DataFrame({"batch": ["a", "b"]}), batch_key="batch")
+        >>> design.extended(pd.DataFrame({"batch": ["c", "b"]})).names
+        ['(Intercept)', 'batch[T.b]', 'batch[T.c]']
+        """
+        factors = {
+            key: [*known, *new_categories(obs, key, self.arguments[key], known)] for key, known in self.factors.items()
+        }
+        return type(self)(factors, self.numbers, self.arguments)
+
+    def columns_of(self, key: str) -> list[int]:
+        """Positions of a key's columns, one for each category but the first."""
+        start = 1
+        for other, known in self.factors.items():
+            if other == key:
+                return list(range(start, start + len(known) - 1))
+            start += len(known) - 1
+        raise KeyError(key)
 
     def code(self, key: str, category: str) -> int:
         """Position of a category of a key."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
 
@@ -38,7 +39,7 @@ class ExactSampling(LatentModel):
     def sample_posterior(
         self,
         indices: Sequence[int] | ArrayLike | None,
-        adata: AnnData | None = ...,
+        adata: AnnData | MuData | None = ...,
         *,
         method: Method = ...,
         n_samples: int = ...,
@@ -52,7 +53,7 @@ class ExactSampling(LatentModel):
     def sample_posterior(
         self,
         indices: Sequence[int] | ArrayLike | None,
-        adata: AnnData | None = ...,
+        adata: AnnData | MuData | None = ...,
         *,
         method: Method = ...,
         n_samples: int = ...,
@@ -65,7 +66,7 @@ class ExactSampling(LatentModel):
     def sample_posterior(
         self,
         indices: Sequence[int] | ArrayLike | None,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         *,
         method: Method = "nuts",
         n_samples: int = 1000,

@@ -18,12 +18,15 @@ from scvi import REGISTRY_KEYS
 from scvi.data.fields import BaseAnnDataField
 
 from ._counts import Checksums, CountTotals, check_counts, check_real, warn_if_empty
-from ._design import Design, get_categories, get_codes, get_column, get_numbers
-from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, select_genes
+from ._design import Design, get_categories, get_codes, get_column, get_numbers, new_categories
+from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, select_genes, take_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import NDArray
+
+    Data = AnnData | MuData
 
 State = dict[str, Any]
 States = Mapping[str, State]
@@ -48,11 +51,11 @@ class Field(BaseAnnDataField):
         self._registry_key, self._attr_name, self._attr_key = registry_key, attr_name, attr_key
 
     @abstractmethod
-    def learn(self, adata: AnnData) -> State:
+    def learn(self, adata: Any) -> State:
         """What has to be known of the training data to read other data the same way."""
 
     @abstractmethod
-    def read(self, adata: AnnData, states: States) -> Any:
+    def read(self, adata: Any, states: States) -> Any:
         """The data, in the form that models use."""
 
     @property
@@ -75,17 +78,21 @@ class Field(BaseAnnDataField):
         """Whether there is nothing to read: never."""
         return False
 
-    def validate_field(self, adata: AnnData) -> None:
+    def validate_field(self, adata: Any) -> None:
         """Nothing to check before learning or reading, which check."""
 
-    def register_field(self, adata: AnnData) -> State:
+    def register_field(self, adata: Any) -> State:
         """Learn from the training data."""
         return self.learn(adata)
 
-    def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
+    def transfer_field(self, state_registry: State, adata_target: Any, **kwargs: Any) -> State:
         """Keep what was learned, after checking that the other data can be read with it."""
         self.read(adata_target, {self.registry_key: state_registry})
         return dict(state_registry)
+
+    def extend(self, state: State, adata: Any) -> State:
+        """What was learned, with the categories that other data have besides, for models that learn of them."""
+        return {**state, "n_obs": adata.n_obs} if "n_obs" in state else dict(state)
 
     def get_summary_stats(self, state_registry: State) -> dict[str, int]:
         """Nothing to count."""
@@ -122,6 +129,18 @@ class CountsField(Field):
     def read(self, adata: AnnData, states: States) -> Any:
         """Values (n × p), on disk if they are there."""
         return self._rows(adata, states[self.registry_key]["column_names"])
+
+    def take(
+        self, adata: AnnData, states: States, cells: NDArray[np.intp] | None = None
+    ) -> tuple[Any, CountTotals | Checksums]:
+        """Values of all or some cells, after checking them, and their sums."""
+        rows = take_cells(self.read(adata, states), cells)
+        names = adata.obs_names if cells is None else adata.obs_names[cells]
+        return rows, self.check(adata, rows, names, states[self.registry_key]["column_names"])
+
+    def groups(self, states: States) -> NDArray[np.intp] | None:
+        """Which size factor of a cell each gene has: there is one for all."""
+        return None
 
     def check(self, adata: AnnData, rows: Any, obs_names: pd.Index, genes: list[str]) -> CountTotals | Checksums:
         """Check all of these rows of `adata`, and sum them up; an error names the cell and the gene."""
@@ -166,13 +185,17 @@ class OffsetField(Field):
 
     def read(self, adata: AnnData, states: States) -> NDArray[np.float64]:
         """Offsets o (n × 1)."""
-        totals = self._totals(adata, states)
-        return self.from_totals(adata.obs, totals, states)[:, None]
+        return self.take(adata, states, self._totals(adata, states))[:, None]
 
-    def from_totals(
-        self, obs: pd.DataFrame, totals: CountTotals | Checksums | None, states: States
+    def take(
+        self,
+        adata: AnnData,
+        states: States,
+        totals: CountTotals | Checksums | None,
+        cells: NDArray[np.intp] | None = None,
     ) -> NDArray[np.float64]:
-        """Offsets o (n,) of cells whose total counts are known, where they are needed."""
+        """Offsets o (n,) of all or some cells, whose total counts are known, where they are needed."""
+        obs = adata.obs if cells is None else adata.obs.iloc[cells]
         return self._log(obs, totals) - states[self.registry_key]["center"]
 
     def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
@@ -221,6 +244,10 @@ class DesignField(Field):
         """X (n × d)."""
         return Design.from_state(states[self.registry_key]).matrix(adata.obs)
 
+    def extend(self, state: State, adata: Any) -> State:
+        """Columns of the design, with those of new categories."""
+        return Design.from_state(state).extended(adata.obs).to_state()
+
     def get_summary_stats(self, state_registry: State) -> dict[str, int]:
         """Number of columns."""
         return {"n_covariates": len(state_registry["names"])}
@@ -256,12 +283,26 @@ class CategoryField(Field):
             return np.full((adata.n_obs, 1), -1, dtype=np.int64)
         return pd.Index(known).get_indexer(pd.Index(adata.obs[self.key].astype(str))).astype(np.int64)[:, None]
 
+    def extend(self, state: State, adata: Any) -> State:
+        """Categories, followed by new ones; labels stay those that are known."""
+        known = state["categorical_mapping"]
+        if self.key is None or not self.required:
+            return dict(state)
+        return {**state, "categorical_mapping": [*known, *new_categories(adata.obs, self.key, self.argument, known)]}
+
     def get_summary_stats(self, state_registry: State) -> dict[str, int]:
         """Number of categories."""
         return {f"n_{self.registry_key}": len(state_registry["categorical_mapping"])}
 
 
-def make_fields(
+def make_fields(**args: Any) -> dict[str, Field]:
+    """Fields of the arguments of `setup_anndata`, or of `setup_mudata`, by registry key."""
+    from ._modalities import make_joint_fields  # which is made of the fields here
+
+    return make_joint_fields(**args) if "modalities" in args else _make_fields(**args)
+
+
+def _make_fields(
     *,
     layer: str | None = None,
     batch_key: str | None = None,

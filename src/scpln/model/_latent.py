@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.module import LatentModule, Posterior
@@ -26,7 +27,7 @@ class LatentModel(ScplnModel):
     @abstractmethod
     def _infer(
         self,
-        adata: AnnData | None,
+        adata: AnnData | MuData | None,
         indices: Any,
         *,
         batch_size: int | None = None,
@@ -37,7 +38,7 @@ class LatentModel(ScplnModel):
 
     def get_posterior(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | ArrayLike | None = None,
         *,
         batch_size: int | None = None,
@@ -79,7 +80,7 @@ class LatentModel(ScplnModel):
 
     def get_latent_representation(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | ArrayLike | None = None,
         return_dist: bool = False,
         *,

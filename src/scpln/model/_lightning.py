@@ -26,9 +26,10 @@ from ._training_plan import GradientPlan
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
     from numpy.typing import NDArray
     from torch import nn
 
@@ -106,6 +107,8 @@ class GradientTraining:
     @property
     def reason(self) -> str:
         """Why it ended, and what is kept, in words."""
+        if not (self.n_steps or self.interrupted or self.failed):
+            return "nothing to train"
         skipped = f", {self.n_skipped:,} of them skipped, since something was not finite" if self.n_skipped else ""
         done = f"{self.n_epochs:,} epoch{'' if self.n_epochs == 1 else 's'} ({self.n_steps:,} steps{skipped})"
         if self.failed:
@@ -129,6 +132,8 @@ def train_by_gradients(
     checkpoint_every: int = 1,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
+    more_callbacks: Sequence[Callback] = (),
+    lightning_logger: Logger | None = None,
     progress: bool = True,
     description: str = "Training",
 ) -> GradientTraining:
@@ -159,6 +164,8 @@ def train_by_gradients(
         that was never interrupted.
     settings
         What a checkpoint must have in common with this training, besides the options and the cells: numbers and texts.
+    more_callbacks, lightning_logger
+        Callbacks of Lightning, and one of its loggers, which get what ``history`` has of each epoch.
     progress
         Whether to show a progress bar.
     description
@@ -197,7 +204,11 @@ def train_by_gradients(
         validation_size=options.validation_size,
         seed=options.seed,
     )
-    plan = GradientPlan(module, options, n_steps=options.max_epochs * cells.steps_per_epoch)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        module.eval()
+        return GradientTraining({}, 0, 0, 0, None, cells.train_idx, cells.val_idx)
+    reports = bool(more_callbacks) or lightning_logger is not None
+    plan = GradientPlan(module, options, n_steps=options.max_epochs * cells.steps_per_epoch, reports=reports)
     history = EpochHistory()
     best = BestWeights(options.patience) if options.early_stopping and cells.n_val else None
     callbacks: list[Callback] = [history, *([best] if best else [])]
@@ -214,11 +225,22 @@ def train_by_gradients(
         n_parameters = sum(value.numel() for value in module.parameters())
         n_threads = 1 if options.batch_size * n_parameters < ENTRIES_FOR_THREADS else None
     failure = None
-    with progress_bar(description, options.max_epochs, show=progress) as bar, _undisturbed(), torch_threads(n_threads):
+    with (
+        progress_bar(description, options.max_epochs, unit="epoch", show=progress) as bar,
+        _undisturbed(),
+        torch_threads(n_threads),
+    ):
         callbacks.append(EpochProgress(bar, history))
         if checkpoint_dir is not None:
             callbacks.append(checkpoint)
-        trainer = _make_trainer(options.max_epochs, callbacks, accelerator, devices, validate=cells.n_val > 0)
+        trainer = _make_trainer(
+            options.max_epochs,
+            [*callbacks, *more_callbacks],
+            accelerator,
+            devices,
+            validate=cells.n_val > 0,
+            lightning_logger=lightning_logger,
+        )
         module.train()
         try:
             # Not by scvi-tools' TrainRunner: it prints errors, marks the model as trained before it is known whether
@@ -270,11 +292,14 @@ def _make_trainer(
     devices: int | list[int] | str,
     *,
     validate: bool,
+    lightning_logger: Logger | None,
 ) -> Trainer:
-    """scvi-tools' trainer on one device, without what it logs, prints and saves."""
+    """scvi-tools' trainer on one device, without what it prints and saves."""
     try:
         accelerator, devices, _ = parse_device_args(accelerator, devices, return_device="torch")
-        trainer = _quiet_trainer(max_epochs, callbacks, accelerator, devices, validate=validate)
+        trainer = _quiet_trainer(
+            max_epochs, callbacks, accelerator, devices, validate=validate, lightning_logger=lightning_logger
+        )
     except MisconfigurationException as error:
         msg = f"accelerator={accelerator!r}, devices={devices!r} cannot be used here: {error} Leave them out."
         raise ValueError(msg) from error
@@ -285,7 +310,13 @@ def _make_trainer(
 
 
 def _quiet_trainer(
-    max_epochs: int, callbacks: list[Callback], accelerator: str, devices: Any, *, validate: bool
+    max_epochs: int,
+    callbacks: list[Callback],
+    accelerator: str,
+    devices: Any,
+    *,
+    validate: bool,
+    lightning_logger: Logger | None,
 ) -> Trainer:
     return Trainer(
         accelerator=accelerator,
@@ -294,7 +325,7 @@ def _quiet_trainer(
         callbacks=callbacks,
         check_val_every_n_epoch=1,
         limit_val_batches=1.0 if validate else 0,
-        logger=False,
+        logger=lightning_logger or False,
         enable_progress_bar=False,
         inference_mode=False,  # its tensors could not be used in training, if a module keeps some
     )

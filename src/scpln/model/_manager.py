@@ -1,4 +1,4 @@
-"""One registration of an AnnData for all model classes, and a view of it for each.
+"""One registration of an AnnData or MuData for all model classes, and a view of it for each.
 
 This file holds every use of scvi-tools' private names. They are needed because scvi-tools keeps one store of managers
 per model class, which holds every AnnData that was ever set up until Python exits, by an identifier that a copy of the
@@ -12,15 +12,16 @@ import copy
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from scvi.data import AnnDataManager
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+
+from ._fields import make_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from anndata import AnnData
     from scvi.model.base import BaseModelClass
 
-    from ._fields import Field, States
+    from ._fields import Data, Field, States
 
 _managers: dict[int, SharedManager] = {}
 
@@ -28,15 +29,15 @@ _managers: dict[int, SharedManager] = {}
 class SharedManager(AnnDataManager):
     """scvi-tools' manager that reads through its fields and does not keep its AnnData alive."""
 
-    _adata: weakref.ref[AnnData] | None = None
+    _adata: weakref.ref[Data] | None = None
 
     @property
-    def adata(self) -> AnnData | None:
+    def adata(self) -> Data | None:
         """The registered AnnData, as long as somebody else holds it."""
         return None if self._adata is None else self._adata()
 
     @adata.setter
-    def adata(self, adata: AnnData | None) -> None:
+    def adata(self, adata: Data | None) -> None:
         self._adata = None if adata is None else weakref.ref(adata)
 
     def get_from_registry(self, registry_key: str) -> Any:
@@ -66,22 +67,39 @@ def is_count_data(registry: Mapping[str, Any]) -> bool:
     return bool(registry["setup_args"].get("is_count_data", True))
 
 
-def register(adata: AnnData, fields: Mapping[str, Field], args: dict[str, Any], source: dict | None) -> None:
-    """Register an AnnData for all model classes: learn from it, or take over what was learned (`source`)."""
-    setup = {"model_name": None, "setup_method_name": "setup_anndata", "setup_args": args}
-    manager = SharedManager(fields=list(fields.values()), setup_method_args=setup)
+def is_joint(registry: Mapping[str, Any]) -> bool:
+    """Whether a MuData is registered, or else an AnnData."""
+    return "modalities" in registry["setup_args"]
+
+
+def register(adata: Data, fields: Mapping[str, Field], args: dict[str, Any], source: dict | None) -> None:
+    """Register an AnnData or MuData for all model classes: learn from it, or take over what was learned (`source`)."""
+    method = "setup_mudata" if "modalities" in args else "setup_anndata"
+    setup = {"model_name": None, "setup_method_name": method, "setup_args": args}
+    unpaired_allowed = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
+    manager = SharedManager(list(fields.values()), setup, unpaired_allowed)
     manager.register_fields(adata, source)
     _managers[id(adata)] = manager
     weakref.finalize(adata, _managers.pop, id(adata), None)
 
 
-def find(adata: AnnData) -> SharedManager | None:
-    """The registration of exactly this AnnData."""
+def extended(registry: Mapping[str, Any], adata: Data) -> dict[str, Any]:
+    """What a registration has learned, with the categories that other data have besides."""
+    result: dict[str, Any] = copy.deepcopy(dict(registry))
+    for key, field in make_fields(**setup_args(registry)).items():
+        entry = result["field_registries"][key]
+        entry["state_registry"] = field.extend(entry["state_registry"], adata)
+        entry["summary_stats"] = field.get_summary_stats(entry["state_registry"])
+    return result
+
+
+def find(adata: Data) -> SharedManager | None:
+    """The registration of exactly this AnnData or MuData."""
     manager = _managers.get(id(adata))
     return manager if manager is not None and manager.adata is adata else None
 
 
-def adopt(model_class: type[BaseModelClass], adata: AnnData) -> bool:
+def adopt(model_class: type[BaseModelClass], adata: Data) -> bool:
     """Give a model class its view of the registration; False if there is none."""
     manager = find(adata)
     if manager is None:

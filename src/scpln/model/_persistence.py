@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import weakref
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 import rich.pretty
-from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scpln import __version__
+from scpln._settings import quiet
 
-from . import _manager, _setup
+from . import _manager
 from ._saving import read_model, write_model
 from ._warn import warn
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from ._fields import Data
     from ._saving import SavedModel
 
 logger = logging.getLogger("scpln")
@@ -34,8 +36,10 @@ class Persistent(BaseModelClass):
     init_params_: dict[str, Any]
     training_: dict[str, Any]
     history_: dict[str, pd.DataFrame] | None
+    #: Of a model of cells that were mapped onto a reference: its design, and where the module grew.
+    query_: dict[str, Any] | None = None
     _fingerprint: str
-    _trained_cells: tuple[weakref.ref[AnnData], pd.Index] | None
+    _trained_cells: tuple[weakref.ref[Data], pd.Index] | None
 
     def save(
         self,
@@ -61,11 +65,11 @@ class Persistent(BaseModelClass):
         overwrite
             Whether to replace a model that is there.
         save_anndata
-            Whether to save the AnnData too, so that loading needs no other.
+            Whether to save the AnnData or MuData too, so that loading needs no other.
         save_kwargs, legacy_mudata_format, datamodule
             Arguments of scvi-tools that have no meaning here; leave them out.
         **anndata_write_kwargs
-            Arguments of `anndata.io.write_h5ad`, such as ``compression="gzip"``.
+            Arguments of `anndata.io.write_h5ad`, or of `mudata.write_h5mu`, such as ``compression="gzip"``.
         """
         if save_kwargs or legacy_mudata_format or datamodule is not None:
             msg = "save_kwargs, legacy_mudata_format and datamodule belong to scvi-tools' own format. Leave them out."
@@ -83,6 +87,8 @@ class Persistent(BaseModelClass):
             "history": history_lists(self.history_),
             "fingerprint": self._fingerprint,
         }
+        if self.query_ is not None:
+            metadata["query"] = self.query_
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.module.state_dict().items()}
         adata = self.adata if save_anndata else None
         where = write_model(
@@ -100,7 +106,7 @@ class Persistent(BaseModelClass):
     def load(
         cls,
         dir_path: str | os.PathLike,
-        adata: AnnData | bool | None = None,
+        adata: Data | bool | None = None,
         accelerator: str = "auto",
         device: int | str = "auto",
         prefix: str | None = None,
@@ -115,7 +121,7 @@ class Persistent(BaseModelClass):
         dir_path
             Directory.
         adata
-            Annotated data with the model's genes, in any order; it need not be set up. By default the AnnData saved
+            Annotated data with the model's genes, in any order; it need not be set up. By default the data saved
             with the model; False loads the model without any. The stored posteriors are used if these are the cells
             that the model was trained on; others are inferred.
         accelerator, device
@@ -144,10 +150,8 @@ class Persistent(BaseModelClass):
                 )
         model = cls(registry=saved.metadata["registry"], **saved.metadata["init_params"])
         model._restore(saved)
-        if isinstance(adata, AnnData):
+        if adata is not None and adata is not False:
             model._attach(adata)
-        elif adata:
-            _setup.check_adata(adata)
         chosen = device if device != "auto" else None if accelerator in ("auto", "cpu") else accelerator
         if chosen is not None:
             model.to_device("cuda" if chosen == "gpu" else chosen)
@@ -159,16 +163,22 @@ class Persistent(BaseModelClass):
 
     def _restore(self, saved: SavedModel) -> None:
         """Take over what was saved."""
+        self.query_ = saved.metadata.get("query")
         self._load_tensors(saved.tensors)
         self.training_ = saved.metadata["training"]
         self.history_ = history_tables(saved.metadata["history"])
         self.is_trained_ = saved.metadata["is_trained"]
         self._fingerprint = saved.metadata["fingerprint"]
 
-    def _attach(self, adata: AnnData) -> None:
-        """Make an AnnData the model's own, and see whether it holds the training cells."""
-        _setup.check_adata(adata, view_allowed=False)
-        self.adata = adata  # scvi-tools calls setup_anndata with the saved registry
+    @abstractmethod
+    def _check(self, adata: Any, *, view_allowed: bool = True) -> None:
+        """Refuse what is not the kind of data that the model was set up with."""
+
+    def _attach(self, adata: Data) -> None:
+        """Make these data the model's own, and see whether they hold the training cells."""
+        self._check(adata, view_allowed=False)
+        with quiet("scvi"):  # which says that it calls setup_anndata with the saved registry
+            self.adata = adata
         if self.is_trained_ and self._read(adata).fingerprint() == self._fingerprint:
             self._trained_cells = (weakref.ref(adata), adata.obs_names.copy())
 

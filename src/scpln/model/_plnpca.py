@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -10,7 +11,7 @@ import scvi
 import torch
 
 from scpln.inference import NotFiniteError
-from scpln.module import FLOWS, LIKELIHOODS, Approximation, PLNPCAModule, check_flow, make_likelihood
+from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
 
 from ._annotation import Annotation
 from ._arguments import (
@@ -22,10 +23,16 @@ from ._arguments import (
     resolve_seed,
 )
 from ._bounds import Bounds
+from ._cost import announce, network_weights, newton_cost, steps_cost
 from ._data import cell_positions
+from ._differential import Differential
 from ._exact import ExactSampling
 from ._linear import LinearDecoder
+from ._manager import adopt, states
+from ._modalities import modality_sizes, modality_slices
+from ._observation import check_observation, make_observation
 from ._plnpca_fit import (
+    ELBO_DRAWS,
     GradientOptions,
     NewtonOptions,
     bound,
@@ -38,19 +45,24 @@ from ._plnpca_fit import (
     start_shared,
     train_shared,
 )
-from ._predictive import Predictive
 from ._progress import progress_bar
+from ._query import NOTHING_NEW, QueryMapping
+from ._query_fit import fit_coefficients, store_posteriors, train_inputs
+from ._setup import register_mudata
+from ._warn import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import NDArray
 
     from scpln.inference import Ascent
-    from scpln.module import Posterior
+    from scpln.module import Likelihood, Posterior
 
+    from ._cost import Cost
     from ._data import Cells
+    from ._fields import Data
 
 MAX_EPOCHS = 500
 #: Flow, and widths of the hidden layers of its networks and of an encoder, unless the user says otherwise.
@@ -62,7 +74,7 @@ CELLS_IN_STEP, LEARNING_RATE = 512, 4e-3
 Family = Literal["fullrank", "meanfield", "flow"]
 
 
-class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
+class PLNPCA(QueryMapping, LinearDecoder, Differential, Bounds, ExactSampling):
     r"""Poisson log-normal principal component analysis of counts.
 
     .. math::
@@ -77,7 +89,9 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
     Parameters
     ----------
     adata
-        Annotated data, after `scpln.model.setup_anndata`.
+        AnnData after `scpln.model.setup_anndata`; or MuData after `scpln.model.setup_mudata`, whose modalities share each
+        cell's latent state, while each has size factors, loadings and a likelihood of its own. What a cell lacks adds
+        nothing to its bound.
     n_latent
         Latent dimensions q, at most the number of cells and of genes.
     posterior
@@ -87,7 +101,8 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
     likelihood
         Distribution of the counts: ``"poisson"``, ``"nb"`` (negative binomial), ``"zip"`` and ``"zinb"`` (with zero
         inflation), each with parameters of every gene; ``"bernoulli"``, for whether a count is not zero; or
-        ``"gaussian"``, for real-valued data (``setup_anndata(..., is_count_data=False)``).
+        ``"gaussian"``, for real-valued data (``setup_anndata(..., is_count_data=False)``). Of modalities, one for all, or
+        a mapping with one for each, ``{"rna": "poisson", "prot": "nb"}``.
     amortized
         Whether an encoder gives the posteriors, from the counts, in place of an optimum for each cell. New cells then
         take one pass through it; their bound is lower.
@@ -123,14 +138,15 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
     """
 
     module: PLNPCAModule
+    _takes_mudata = True
 
     def __init__(
         self,
-        adata: AnnData | None = None,
+        adata: Data | None = None,
         n_latent: int = 10,
         *,
         posterior: Family = "fullrank",
-        likelihood: str = "poisson",
+        likelihood: str | Mapping[str, str] = "poisson",
         amortized: bool = False,
         flow: str | None = None,
         n_transforms: int | None = None,
@@ -140,10 +156,10 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
     ) -> None:
         super().__init__(adata, registry=registry)
         one_of("posterior", posterior, get_args(Family))
-        one_of("likelihood", likelihood, list(LIKELIHOODS))
+        likelihood = check_observation(likelihood, self._sizes_of_modalities, is_count_data=self.is_count_data)
         n_latent = positive_integer("n_latent", n_latent)
-        self._check_n_latent(n_latent)
-        self._check_is_count_data(likelihood)
+        if registry is None:  # cells that are mapped onto a reference may be few
+            self._check_n_latent(n_latent)
         self.n_latent = n_latent
         self.posterior: Family = posterior
         self.likelihood = likelihood
@@ -164,7 +180,7 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
             "flow_hidden": flow_hidden or FLOW_HIDDEN,
             "encoder_hidden": encoder_hidden or ENCODER_HIDDEN,
         }
-        self.module = PLNPCAModule.empty(len(self.genes), len(self.covariates), n_latent, likelihood=likelihood)
+        self.module = self._new_module()
         self.init_params_ = self._get_init_params(locals())
 
     def _check_n_latent(self, n_latent: int) -> None:
@@ -177,21 +193,40 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
             )
             raise ValueError(msg)
 
-    def _check_is_count_data(self, likelihood: str) -> None:
-        """Real-valued data are for the Gaussian likelihood, and counts for the others."""
-        if LIKELIHOODS[likelihood].is_count == self.is_count_data:
-            return
-        if self.is_count_data:
-            msg = (
-                f"likelihood={likelihood!r} is for real-valued data, and these are registered as counts. Choose another "
-                "likelihood, or register log-normalised values with setup_anndata(..., is_count_data=False)."
-            )
-        else:
-            msg = (
-                f"likelihood={likelihood!r} is for counts, and these data are registered with is_count_data=False. "
-                "Choose likelihood='gaussian', or register raw counts."
-            )
-        raise ValueError(msg)
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        modalities: Mapping[str, str | Mapping[str, str | None] | None] | Sequence[str],
+        batch_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        source_registry: dict[str, Any] | None = None,
+    ) -> None:
+        """Register a MuData: the same as `scpln.model.setup_mudata`, which see.
+
+        `source_registry` takes over the genes and categories of another registration, as scvi-tools does when it loads
+        a model.
+        """
+        register_mudata(
+            mdata,
+            source_registry,
+            modalities=modalities,
+            batch_key=batch_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+        )
+        adopt(cls, mdata)
+
+    @property
+    def _sizes_of_modalities(self) -> dict[str, int]:
+        """Number of genes of each modality of a MuData."""
+        return modality_sizes(states(self.registry))
+
+    def _new_likelihood(self) -> Likelihood:
+        """The law of the model's genes, as it starts."""
+        return make_observation(self.likelihood, self._sizes_of_modalities, len(self.genes))
 
     def train(
         self,
@@ -285,13 +320,25 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
             batch_size=batch_size or CELLS_IN_STEP,
             seed=seed,
         )
+        if not self._is_stochastic(gradient):
+            _warn_without_effect(
+                n_steps=n_steps is not None,
+                n_samples=n_samples is not None,
+                learning_rate=learning_rate != LEARNING_RATE,
+                reestimate=not reestimate,
+            )
         if two_step and not self.amortized:
             msg = "two_step=True trains an encoder in two steps, and this model has none. Make it with amortized=True."
             raise ValueError(msg)
         cells = self._read(None)
-        likelihood = make_likelihood(self.likelihood, cells.data.n_genes)
-        with progress_bar(type(self).__name__, newton.max_epochs, show=progress) as bar:
-            result = fit_gaussians(cells.data, self.n_latent, self._gaussian_family, likelihood, newton, bar.update)
+        if self.query_ is not None:
+            self._train_on_reference(cells, newton, gradient, progress)
+            return
+        announce(self._cost(newton, gradient), self.summary_stats.n_cells, len(self.genes))
+        likelihood = self._new_likelihood()
+        family, name = self._gaussian_family, f"{type(self).__name__}, {self._gaussian_family} Gaussians"
+        with progress_bar(name, newton.max_epochs, at_most=True, show=progress) as bar:
+            result = fit_gaussians(cells.data, self.n_latent, family, likelihood, newton, bar.update, bar.stage)
             bar.finish(result.reason)
         approximation = None if result.interrupted else self._new_approximation(gradient.n_importance_samples, seed)
         options: dict[str, Any] = asdict(newton)
@@ -313,11 +360,88 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
             history |= {"stochastic_bound": ascent.bound, "stochastic_seconds": ascent.seconds}
         outcome |= {
             "elbo": float(self.module.elbo.mean()),
-            "posterior": self._summarize_posteriors(cells.data, self.module.posterior, seed, newton.n_threads),
+            **self._summarize_posteriors(cells.data, self.module.posterior, seed, newton.n_threads),
         }
         self._finish_training(cells, {**outcome, **options}, history)
         if failure is not None:
             raise failure
+
+    def get_cost_estimate(
+        self,
+        max_epochs: int = MAX_EPOCHS,
+        *,
+        n_steps: int | None = None,
+        n_samples: int | None = None,
+        n_importance_samples: int = 1,
+        batch_size: int | None = None,
+        n_threads: int | None = None,
+    ) -> Cost:
+        """What `train` will take with these arguments: ``seconds``, and ``memory`` in bytes besides the data.
+
+        From the sizes of the data and the model, and how fast the machine does a few milliseconds of the same arithmetic.
+        How many iterations it takes to converge is not known beforehand: expect to be wrong by a factor of two or three.
+        `train` says so itself, as information in the log, when it expects to take more than a minute.
+
+        Parameters
+        ----------
+        max_epochs, n_steps, n_samples, n_importance_samples, batch_size, n_threads
+            As in `train`.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNPCA(adata, n_latent=2)
+        >>> print(model.get_cost_estimate())
+        about 1 s and 30 MB
+        """
+        threads = n_threads or scvi.settings.num_threads
+        newton = NewtonOptions(max_epochs=max_epochs, tol=1e-4, batch_size=batch_size, seed=0, n_threads=threads)
+        gradient = GradientOptions.of(
+            self.summary_stats.n_cells,
+            n_steps=n_steps,
+            n_samples=n_samples,
+            n_importance_samples=n_importance_samples,
+            batch_size=batch_size or CELLS_IN_STEP,
+            learning_rate=LEARNING_RATE,
+            reestimate=True,
+            two_step=False,
+            seed=0,
+        )
+        return self._cost(newton, gradient)
+
+    def _is_stochastic(self, gradient: GradientOptions) -> bool:
+        """Whether something is left for stochastic gradients after the Gaussians."""
+        return self.posterior == "flow" or self.amortized or gradient.n_importance_samples > 1
+
+    def _cost(self, newton: NewtonOptions, gradient: GradientOptions) -> Cost:
+        """What training will take."""
+        n, p, q = self.summary_stats.n_cells, len(self.genes), self.n_latent
+        cost = newton_cost(
+            n,
+            p,
+            q,
+            len(self.covariates),
+            max_iter=newton.max_epochs,
+            by_quadrature=self.likelihood != "poisson",
+            n_threads=newton.n_threads,
+        )
+        if not self._is_stochastic(gradient):
+            return cost
+        encoder = network_weights([p, *self._sizes["encoder_hidden"], q * (q + 3) // 2]) if self.amortized else 0.0
+        n_draws = gradient.n_samples * gradient.n_importance_samples
+        return cost + steps_cost(
+            n,
+            p,
+            n_steps=(1 + self.amortized) * gradient.n_steps,
+            batch_size=gradient.batch_size,
+            n_draws=n_draws,
+            weights=encoder / n_draws,  # once for each cell
+            flow=self.flow,
+            n_evaluated=0 if self.flow is None else ELBO_DRAWS,
+            n_features=q * (q + 3),
+        )
 
     def _train_shared(
         self, cells: Cells, module: PLNPCAModule, options: GradientOptions, n_threads: int | None, progress: bool
@@ -325,11 +449,12 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
         """Train a flow or an encoder, and what it failed with, if it did; what was reached is in the module."""
         name, failure = f"{type(self).__name__}, {self._kind}", None
         try:
-            with progress_bar(f"{name}, start", options.n_steps, show=progress and self.amortized) as bar:
+            start = f"{name}, learning the Gaussians (−KL)"
+            with progress_bar(start, options.n_steps, unit="step", show=progress and self.amortized) as bar:
                 ascent = start_shared(cells.data, module, options, n_threads, bar.update)
                 bar.finish(ascent.reason)
             if not ascent.interrupted:
-                with progress_bar(name, options.n_steps, show=progress) as bar:
+                with progress_bar(name, options.n_steps, unit="step", show=progress) as bar:
                     ascent = train_shared(cells.data, module, options, n_threads, bar.update)
                     bar.finish(ascent.reason)
         except NotFiniteError as error:
@@ -338,6 +463,40 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
             ascent, failure = error.ascent, error
         finish_shared(cells.data, module, n_threads)
         return ascent, failure
+
+    def _train_on_reference(
+        self, cells: Cells, newton: NewtonOptions, gradient: GradientOptions, progress: bool
+    ) -> None:
+        """Learn what is new about cells that were mapped onto a reference, and their posteriors."""
+        name, growth, family = f"{type(self).__name__}, new coefficients", self._growth, self._gaussian_family
+        module, failure = copy.deepcopy(self.module), None
+        growth.restart(module)
+        outcome: dict[str, Any] = {"converged": True, "reason": NOTHING_NEW}
+        options: dict[str, Any] = asdict(newton)
+        history: dict[str, list[float]] = {}
+        if growth.is_new.any():
+            with progress_bar(name, newton.max_epochs, at_most=True, show=progress) as bar:
+                fit = fit_coefficients(module, cells.data, growth, family, newton, bar.update)
+                bar.finish(fit.reason)
+            outcome, history = {"converged": fit.converged, "reason": fit.reason}, dict(fit.history)
+            if self.amortized and not fit.interrupted:
+                with progress_bar(f"{name} and inputs", gradient.n_steps, show=progress) as bar:
+                    settings = gradient, newton.n_threads, bar.update
+                    ascent, failure = train_inputs(module, cells.data, growth, fit.prior, *settings)
+                    bar.finish(ascent.reason)
+                stopped = ascent.interrupted or ascent.failed
+                outcome = {"converged": fit.converged and not stopped, "reason": f"{fit.reason}; {ascent.reason}"}
+                options |= asdict(gradient)
+                history |= {"stochastic_bound": ascent.bound, "stochastic_seconds": ascent.seconds}
+        store_posteriors(module, cells.data, family, newton.n_threads)
+        self.module = module
+        outcome |= {
+            "elbo": float(module.elbo.mean()),
+            **self._summarize_posteriors(cells.data, module.posterior, newton.seed, newton.n_threads),
+        }
+        self._finish_training(cells, {**outcome, **options}, history)
+        if failure is not None:
+            raise failure
 
     @property
     def _kind(self) -> str:
@@ -369,25 +528,32 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
                 amortized=self.amortized,
                 diagonal=self.posterior == "meanfield",
                 flow=flow,
+                n_groups=len(self._sizes_of_modalities),
                 **self._sizes,
             )
 
-    def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        shared = any(name.startswith("approximation.") for name in tensors)
-        importance = int(shared) + 1
-        approximation = self._new_approximation(importance) if shared else None
-        self.module = PLNPCAModule.empty(
+    def _new_module(self, approximation: Approximation | None = None) -> PLNPCAModule:
+        """Module that is not trained."""
+        return PLNPCAModule.empty(
             len(self.genes),
             len(self.covariates),
             self.n_latent,
-            likelihood=self.likelihood,
+            likelihood=self._new_likelihood(),
             approximation=approximation,
         )
+
+    def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNPCAModule:
+        shared = any(name.startswith("approximation.") for name in tensors)
+        importance = int(shared) + 1
+        return self._new_module(self._new_approximation(importance) if shared else None)
+
+    def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.module = self._empty_module(tensors)
         self.module.load(tensors)
 
     def _infer(
         self,
-        adata: AnnData | None,
+        adata: Data | None,
         indices: Any,
         *,
         batch_size: int | None = None,
@@ -417,15 +583,33 @@ class PLNPCA(LinearDecoder, Predictive, Bounds, ExactSampling):
             values = bound(self.module.generative, data, posterior, positions=positions, **settings)
         return posterior, values
 
-    def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
+    def _annotation(self, adata: Data, diagnostics: bool | None) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
+        uns: dict[str, Any] = {"variance_explained": self.get_variance_explained().to_numpy()}
+        if self.modalities:
+            uns["modalities"] = self.modalities
+            uns["variance_explained_by_modality"] = {
+                name: self.get_variance_explained(name).to_numpy() for name in self.modalities
+            }
         return Annotation(
             latent=posterior.mean.astype(np.float32),
             elbo=values,
             obs=self._diagnostic_columns(posterior, values, adata, diagnostics),
             var=self.get_gene_parameters(),
             varm={"loadings": self.get_loadings()},
-            uns={"variance_explained": self.get_variance_explained().to_numpy()},
+            uns=uns,
+            modalities=modality_slices(states(self.registry)),
+        )
+
+
+def _warn_without_effect(**given: bool) -> None:
+    """Say which arguments of stochastic training were given for nothing."""
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        warn(
+            f"train({'=..., '.join(names)}=...) has no effect: a Gaussian of its own for each cell is found without "
+            "stochastic steps. Leave it out, or make the model with posterior='flow' or amortized=True, or train with "
+            "n_importance_samples=8, say."
         )
 
 

@@ -106,8 +106,10 @@ def fit_gaussians(
     likelihood: Likelihood,
     options: NewtonOptions,
     on_step: OnStep | None = None,
+    on_stage: Callable[[str], None] | None = None,
 ) -> FitResult:
     """Fit B, C, a Gaussian of each cell and the parameters of the likelihood, which are set in place."""
+    is_poisson = isinstance(likelihood, Poisson)
     settings: dict[str, Any] = {
         "posterior": family,
         "batch_size": options.batch_size,
@@ -120,9 +122,13 @@ def fit_gaussians(
     if not likelihood.is_count:
         start = start_gaussian(data, n_latent, likelihood, posterior=family, n_threads=options.n_threads)
     else:
+        if on_stage is not None and not is_poisson:
+            on_stage("Poisson start")
         start = fit(data, n_latent, **settings)
-        if isinstance(likelihood, Poisson) or start.interrupted:
+        if is_poisson or start.interrupted:
             return start
+    if on_stage is not None:
+        on_stage(f"{type(likelihood).__name__} likelihood")
     return fit_likelihood(data, start, likelihood, **settings)
 
 

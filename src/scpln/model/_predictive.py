@@ -11,9 +11,9 @@ import pandas as pd
 import sparse
 import torch
 
-from scpln.module import GaussianPosterior, PLNPCAModule
+from scpln.module import ABSENT, GaussianPosterior, PLNPCAModule
 
-from ._arguments import positive_integer, positive_integer_or_none, resolve_seed
+from ._arguments import positive_integer, positive_integer_or_none, positive_number, resolve_seed
 from ._data import cell_positions, gene_positions
 from ._design import Design, as_list, get_codes
 from ._fields import DESIGN_KEY
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.module import LatentModule, Posterior
@@ -42,20 +43,23 @@ class _Rates:
     designs
         Design matrices (n × d) and codes of the batches (n,): the cells' own, or one pair for each batch to transform
         to.
-    scale
-        Factor of each cell's rates (n,).
+    offsets
+        Logarithm of the factor of each cell's rates, (n, 1), or (n, G) for the modality of each gene.
+    groups
+        Codes of the genes' modalities (genes,).
     """
 
     module: LatentModule
     posterior: Posterior
     designs: list[tuple[NDArray[np.float64], NDArray[np.int64] | None]]
-    scale: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+    groups: NDArray[np.int64] | None
     genes: NDArray[np.intp] | None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Cells and genes."""
-        return len(self.scale), self.module.n_genes if self.genes is None else len(self.genes)
+        return len(self.offsets), self.module.n_genes if self.genes is None else len(self.genes)
 
     def blocks(self) -> Iterator[tuple[slice, Posterior]]:
         """Cells of consecutive blocks, with their posteriors."""
@@ -73,7 +77,7 @@ class _Rates:
             law = law.subset(self.genes)
         decoded = [self._decode(cells, z, number) for number in range(len(self.designs))]
         if law.cell_parameter_names:
-            offsets = torch.from_numpy(np.log(self.scale[cells, None]))
+            offsets = torch.from_numpy(self._offsets(cells))
             means = [law.mean(eta + offsets, deviations) for eta, deviations in decoded]
             return (sum(means[1:], means[0]) / len(means)).detach().numpy()
         rates = [eta.exp() if law.is_count else eta for eta, _ in decoded]
@@ -96,16 +100,22 @@ class _Rates:
             stacked = torch.stack(etas)
             eta = torch.logsumexp(stacked, 0) - np.log(len(etas)) if is_count else stacked.mean(0)
         deviation = {name: torch.stack([some[name] for some in deviations]).mean(0) for name in deviations[0]}
-        eta = eta + torch.from_numpy(np.log(self.scale[cells, None]))
+        eta = eta + torch.from_numpy(self._offsets(cells))
         return self.module.draw(eta, seed, self.genes, deviation)
 
     def _decode(self, cells: slice, z: NDArray, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         design, batches = self.designs[number]
         return self.module.decode(z, design[cells], None if batches is None else batches[cells], self.genes)
 
+    def _offsets(self, cells: slice) -> NDArray[np.float64]:
+        """What is added to log-rates, (cells, genes), or (cells, 1) where it is the same for all genes."""
+        return self.offsets[cells] if self.groups is None else self.offsets[cells][:, self.groups]
+
     def _scaled(self, cells: slice, rates: NDArray[np.float64]) -> NDArray[np.float64]:
-        scale = self.scale[cells, None]
-        return rates * scale if self.module.generative.likelihood.is_count else rates + np.log(scale)
+        offsets = self._offsets(cells)
+        if not self.module.generative.likelihood.is_count:
+            return rates + offsets
+        return rates * np.where(offsets == ABSENT, np.nan, np.exp(offsets))
 
 
 class Predictive(LatentModel):
@@ -113,7 +123,7 @@ class Predictive(LatentModel):
 
     def get_normalized_expression(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | ArrayLike | None = None,
         transform_batch: str | Sequence[str] | None = None,
         gene_list: Sequence[str] | None = None,
@@ -148,7 +158,8 @@ class Predictive(LatentModel):
             Names of genes, in the order to return; by default all, which is a dense array of all cells and genes.
         library_size
             Factor of all rates; ``"latent"`` for each cell's own size factor, which gives its expected counts (before
-            zero inflation, and of presence, its rate). Counts in categories (``k_max``) have no rate: their mean is
+            zero inflation, and of presence, its rate). Of modalities, each has its own, and is NaN where a cell lacks it:
+            a number gives what would be expected there. Counts in categories (``k_max``) have no rate: their mean is
             given, with this as the size factor.
         n_samples
             Draw so many latent states in place of the closed form; by default 100 where there is none.
@@ -189,7 +200,7 @@ class Predictive(LatentModel):
 
     def posterior_predictive_sample(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | ArrayLike | None = None,
         transform_batch: str | Sequence[str] | None = None,
         n_samples: int = 1,
@@ -232,7 +243,7 @@ class Predictive(LatentModel):
 
     def _rates_of(
         self,
-        adata: AnnData | None,
+        adata: AnnData | MuData | None,
         indices: Any,
         transform_batch: str | Sequence[str] | None,
         gene_list: Sequence[str] | None,
@@ -262,11 +273,14 @@ class Predictive(LatentModel):
         if isinstance(library_size, str) and library_size != "latent":
             msg = f"library_size={library_size!r}, but it must be a number or 'latent'."
             raise ValueError(msg)
+        offsets, groups = np.zeros((len(posterior), 1)), None
         if library_size == "latent":
-            scale = np.exp(self._read(adata, positions).data.offsets)
+            data = self._read(adata, positions).data
+            offsets, groups = data.log_sizes, data.groups
+            groups = groups if groups is None or genes is None else groups[genes]
         else:
-            scale = np.full(len(posterior), float(library_size))
-        return _Rates(self.module, posterior, designs, scale, genes), obs.index
+            offsets += np.log(positive_number("library_size", float(library_size)))
+        return _Rates(self.module, posterior, designs, offsets, groups, genes), obs.index
 
 
 def _stream(seed: int, number: int) -> int:

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import scvi
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+logger = logging.getLogger("scpln")
+
+#: What a bar of tqdm shows; how long the rest takes only if it is known how many iterations there will be.
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}{postfix}]"
+_FORMAT_AT_MOST = "{desc}: |{bar}| {n_fmt}/{total_fmt} {unit}s [{elapsed}{postfix}]"
+
 
 class ProgressBar(Protocol):
     """What training tells a progress bar."""
+
+    def stage(self, name: str) -> None:
+        """Another stage of training begins, whose iterations are counted anew."""
 
     def update(self, iteration: int, bound: float) -> None:
         """Iterations done, and the mean bound per cell."""
@@ -25,22 +44,65 @@ class ProgressBar(Protocol):
 
 
 @contextmanager
-def progress_bar(description: str, total: int, *, show: bool) -> Iterator[ProgressBar]:
+def progress_bar(
+    description: str, total: int, *, unit: str = "iteration", at_most: bool = False, show: bool
+) -> Iterator[ProgressBar]:
     """Bar of at most `total` iterations, on standard error.
 
     The style is ``scvi.settings.progress_bar_style``, ``"tqdm"`` or ``"rich"``.
+
+    Parameters
+    ----------
+    description
+        What is optimised.
+    total
+        How many iterations there will be; or only how many `at_most`, so that nothing is said of the time that is left.
+    unit
+        What an iteration is.
+    show
+        Whether there is a bar at all.
     """
     if not show:
-        yield _Silent()
+        yield _Logged(_Silent(), description, unit)
     elif scvi.settings.progress_bar_style == "rich":
-        with Progress(console=Console(stderr=True)) as rich_bar:
-            yield _Rich(rich_bar, description, total)
+        with Progress(*_columns(unit, at_most=at_most), console=Console(stderr=True)) as rich_bar:
+            yield _Logged(_Rich(rich_bar, description, total), description, unit)
     else:
-        with tqdm(total=total, desc=description, unit="iteration") as bar:
-            yield _Tqdm(bar)
+        layout = _FORMAT_AT_MOST if at_most else _FORMAT
+        with tqdm(total=total, desc=description, unit=unit, bar_format=layout) as bar:
+            yield _Logged(_Tqdm(bar, description), description, unit)
+
+
+def _columns(unit: str, *, at_most: bool) -> list[ProgressColumn]:
+    """What a bar of rich shows."""
+    count = TextColumn(f"{{task.completed:.0f}}/{{task.total:.0f}} {unit}s")
+    time = TimeElapsedColumn() if at_most else TimeRemainingColumn()
+    return [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), count, time]
+
+
+class _Logged:
+    """A bar that says the same at level DEBUG, for files and for those who hide it."""
+
+    def __init__(self, bar: ProgressBar, description: str, unit: str) -> None:
+        self._bar, self._description, self._unit = bar, description, unit
+
+    def stage(self, name: str) -> None:
+        logger.debug("%s: %s.", self._description, name)
+        self._bar.stage(name)
+
+    def update(self, iteration: int, bound: float) -> None:
+        logger.debug("%s: %s %d, %s.", self._description, self._unit, iteration, _in_words(bound) or "no bound yet")
+        self._bar.update(iteration, bound)
+
+    def finish(self, reason: str) -> None:
+        logger.debug("%s: %s.", self._description, reason)
+        self._bar.finish(reason)
 
 
 class _Silent:
+    def stage(self, name: str) -> None:
+        pass
+
     def update(self, iteration: int, bound: float) -> None:
         pass
 
@@ -49,12 +111,16 @@ class _Silent:
 
 
 class _Tqdm:
-    def __init__(self, bar: tqdm) -> None:
-        self._bar = bar
+    def __init__(self, bar: tqdm, description: str) -> None:
+        self._bar, self._description = bar, description
         self._bound = ""
 
+    def stage(self, name: str) -> None:
+        self._bar.set_description_str(f"{self._description}, {name}", refresh=False)
+        self.update(0, math.nan)
+
     def update(self, iteration: int, bound: float) -> None:
-        self._bound = f"{bound:.3f} nats per cell"
+        self._bound = _in_words(bound)
         self._bar.set_postfix_str(self._bound, refresh=False)
         self._bar.update(iteration - self._bar.n)
 
@@ -66,12 +132,27 @@ class _Tqdm:
 class _Rich:
     def __init__(self, bar: Progress, description: str, total: int) -> None:
         self._bar, self._description, self._bound = bar, description, ""
+        self._stage = ""
         self._task = bar.add_task(description, total=total)
 
+    def stage(self, name: str) -> None:
+        self._stage = f", {name}"
+        self.update(0, math.nan)
+
     def update(self, iteration: int, bound: float) -> None:
-        self._bound = f"{bound:.3f} nats per cell"
-        self._bar.update(self._task, completed=iteration, description=f"{self._description}: {self._bound}")
+        self._bound = _in_words(bound)
+        self._bar.update(self._task, completed=iteration, description=self._text)
 
     def finish(self, reason: str) -> None:
         done = self._bar.tasks[self._task].completed
-        self._bar.update(self._task, total=done, description=f"{self._description}: {self._bound}; {reason}")
+        self._bar.update(self._task, total=done, description=f"{self._text}; {reason}")
+
+    @property
+    def _text(self) -> str:
+        return (
+            f"{self._description}{self._stage}: {self._bound}" if self._bound else f"{self._description}{self._stage}"
+        )
+
+
+def _in_words(bound: float) -> str:
+    return "" if math.isnan(bound) else f"{bound:.3f} nats per cell"

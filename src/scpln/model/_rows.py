@@ -24,15 +24,15 @@ BLOCK_ENTRIES = 2**21
 """Cells × genes in a block: dense temporaries of it take 16 MB in float64."""
 
 
-def location(layer: str | None) -> str:
+def location(layer: str | None, data: str = "adata") -> str:
     """Name of the matrix as a user would write it.
 
     Examples
     --------
-    >>> location(None), location("counts")
-    ('adata.X', "adata.layers['counts']")
+    >>> location(None), location("counts"), location("counts", "mdata['rna']")
+    ('adata.X', "adata.layers['counts']", "mdata['rna'].layers['counts']")
     """
-    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    return f"{data}.X" if layer is None else f"{data}.layers[{layer!r}]"
 
 
 def get_matrix(adata: AnnData, layer: str | None) -> Any:
@@ -68,7 +68,10 @@ def as_rows(matrix: Any, where: str) -> Any:
     stay there; CSC cannot be read by rows and is loaded.
     """
     if isinstance(matrix, CSCDataset):
-        warn(f"{where} is stored on disk by columns (CSC), which cannot be read cell by cell: loading it into memory.")
+        warn(
+            f"{where} is stored on disk by columns (CSC), which cannot be read cell by cell: loading it into memory. "
+            "To leave it on disk, store it by rows: convert it with .tocsr() before write_h5ad."
+        )
         matrix = matrix.to_memory()
     if isinstance(matrix, CSRDataset | h5py.Dataset | np.ndarray):
         rows = matrix

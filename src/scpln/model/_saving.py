@@ -17,34 +17,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anndata.io import read_h5ad, write_h5ad
+from mudata import MuData, read_h5mu, set_options, write_h5mu
 from safetensors.torch import load_file, save_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
-    from anndata import AnnData
+
+    from ._fields import Data
 
 SCHEMA_VERSION = 1
 _TENSORS = ("model", ".safetensors")
-_ADATA = ("adata", ".h5ad")
+_ADATA, _MDATA = ("adata", ".h5ad"), ("mdata", ".h5mu")
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a directory holds: metadata, tensors, and where the AnnData is."""
+    """What a directory holds: metadata, tensors, and where the AnnData or MuData is."""
 
     metadata: dict[str, Any]
     tensors: dict[str, torch.Tensor]
     directory: Path
     adata_entry: dict[str, str] | None
 
-    def read_adata(self) -> AnnData | None:
-        """The AnnData saved with the model, or None if there is none."""
+    def read_adata(self) -> Data | None:
+        """The AnnData or MuData saved with the model, or None if there is none."""
         if self.adata_entry is None:
             return None
         remedy = "If it was changed on purpose, read it yourself and pass it as load(..., adata=...)."
-        return read_h5ad(_verified(self.directory, self.adata_entry, remedy))
+        path = _verified(self.directory, self.adata_entry, remedy)
+        if path.suffix != _MDATA[1]:
+            return read_h5ad(path)
+        with set_options(pull_on_update=False):  # or columns of the modalities are copied into mdata.obs
+            return read_h5mu(path)
 
 
 def model_file(dir_path: str | os.PathLike, prefix: str | None) -> Path:
@@ -58,7 +64,7 @@ def write_model(
     *,
     metadata: dict[str, Any],
     tensors: dict[str, torch.Tensor],
-    adata: AnnData | None = None,
+    adata: Data | None = None,
     overwrite: bool = False,
     **write_kwargs: Any,
 ) -> Path:
@@ -73,12 +79,14 @@ def write_model(
     json.dumps(metadata)  # fails before anything is written
     directory.mkdir(parents=True, exist_ok=True)
     files = {"tensors": _write(directory, prefix, _TENSORS, lambda file: save_file(tensors, file))}
-    if adata is not None:
+    if isinstance(adata, MuData):
+        files["adata"] = _write(directory, prefix, _MDATA, lambda file: write_h5mu(file, adata, **write_kwargs))
+    elif adata is not None:
         files["adata"] = _write(directory, prefix, _ADATA, lambda file: write_h5ad(file, adata, **write_kwargs))
     content = {"files": files, "model": metadata}
     document = {"schema_version": SCHEMA_VERSION, "sha256": _digest_of(content), **content}
     _replace(path, lambda file: file.write_text(json.dumps(document, indent=1), encoding="utf-8"))
-    _remove_old(directory, prefix, [_TENSORS] if adata is None else [_TENSORS, _ADATA], files)
+    _remove_old(directory, prefix, [_TENSORS] if adata is None else [_TENSORS, _ADATA, _MDATA], files)
     return directory
 
 

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
     import torch
     from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.module import Batch, Generative, Posterior, Prior
 
     from ._base import ScplnModel
+    from ._fields import Data
 
 #: Draws of each cell that the bound of an autoencoder is the mean over, and that densities of one dimension are
 #: estimated from.
@@ -45,7 +47,7 @@ class BoundTerms(LatentModel):
 
     def get_bound_terms(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | ArrayLike | None = None,
         n_samples: int | None = None,
         *,
@@ -112,7 +114,7 @@ class BoundTerms(LatentModel):
 
     def get_latent_dimensions(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | ArrayLike | None = None,
         *,
         batch_size: int | None = None,
@@ -169,7 +171,7 @@ class BoundTerms(LatentModel):
         raise NotImplementedError
 
     def _sampled_terms(
-        self, posterior: Posterior, adata: AnnData, positions: NDArray[np.intp] | None, n_samples: int, seed: int
+        self, posterior: Posterior, adata: Data, positions: NDArray[np.intp] | None, n_samples: int, seed: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Bound and divergence of each cell, the means over the same draws."""
         data, generative = self._read(adata, positions).data, self.module.generative

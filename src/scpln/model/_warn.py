@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
 
 import scvi
 
-_INSIDE = tuple(str(Path(file).parent) for file in (Path(__file__).parent, scvi.__file__))
+from ._naming import renamed
+
+_INSIDE = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(scvi.__file__).parent))
 
 
 def warn(message: str) -> None:
@@ -16,4 +19,4 @@ def warn(message: str) -> None:
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(renamed(message), UserWarning, stacklevel=level)

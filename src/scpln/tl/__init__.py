@@ -4,5 +4,6 @@ from ._count_gmvae import count_gmvae
 from ._count_vae import count_vae
 from ._evaluate import Evaluation, evaluate
 from ._plnpca import plnpca
+from ._posterior_predictive import posterior_predictive
 
-__all__ = ["Evaluation", "count_gmvae", "count_vae", "evaluate", "plnpca"]
+__all__ = ["Evaluation", "count_gmvae", "count_vae", "evaluate", "plnpca", "posterior_predictive"]

@@ -60,6 +60,13 @@ class Evaluation:
         ]
         return "\n".join([self.title, *rows])
 
+    def _repr_html_(self) -> str:
+        from scpln.model._html import table
+
+        numbers = ((str(name), value) for name, value in self.summary.items())
+        rows = [(name, _shown(name, value), self.notes.get(name, "")) for name, value in numbers]
+        return table(self.title, ("", "value", ""), rows)
+
 
 def evaluate(
     model: Bounds | AnnData,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scpln.model._html import table
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -112,16 +114,37 @@ class SearchResult:
             raise RuntimeError(msg)
         return self._best
 
-    def __repr__(self) -> str:
+    @property
+    def _title(self) -> str:
         n_failed = sum(bool(trial.failure) for trial in self.trials)
         failed = f", {n_failed} failed" if n_failed else ""
         stopped = ", interrupted" if self.interrupted else ""
-        title = f"{len(self.trials)} trials{failed}{stopped}, {self.metric} of {len(self.held_out):,} held-out cells"
-        table = self.results
-        shown = table if n_failed else table.drop(columns="failure")
-        formats = dict.fromkeys(("bound", "standard_error", "behind", "behind_error"), "{:.3f}".format)
-        text = shown.to_string(float_format="{:.4g}".format, formatters={**formats, "seconds": "{:.1f}".format})
-        return f"{title}, nats per cell{self.conditions}\n{text}"
+        trials = f"{len(self.trials)} trials{failed}{stopped}, {self.metric} of {len(self.held_out):,} held-out cells"
+        return f"{trials}, nats per cell{self.conditions}"
+
+    @property
+    def _shown(self) -> pd.DataFrame:
+        """The table, as text."""
+        shown = self.results if any(trial.failure for trial in self.trials) else self.results.drop(columns="failure")
+        places = {**dict.fromkeys(("bound", "standard_error", "behind", "behind_error"), ".3f"), "seconds": ".1f"}
+        return pd.DataFrame(
+            {name: [_in_words(value, places.get(name, ".4g")) for value in shown[name]] for name in shown},
+            index=shown.index,
+        )
+
+    def __repr__(self) -> str:
+        return f"{self._title}\n{self._shown.to_string()}"
+
+    def _repr_html_(self) -> str:
+        shown = self._shown
+        return table(
+            self._title, ["trial", *map(str, shown.columns)], shown.reset_index().astype(str).to_numpy().tolist()
+        )
+
+
+def _in_words(value: Any, places: str) -> str:
+    """A number to so many places, and anything else as it is."""
+    return format(value, places) if isinstance(value, float | np.floating) else str(value)
 
 
 def _compare(bounds: NDArray[np.float64] | None, best: NDArray[np.float64] | None) -> dict[str, float]:

@@ -114,7 +114,7 @@ def search(
         Judge(adata, cells, metric, positive_integer("n_samples", n_samples), seed),
         {"seed": seed, "progress": False, **train},
     )
-    with progress_bar(f"Search over {model_class.__name__}", len(trials), show=progress) as bar:
+    with progress_bar(f"Search over {model_class.__name__}", len(trials), unit="trial", show=progress) as bar:
         for number, parameters in enumerate(trials):
             run.add(parameters, *choices.split(parameters))
             bar.update(number + 1, run.best_bound)

@@ -1,0 +1,88 @@
+"""A directory that is ready for the Hub: the saved model, its card, and scvi-tools' metadata."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scpln import model as models
+from scpln.model._saving import model_file, read_model
+
+from ._card import Card
+
+if TYPE_CHECKING:
+    import os
+
+    from anndata import AnnData
+
+#: Names that scvi-tools and the Hub give these files.
+CARD, METADATA = "README.md", "_scvi_required_metadata.json"
+
+
+def write(
+    model: models.ScplnModel,
+    local_dir: str | os.PathLike,
+    *,
+    license: str,
+    save_anndata: bool = False,
+    overwrite: bool = False,
+    **about: Any,
+) -> None:
+    """Write a directory with a model, ready for `push` and for ``scvi.hub.HubModel``.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    local_dir
+        Directory, made if necessary.
+    license
+        Identifier of the licence, such as ``"mit"`` or ``"cc-by-4.0"``.
+    save_anndata
+        Whether to share the cells with it, as ``adata.h5ad``. Without, whoever loads it brings their own.
+    overwrite
+        Whether to replace a model, and a card, that are there.
+    **about
+        More for the card: ``description`` and ``references`` (markdown), ``modalities``, ``tissues``, ``annotated``,
+        ``training_data_url``, ``training_code_url``.
+    """
+    directory, card = Path(local_dir), Card(license=license, **about)
+    if (directory / CARD).exists() and not overwrite:
+        msg = (
+            f"{str(directory / CARD)!r} already exists. Pass overwrite=True to replace it, or choose another directory."
+        )
+        raise ValueError(msg)
+    model.save(directory, overwrite=overwrite, save_anndata=save_anndata)
+    saved = read_model(directory, None).metadata
+    metadata = {
+        "scvi_version": saved["registry"]["scvi_version"],
+        "anndata_version": version("anndata"),
+        "model_cls_name": saved["class"],
+        "training_data_url": card.training_data_url,
+        "model_parent_module": models.__name__,
+    }
+    (directory / METADATA).write_text(json.dumps(metadata, indent=4), encoding="utf-8")
+    (directory / CARD).write_text(card.write(saved), encoding="utf-8")
+
+
+def load(local_dir: str | os.PathLike, adata: AnnData | bool | None = None, **options: Any) -> models.ScplnModel:
+    """Load a model of any class from the directory that it was saved, written or downloaded in.
+
+    Parameters
+    ----------
+    local_dir
+        Directory.
+    adata
+        Annotated data with the model's genes; by default those in the directory, False for none.
+    **options
+        Further arguments of the model's ``load``.
+    """
+    name = read_model(local_dir, options.get("prefix")).metadata["class"]
+    model_class = getattr(models, name, None) if name in models.__all__ else None
+    if model_class is None:
+        path = model_file(local_dir, options.get("prefix"))
+        msg = f"{str(path)!r} holds a {name!r}, which this version of scpln does not have. Upgrade scpln."
+        raise ValueError(msg)
+    return model_class.load(local_dir, adata, **options)

@@ -1,0 +1,51 @@
+"""One small trained model of every kind: each class, with each of its likelihoods, posteriors and priors."""
+
+from functools import cache
+
+import numpy as np
+import scanpy as sc
+
+from scpln.datasets import simulate
+from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata
+
+FLOW = {"posterior": "flow", "n_transforms": 1, "flow_hidden": [8]}
+SMALL = {"n_hidden": 8}
+KINDS = {
+    **{f"PLNPCA, {name}": (PLNPCA, {"likelihood": name}) for name in ("poisson", "nb", "zip", "zinb", "bernoulli")},
+    "PLNPCA, gaussian": (PLNPCA, {"likelihood": "gaussian"}),
+    "PLNPCA, meanfield": (PLNPCA, {"posterior": "meanfield"}),
+    "PLNPCA, flow": (PLNPCA, FLOW),
+    "PLNPCA, encoder": (PLNPCA, {"amortized": True, "encoder_hidden": [8]}),
+    "CountVAE": (CountVAE, SMALL),
+    "CountVAE, bernoulli": (CountVAE, {**SMALL, "likelihood": "bernoulli"}),
+    "CountVAE, gaussian": (CountVAE, {**SMALL, "likelihood": "gaussian"}),
+    "CountVAE, shares": (CountVAE, {**SMALL, "likelihood": "constrained_poisson"}),
+    "CountVAE, categories": (CountVAE, {**SMALL, "likelihood": "poisson", "k_max": 3}),
+    "CountVAE, zinb by cell": (CountVAE, {**SMALL, "likelihood": "zinb", "dispersion": "gene-cell"}),
+    "CountVAE, flow": (CountVAE, {**SMALL, **FLOW}),
+    "CountGMVAE": (CountGMVAE, {**SMALL, "n_components": 2}),
+    "CountGMVAE by component": (CountGMVAE, {**SMALL, "n_components": 2, "component_posteriors": True}),
+}
+
+
+def make_adata(n_obs=90, n_vars=14):
+    adata = simulate(n_obs=n_obs, n_vars=n_vars, n_latent=2, n_batches=2, density=0.5, seed=0)
+    adata.obs["group"] = np.resize(["a", "b", "b"], n_obs)
+    adata.layers["log"] = adata.X.toarray().astype(np.float64)
+    sc.pp.log1p(adata, layer="log")
+    return adata
+
+
+@cache
+def trained(kind):
+    """The model of a kind; do not change it."""
+    model_class, arguments = KINDS[kind]
+    adata = make_adata()
+    real = arguments.get("likelihood") == "gaussian"
+    setup_anndata(adata, layer="log" if real else None, batch_key="batch", is_count_data=not real)
+    model = model_class(adata, n_latent=2, **arguments)
+    epochs = {"max_epochs": 10} if model_class is PLNPCA else {"max_epochs": 2, "start": "random"}
+    if {"posterior": "flow"}.items() <= arguments.items() or "amortized" in arguments:
+        epochs |= {"n_steps": 5} if model_class is PLNPCA else {}
+    model.train(**epochs, progress=False)
+    return model
