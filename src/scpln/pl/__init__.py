@@ -1,6 +1,29 @@
-"""Figures, drawn from what is stored in an AnnData; a fitted model is not needed."""
+"""Figures, drawn from what is stored in an AnnData; a fitted model is not needed.
 
+Each function takes the axes to draw on as ``ax`` (several panels: one for each), ``show`` and ``save`` (the name of a
+file), and returns the axes: of a figure with several panels an array of them. Components and latent dimensions are
+numbered from 1.
+"""
+
+from ._clusters import cluster_probabilities
+from ._correlation import correlation_circle, gene_correlation
+from ._diagnostics import posterior_diagnostics
+from ._latent import latent
+from ._loadings import loadings
+from ._mixture import mixture_components
+from ._predictive import posterior_predictive
 from ._training import history
 from ._variance import variance_explained
 
-__all__ = ["history", "variance_explained"]
+__all__ = [
+    "cluster_probabilities",
+    "correlation_circle",
+    "gene_correlation",
+    "history",
+    "latent",
+    "loadings",
+    "mixture_components",
+    "posterior_diagnostics",
+    "posterior_predictive",
+    "variance_explained",
+]

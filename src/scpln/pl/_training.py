@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from ._axes import axes_or_new, finish, stored
+from ._axes import axes_or_new, bare, finish, legend_above
+from ._stored import stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,8 +55,8 @@ def history(
     Examples
     --------
     >>> import scpln
-    >>> adata = scpln.datasets.pbmc68k_reduced()
-    >>> scpln.tl.plnpca(adata, layer="counts", size_factor_key="n_counts", n_latent=2, progress=False)
+    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+    >>> scpln.tl.plnpca(adata, n_latent=2, progress=False)
     >>> scpln.pl.history(adata, show=False).get_ylabel()
     'bound below its final value\n(nats per cell)'
     """
@@ -67,8 +68,8 @@ def history(
         _draw_stochastic(ax, history)
     else:
         _draw_newton(ax, history)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    bare(ax)
     return finish(ax, show=show, save=save)
 
 
@@ -76,10 +77,11 @@ def _draw_epochs(ax: Axes, history: dict[str, Any]) -> None:
     for name, label, color in (("train", "training cells", "0.6"), ("validation", "validation cells", "black")):
         if f"elbo_{name}" in history:
             bound = -np.asarray(history[f"elbo_{name}"], dtype=float)
-            ax.plot(np.arange(1, len(bound) + 1), bound, color=color, linewidth=1, label=label)
+            marker = "." if len(bound) == 1 else ""  # one point makes no line
+            ax.plot(np.arange(1, len(bound) + 1), bound, color=color, linewidth=1, label=label, marker=marker)
     ax.set(xlabel="epoch", ylabel="bound (nats per cell)")
     ax.ticklabel_format(axis="y", useOffset=False)
-    ax.legend(frameon=False)
+    legend_above(ax)
 
 
 def _draw_newton(ax: Axes, history: dict[str, Any]) -> None:
@@ -91,7 +93,7 @@ def _draw_newton(ax: Axes, history: dict[str, Any]) -> None:
     ax.set(
         xlabel="iteration",
         ylabel="bound below its final value\n(nats per cell)",
-        title=f"final: {bound[-1]:.2f} nats per cell",
+        title=f"final: {bound[-1]:.2f} nats per cell".replace("-", "−"),
     )
 
 
@@ -103,4 +105,4 @@ def _draw_stochastic(ax: Axes, history: dict[str, Any]) -> None:
     ax.axhline(float(history["elbo"][-1]), color="0.5", linestyle="--", linewidth=1, label="Gaussian posteriors")
     ax.set(xlabel="step", ylabel="bound (nats per cell)")
     ax.ticklabel_format(axis="y", useOffset=False)
-    ax.legend(frameon=False)
+    legend_above(ax)

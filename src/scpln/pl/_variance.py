@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from ._axes import axes_or_new, finish, stored
+from ._axes import axes_or_new, bare, finish
+from ._stored import variance_shares
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,17 +47,17 @@ def variance_explained(
     Examples
     --------
     >>> import scpln
-    >>> adata = scpln.datasets.pbmc68k_reduced()
-    >>> scpln.tl.plnpca(adata, layer="counts", size_factor_key="n_counts", n_latent=2, progress=False)
+    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+    >>> scpln.tl.plnpca(adata, n_latent=2, progress=False)
     >>> scpln.pl.variance_explained(adata, show=False).get_xlabel()
     'component'
     """
-    share = np.asarray(stored(adata, key, "variance_explained"), dtype=float)
+    share = variance_shares(adata, key)
     ax = axes_or_new(ax)
     components = np.arange(1, len(share) + 1)
     ax.bar(components, share, color="0.6")
-    ax.set(xlabel="component", ylabel="share of latent variance")
+    ax.set(xlabel="component", ylabel="share of latent variance", xlim=(0.4, max(len(share), 4) + 0.6))
     ax.set_xticks(components if len(share) <= 15 else components[:: -(-len(share) // 10)])
-    ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
+    bare(ax)
     return finish(ax, show=show, save=save)
