@@ -1,3 +1,5 @@
+import json
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -125,3 +127,24 @@ def test_missing_names(groups, tmp_path, capsys, options, message):
     groups.write_h5ad(tmp_path / "a.h5ad")
     assert main(["evaluate", str(tmp_path / "a.h5ad"), *options]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_json_has_what_the_tables_show(groups, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    adata = groups.copy()
+    adata.obs["plnpca_cluster"] = adata.obs["labels"]
+    adata.write_h5ad("in.h5ad")
+    assert main(["evaluate", "in.h5ad", "--labels-key", "labels", "--json", "scores.json"]) == 0
+    text = capsys.readouterr().out
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert [each["name"] for each in found["latent_spaces"]][:2] == ["X_plnpca", "scanpy PCA"]
+    for each in found["latent_spaces"]:
+        assert f"{each['ari_mean']:>8.3f}{each['ari_best']:>8.3f}  at {each['ari_best_resolution']:g}" in text
+    assert found["latent_spaces"][0]["ari_best"] == 1.0
+    (cluster,) = found["clusters"]
+    assert (cluster["name"], cluster["n_clusters"], cluster["ari"]) == ("plnpca_cluster", 3, 1.0)
+    assert (found["n_labels"], found["is_count_data"]) == (3, True)
+    assert main(["evaluate", "in.h5ad", "--labels-key", "labels", "--json", "scores.json"]) == 3
+    capsys.readouterr()
+    assert main(["evaluate", "in.h5ad", "--labels-key", "labels", "--summary", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["latent_spaces"] == found["latent_spaces"]

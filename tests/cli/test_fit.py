@@ -1,12 +1,13 @@
+import json
+import re
+
 import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
-import scvi
-import torch
 
 import scpln
-from scpln.cli import main
+from scpln.cli import _fit, main
 
 
 @pytest.fixture(scope="module")
@@ -15,15 +16,6 @@ def simulated():
     adata.obs["age"] = np.linspace(-1, 1, 60)
     adata.layers["raw"] = adata.X.copy()
     return adata
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small networks on one thread: on a busy machine, several wait for each other."""
-    before = torch.get_num_threads()
-    scvi.settings.num_threads = 1
-    yield
-    scvi.settings.num_threads = before
 
 
 @pytest.fixture
@@ -122,6 +114,37 @@ def test_summary_and_file_say_what_was_fitted(fit, folder, capsys, options, para
     if "--n-steps" in options:
         assert written["training"]["n_steps"] == 10
         assert written["training"]["n_importance_samples"] == (3 if "--n-importance-samples" in options else 1)
+
+
+def test_summary_for_machines(fit, folder, capsys):
+    assert fit("--summary", "summary.json", "--save-model", "model", "--batch-key", "batch") == 0
+    text = capsys.readouterr().out
+    summary, out = json.loads((folder / "summary.json").read_text()), ad.read_h5ad(folder / "out.h5ad")
+    assert summary["bound"] == pytest.approx(out.obs["plnpca_elbo"].mean(), rel=1e-12)
+    assert f"{summary['bound']:.3f} nats, {summary['bound_conditions']}" in text
+    assert (summary["n_cells"], summary["n_genes"], summary["n_latent"]) == (60, 30, 2)
+    assert summary["converged"] is False
+    assert summary["stop_reason"] in text
+    assert f"{summary['reliability']['gap']:.3f} nats" in summary["reliability_text"]
+    assert 0 <= summary["reliability"]["unreliable"] <= 1
+    assert summary["posterior"] == {"family": "fullrank", "flow": None, "amortized": False}
+    assert summary["clusters"] is None
+    assert summary["versions"]["scpln"] == scpln.__version__
+    paths = {name: path for name, path in summary["outputs"].items() if path}
+    assert paths == {"annotated": "out.h5ad", "model": "model"}
+    assert "obsm['X_plnpca']" in summary["added"]
+    for name in re.findall(r"^  (\w+)", _fit.SUMMARY, re.MULTILINE):
+        assert name in summary
+
+
+def test_summary_in_place_of_text(fit, folder, capsys):
+    assert fit("--summary", "-", "--quiet") == 0
+    assert json.loads(capsys.readouterr().out)["key"] == "plnpca"
+    assert {path.name for path in folder.iterdir()} == {"in.h5ad", "out.h5ad"}
+    (folder / "s.json").touch()
+    assert fit("--summary", "s.json", "--out", "b.h5ad") == 3
+    assert "s.json exists already" in capsys.readouterr().err
+    assert fit("--summary", "s.txt", "--out", "b.h5ad") == 3
 
 
 def test_real_values(fit, folder, capsys):

@@ -7,23 +7,12 @@ from typing import get_args
 import anndata as ad
 import numpy as np
 import pytest
-import scvi
-import torch
 
 import scpln
 from scpln import cli
 from scpln.cli import _fit_models as models
 from scpln.cli._errors import CommandError
 from scpln.cli._fit_options import add_options
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small networks on one thread: on a busy machine, several wait for each other."""
-    before = torch.get_num_threads()
-    scvi.settings.num_threads = 1
-    yield
-    scvi.settings.num_threads = before
 
 
 @pytest.fixture
@@ -154,7 +143,8 @@ def test_every_option_reaches_an_argument(name):
     kind = models.MODELS[name]
     parser = argparse.ArgumentParser()
     add_options(parser)
-    elsewhere = {"help", "model", "out", "key_added", "figure", "color", "save_model", "force", *models.REGISTRATION}
+    outputs = {"out", "key_added", "figure", "color", "save_model", "summary", "force"}
+    elsewhere = {"help", "model", "config", "write_config", *outputs, *models.REGISTRATION}
     foreign = {option for owners, names in models.BELONGS.items() if name not in owners for option in names}
     argv, wanted = ["--model", name, "--likelihood", kind.likelihoods[-1], "--posterior", "flow"], set()
     for action in parser._actions:

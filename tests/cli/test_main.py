@@ -1,6 +1,8 @@
 """What every command has in common: help, exit codes, messages."""
 
 import argparse
+import io
+import os
 import subprocess
 import sys
 import warnings
@@ -13,7 +15,7 @@ from scpln.cli._errors import CommandError, ExitCode
 
 
 def subcommands():
-    (action,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (action,) = (a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction))
     return action.choices
 
 
@@ -47,6 +49,16 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--version"])
     assert capsys.readouterr().out == f"scpln {scpln.__version__}\n"
+
+
+def test_versions_are_those_that_are_imported(capsys):
+    import numpy as np
+    import torch
+
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--versions"])
+    lines = capsys.readouterr().out.splitlines()
+    assert {f"scpln {scpln.__version__}", f"torch {torch.__version__}", f"numpy {np.__version__}"} <= {*lines}
 
 
 def test_help_documents_every_exit_code_and_option(capsys):
@@ -126,7 +138,44 @@ def test_warnings_and_log_are_single_lines_on_stderr(command, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_how_long_a_fit_takes_is_said_unless_quiet(command, capsys):
+    from scpln.model._cost import Cost, announce
+
+    def fits(args):
+        announce(Cost(300.0, 1e6), 200_000, 2000)
+        return ExitCode.SUCCESS
+
+    assert command(fits) == 0
+    assert capsys.readouterr().err.startswith("scpln: info: This fit takes about 5 min and 1 MB: 200,000 cells")
+    assert command(fits, "--quiet") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_module_runs_as_a_program():
     done = subprocess.run([sys.executable, "-m", "scpln", "fit", "none.h5ad", "--out", "o.h5ad"], capture_output=True)
     assert done.returncode == 1
     assert done.stderr == b"scpln: error: no such file: none.h5ad\n"
+
+
+@pytest.mark.parametrize("argv", [["--versions"], ["fit", "--help"], ["completion", "bash"]])
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_leaves_is_no_error(argv, buffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "scpln", *argv], stdout=writer, stderr=subprocess.PIPE, env=environment
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_terminal_without_unicode_loses_characters_and_not_the_results(command, monkeypatch):
+    def prints(args):
+        print("k\u0302 \u2264 0.7")  # noqa: T201
+        return ExitCode.SUCCESS
+
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert command(prints) == 0
+    assert written.getvalue() == b"k? ? 0.7\n"

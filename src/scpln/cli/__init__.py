@@ -6,17 +6,20 @@ Nothing heavy is imported until a sub-command runs, so that ``--help`` and a mis
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from scpln import __version__
 
-from . import _datasets, _evaluate, _fit
+from . import _completion, _datasets, _evaluate, _fit, _plot
+from ._config import with_config
 from ._errors import EXIT_CODES, CommandError, ExitCode
-from ._messages import route_messages
+from ._messages import add_message_options, route_messages
+from ._versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,11 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv
         Arguments after the program's name; by default, those of this process.
     """
-    args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _end)
+    args = argparse.Namespace(debug=False)
     try:
-        with route_messages(quiet=args.quiet):
-            return int(args.run(args))
+        return _run(sys.argv[1:] if argv is None else list(argv), args)
     except KeyboardInterrupt:
         return _fail("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of our output left: nothing more to say, and nobody to say it to
@@ -48,24 +49,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(*_explain(error))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _run(argv: list[str], args: argparse.Namespace) -> int:
+    """Parse `argv` into `args` and run the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a character of a result shows the rest
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        if argv[:1] == ["fit"]:
+            argv = ["fit", *with_config(argv[1:], _fit.options_parser())]
+        make_parser().parse_args(argv, args)
+        signal.signal(signal.SIGTERM, _end)
+        with route_messages(quiet=args.quiet):
+            return int(args.run(args))
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # while there is someone to notice that its reader has left
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scpln",
         description="Poisson log-normal models and count autoencoders for single-cell counts.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"scpln {__version__}")
+    parser.add_argument("--version", action="version", version=f"scpln {__version__}", help="show the version and exit")
+    parser.add_argument("--versions", action=_Versions, help="show those of what scpln computes with, too, and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (_fit, _evaluate, _datasets):
-        _add_message_options(command.add_parser(commands))
+    for command in (_fit, _evaluate, _plot, _datasets, _completion):
+        add_message_options(command.add_parser(commands))
     return parser
 
 
-def _add_message_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("messages")
-    group.add_argument("--quiet", action="store_true", help="say nothing but results that were asked for, and errors")
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+class _Versions(argparse.Action):
+    """Shows versions and ends the program."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_args: object, **_more: object) -> None:
+        print("\n".join(f"{name} {version}" for name, version in versions().items()))
+        parser.exit()
 
 
 def _explain(error: Exception) -> tuple[str, ExitCode]:

@@ -26,11 +26,11 @@ class Agreement(NamedTuple):
 
 def label_agreement(latent: np.ndarray, labels: pd.Series, *, seed: int) -> Agreement:
     """Cluster latent states (n × q) and compare with `labels`; cells without a label do not count."""
-    import anndata as ad
     import scanpy as sc
     from sklearn.metrics import adjusted_rand_score
 
-    aside = ad.AnnData(obsm={"latent": np.asarray(latent)})
+    from ._neighbors import with_neighbors
+
     known = labels.notna().to_numpy()
 
     def agreement(resolution: float, random_state: int) -> float:
@@ -39,7 +39,7 @@ def label_agreement(latent: np.ndarray, labels: pd.Series, *, seed: int) -> Agre
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sc.pp.neighbors(aside, use_rep="latent", random_state=seed)
+        aside = with_neighbors(latent, seed=seed)
         scores = [np.mean([agreement(r, seed + run) for run in range(N_RUNS)]) for r in RESOLUTIONS]
     best = int(np.argmax(scores))
     return Agreement(float(np.mean(scores)), float(scores[best]), RESOLUTIONS[best])

@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("name", choices=NAMES, help="pbmc68k_reduced: 700 blood cells, 765 genes, cell types")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.h5ad", help="where to write it")
-    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--force", "--overwrite", action="store_true", help="replace the file if it exists")
     parser.set_defaults(run=run)
     return parser
 

@@ -21,7 +21,7 @@ EXIT_CODES = """\
 exit codes:
   0    success
   1    the input cannot be read, or the data or options do not fit together
-  2    the command line is wrong
+  2    the command line, or a file of options, is wrong
   3    an output exists already (see --force) or cannot be written
   70   an internal error, worth a report
   130  interrupted (Ctrl-C); during training, what was fitted so far is still written

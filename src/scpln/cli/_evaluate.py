@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._checks import require
-from ._errors import CommandError, ExitCode
+from ._errors import EXIT_CODES, CommandError, ExitCode
 from ._files import read_h5ad
+from ._results import results_in
+from ._summary import add_summary_option, check_summary, give_summary
+from ._versions import versions
 
 if TYPE_CHECKING:
-    import argparse
-
     import numpy as np
     from anndata import AnnData
 
@@ -23,12 +25,24 @@ PCA, Leiden) is run on the same counts and shown beside it, with as many compone
 Values that are not counts go into the PCA as they are. Clusters that a model has found itself (countgmvae) are compared
 with the labels too, also by the adjusted and the normalised mutual information.
 """
+SUMMARY = """\
+--summary FILE.json writes:
+  input, labels_key, layer, seed, versions, n_cells, n_labels, is_count_data
+  latent_spaces          list of {"name", "n_dimensions", "ari_mean", "ari_best", "ari_best_resolution"},
+                         over "resolutions", each the mean of "n_runs" runs
+  clusters               list of {"name", "n_clusters", "ari", "ami", "nmi"}
+
+"""
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the sub-command to the command line."""
     parser = commands.add_parser(
-        "evaluate", help="compare clusters of a fit with known labels", description=DESCRIPTION
+        "evaluate",
+        help="compare clusters of a fit with known labels",
+        description=DESCRIPTION,
+        epilog=SUMMARY + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("input", type=Path, metavar="ANNOTATED.h5ad", help="what `scpln fit` wrote")
     parser.add_argument("--labels-key", required=True, metavar="OBS", help="obs column of known labels")
@@ -36,45 +50,90 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--key",
         action="append",
         dest="keys",
+        metavar="KEY",
         help="name of results, such as plnpca; may be repeated (default: all results in the file)",
     )
     parser.add_argument("--layer", metavar="NAME", help="layer that holds the counts or values, for PCA (default: X)")
     parser.add_argument("--size-factor-key", metavar="OBS", help="obs column of depths, for PCA (default: totals)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    add_summary_option(parser)
+    parser.add_argument("--force", "--overwrite", action="store_true", help="replace an output that exists")
     parser.set_defaults(run=run)
     return parser
 
 
 def run(args: argparse.Namespace) -> ExitCode:
     """Print a table: one line for each model, one for each PCA; and then one for each model's own clusters."""
+    check_summary(args.summary, force=args.force)
     adata = read_h5ad(args.input)
-    keys = args.keys or _results_in(adata)
+    keys = args.keys or results_in(adata) or ["plnpca"]
     _check(adata, args, keys)
+    summary = _summarize(adata, args, keys)
+    give_summary(summary, _in_words(summary), args.summary, quiet=False)
+    return ExitCode.SUCCESS
+
+
+def _summarize(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
+    """Scores of all latent spaces and clusters; ``scpln evaluate --help`` lists them."""
     from ._agreement import N_RUNS, RESOLUTIONS, label_agreement
 
     is_count_data = _is_count_data(adata, args, keys)
     labels = adata.obs[args.labels_key]
-    print(f"Leiden clusters against obs[{args.labels_key!r}] ({labels.nunique()} labels): adjusted Rand index")
-    print(f"over resolutions {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, each the mean of {N_RUNS} runs")
-    print(f"  {'latent space':<24}{'dimensions':>10}{'mean':>8}{'best':>8}")
+    scores = []
     for name, latent in _latent_spaces(adata, args, keys, is_count_data=is_count_data).items():
         score = label_agreement(latent, labels, seed=args.seed)
-        row = f"  {name:<24}{latent.shape[1]:>10}{score.mean:>8.3f}{score.best:>8.3f}"
-        print(f"{row}  at {score.best_resolution:g}")
-    if not is_count_data:
-        print(f"PCA of the values of {_where(args)} as they are, since they are not counts")
-    _print_own_clusters(adata, args, keys)
-    return ExitCode.SUCCESS
+        scores.append(
+            {"name": name, "n_dimensions": latent.shape[1], **{f"ari_{k}": v for k, v in score._asdict().items()}}
+        )
+    return {
+        "command": "evaluate",
+        "versions": versions(),
+        "input": args.input,
+        "labels_key": args.labels_key,
+        "n_cells": adata.n_obs,
+        "n_labels": labels.nunique(),
+        "resolutions": RESOLUTIONS,
+        "n_runs": N_RUNS,
+        "seed": args.seed,
+        "layer": args.layer,
+        "is_count_data": is_count_data,
+        "latent_spaces": scores,
+        "clusters": _own_clusters(adata, args, keys),
+    }
 
 
-def _results_in(adata: AnnData) -> list[str]:
-    """Names of all results that ``scpln fit`` wrote; the default one if there are none."""
-    fitted = [
-        key
-        for key, entry in adata.uns.items()
-        if isinstance(entry, Mapping) and "model" in entry and f"X_{key}" in adata.obsm
+def _own_clusters(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> list[dict[str, Any]]:
+    """Agreement of the clusters that models have found themselves."""
+    from scpln.tl import evaluate
+
+    found = []
+    for column in (f"{key}_cluster" for key in keys if f"{key}_cluster" in adata.obs):
+        scores = evaluate(adata, labels_key=args.labels_key, cluster_key=column)
+        values = {name: scores[name] for name in ("ari", "ami", "nmi")}
+        found.append({"name": column, "n_clusters": adata.obs[column].nunique(), **values})
+    return found
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    """The same as tables."""
+    labels, resolutions = f"obs[{summary['labels_key']!r}]", summary["resolutions"]
+    lines = [
+        f"Leiden clusters against {labels} ({summary['n_labels']} labels): adjusted Rand index",
+        f"over resolutions {resolutions[0]} to {resolutions[-1]}, each the mean of {summary['n_runs']} runs",
+        f"  {'latent space':<24}{'dimensions':>10}{'mean':>8}{'best':>8}",
     ]
-    return fitted or ["plnpca"]
+    for each in summary["latent_spaces"]:
+        row = f"  {each['name']:<24}{each['n_dimensions']:>10}{each['ari_mean']:>8.3f}{each['ari_best']:>8.3f}"
+        lines.append(f"{row}  at {each['ari_best_resolution']:g}")
+    if not summary["is_count_data"]:
+        where = "X" if summary["layer"] is None else f"layers[{summary['layer']!r}]"
+        lines.append(f"PCA of the values of {where} as they are, since they are not counts")
+    if summary["clusters"]:
+        lines.append(f"the models' own clusters against {labels}: ARI, AMI and NMI")
+    for each in summary["clusters"]:
+        numbers = "".join(f"{each[name]:>8.3f}" for name in ("ari", "ami", "nmi"))
+        lines.append(f"  {each['name']:<24}{each['n_clusters']:>10}{numbers}")
+    return "\n".join(lines)
 
 
 def _latent_spaces(
@@ -97,19 +156,6 @@ def _latent_spaces(
     return latents
 
 
-def _print_own_clusters(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> None:
-    """Agreement of the clusters that models have found themselves."""
-    from scpln.tl import evaluate
-
-    columns = [f"{key}_cluster" for key in keys if f"{key}_cluster" in adata.obs]
-    if columns:
-        print(f"the models' own clusters against obs[{args.labels_key!r}]: ARI, AMI and NMI")
-    for column in columns:
-        scores = evaluate(adata, labels_key=args.labels_key, cluster_key=column)
-        numbers = "".join(f"{scores[name]:>8.3f}" for name in ("ari", "ami", "nmi"))
-        print(f"  {column:<24}{adata.obs[column].nunique():>10}{numbers}")
-
-
 def _is_count_data(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> bool:
     """Whether the layer holds counts: by its values, and by what a fit was told of it."""
     from ._agreement import holds_counts
@@ -119,10 +165,6 @@ def _is_count_data(adata: AnnData, args: argparse.Namespace, keys: list[str]) ->
     setups = [entry.get("setup", {}) for entry in results if isinstance(entry, Mapping)]
     told_otherwise = any(setup.get("layer") == args.layer and not setup.get("is_count_data", True) for setup in setups)
     return not told_otherwise and holds_counts(matrix)
-
-
-def _where(args: argparse.Namespace) -> str:
-    return "X" if args.layer is None else f"layers[{args.layer!r}]"
 
 
 def _check(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> None:

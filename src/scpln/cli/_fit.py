@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._checks import require
-from ._embedding import FIGURE_SUFFIXES, cluster_and_embed, draw_umap, require_cells
+from ._config import write_config
+from ._embedding import FIGURE_SUFFIXES, cluster_and_embed, default_colors, draw_umap, require_cells
 from ._errors import EXIT_CODES, CommandError, ExitCode
 from ._files import check_output, read_h5ad, whole_file
 from ._fit_models import MODELS, check_options, parameters, registration, training
 from ._fit_options import add_options
+from ._fit_summary import in_words, summarize
+from ._messages import add_message_options
+from ._summary import check_summary, give_summary
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scpln.model._bounds import Bounds
 
+USAGE = "scpln fit IN.h5ad --out OUT.h5ad [options]"
 EXAMPLES = """\
 examples:
   scpln fit counts.h5ad --layer counts --out annotated.h5ad
@@ -30,6 +35,8 @@ examples:
   scpln fit counts.h5ad --model countvae --layer counts --n-hidden 256 --out annotated.h5ad
   scpln fit counts.h5ad --model countgmvae --layer counts --n-components 12 --out annotated.h5ad
   scpln fit proteins.h5ad --layer clr --likelihood gaussian --out annotated.h5ad
+  scpln fit counts.h5ad --layer counts --out annotated.h5ad --summary summary.json --write-config run.yaml
+  scpln fit --config run.yaml --seed 1 --out other.h5ad
 
 OUT.h5ad is IN.h5ad with these additions (KEY is the model's name, or --key-added):
   obsm["X_KEY"]          latent state of every cell: sc.pp.neighbors(adata, use_rep="X_KEY")
@@ -47,24 +54,44 @@ It is written whole, or not at all.
 
 """
 
-MOST_CLUSTERS = 8
-"""Clusters whose sizes the summary shows."""
+SUMMARY = """\
+--summary FILE.json writes (null for what a model does not have):
+  model, key, input      what was fitted to what
+  n_cells, n_genes, n_latent, likelihood, seed, versions
+  posterior              {"family", "flow", "amortized"}
+  clusters               {"n_components", "n_effective", "sizes": {name: cells}} (countgmvae)
+  bound                  mean over cells, in "bound_unit", conditional on "bound_conditions"
+  reliability            {"gap": nats per cell below the log-likelihood, "unreliable": share of cells with Pareto k̂ > 0.7,
+                         "n_cells": cells that were looked at}; reliability_text: the same in words
+  converged, stop_reason, seconds
+  outputs                {"annotated", "figure", "model", "config"}: paths
+  added                  places in the annotated file
+
+"""
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the sub-command to the command line."""
     parser = commands.add_parser(
         "fit",
-        usage="scpln fit IN.h5ad --out OUT.h5ad [options]",
+        usage=USAGE,
         help="fit a model to the counts in an .h5ad file",
         description="Fit a model to raw counts in an .h5ad file (or to real values, with --likelihood gaussian) and write\n"
         "the annotated file.",
-        epilog=EXAMPLES + EXIT_CODES,
+        epilog=EXAMPLES + SUMMARY + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("input", type=Path, metavar="IN.h5ad", help="cells by genes, raw counts or real values")
     add_options(parser)
     parser.set_defaults(run=run)
+    return parser
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The options alone, for what looks at them besides the command line."""
+    parser = argparse.ArgumentParser(prog="scpln fit", usage=USAGE, add_help=False)
+    add_options(parser)
+    add_message_options(parser)
     return parser
 
 
@@ -75,6 +102,8 @@ def run(args: argparse.Namespace) -> ExitCode:
     adata = read_h5ad(args.input)
     key = args.key_added or args.model
     _check_names(adata, args, key)
+    if args.write_config is not None:  # before the fit, so that it can be repeated whatever becomes of it
+        write_config(args.write_config, args, options_parser())
 
     keys_before = _keys(adata)
     with redirect_stdout(sys.stderr):  # the progress bar's place: stdout is for the summary
@@ -90,8 +119,8 @@ def run(args: argparse.Namespace) -> ExitCode:
             del adata.uns[name]
         with whole_file(args.out) as path:
             adata.write_h5ad(path)
-    if not args.quiet:
-        _print_summary(model, adata, args, key, seconds, written=sorted(_keys(adata) - keys_before))
+    summary = summarize(model, adata, args, key, seconds, added=sorted(_keys(adata) - keys_before))
+    give_summary(summary, in_words(summary), args.summary, quiet=args.quiet)
     return ExitCode.INTERRUPTED if "interrupted" in model.stop_reason.lower() else ExitCode.SUCCESS
 
 
@@ -101,6 +130,9 @@ def _check_outputs(args: argparse.Namespace) -> None:
         check_output(args.figure, force=args.force, suffixes=FIGURE_SUFFIXES)
     if args.save_model is not None:
         check_output(args.save_model, force=args.force, directory=True)
+    if args.write_config is not None:
+        check_output(args.write_config, force=args.force, suffixes=(".yaml", ".yml"))
+    check_summary(args.summary, force=args.force)
 
 
 def _check_names(adata: AnnData, args: argparse.Namespace, key: str) -> None:
@@ -149,8 +181,7 @@ def _fitted(adata: AnnData, args: argparse.Namespace, key: str) -> tuple[Bounds,
 
 def _draw(adata: AnnData, args: argparse.Namespace, key: str) -> None:
     cluster_and_embed(adata, key, seed=args.seed)
-    clusters = f"{key}_{'cluster' if f'{key}_cluster' in adata.obs else 'leiden'}"
-    default = [clusters, *([args.batch_key] if args.batch_key else [])]
+    default = [*default_colors(adata, key), *([args.batch_key] if args.batch_key else [])]
     draw_umap(adata, key, args.figure, colors=args.color or default)
 
 
@@ -162,49 +193,3 @@ def _keys_of_registration(adata: AnnData) -> list[str]:
 def _keys(adata: AnnData) -> set[str]:
     """Every place in `adata` that holds something, as a user would write it."""
     return {f"{slot}[{key!r}]" for slot in ("obs", "obsm", "var", "varm", "uns") for key in getattr(adata, slot)}
-
-
-def _print_summary(
-    model: Bounds, adata: AnnData, args: argparse.Namespace, key: str, seconds: float, written: list[str]
-) -> None:
-    from scpln.model._terms import conditions
-
-    rows = {
-        "cells": f"{adata.n_obs:,}",
-        "genes": f"{adata.n_vars:,}",
-        "latent dimensions": args.n_latent,
-        "likelihood": args.likelihood,
-        "posterior": _posterior_in_words(model),
-        "clusters": _clusters_in_words(adata, key),
-        "bound per cell": f"{adata.uns[key]['elbo']:.3f} nats{conditions(model)}",
-        "reliability": model.training_["posterior"],
-        "training": model.stop_reason,
-        "seconds": f"{seconds:.1f}",
-        "wrote": args.out,
-        "added": ", ".join(written),
-        "figure": args.figure,
-        "model": args.save_model,
-    }
-    print(f"{type(model).__name__} of {args.input}")
-    for name, value in rows.items():
-        if value is not None:
-            print(f"  {name:<19}{value}")
-
-
-def _posterior_in_words(model: Any) -> str:
-    """Family, kind of flow, and where the posteriors come from."""
-    parts = getattr(model, "architecture", model)
-    family = parts.posterior if parts.flow is None else f"{parts.posterior} ({parts.flow})"
-    return f"{family}, from an encoder" if getattr(model, "amortized", True) else family
-
-
-def _clusters_in_words(adata: AnnData, key: str) -> str | None:
-    """Number of clusters of a mixture, and the cells of the largest."""
-    if f"{key}_cluster" not in adata.obs:
-        return None
-    sizes = adata.obs[f"{key}_cluster"].value_counts()
-    used = sizes[sizes > 0]
-    largest = ", ".join(f"{name} ({size:,})" for name, size in used.iloc[:MOST_CLUSTERS].items())
-    effective = adata.uns[key]["n_effective_clusters"]
-    more = ", …" if len(used) > MOST_CLUSTERS else ""
-    return f"{len(used)} of {len(sizes)} components have cells, {effective:.1f} effective: {largest}{more}"

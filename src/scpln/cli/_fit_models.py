@@ -134,7 +134,7 @@ def _check_model(args: argparse.Namespace) -> None:
     for models, names in BELONGS.items():
         for name in names:
             if getattr(args, name) is not None and args.model not in models:
-                option = "--no-early-stopping" if name == "early_stopping" else f"--{name.replace('_', '-')}"
+                option = f"--{'no-' if getattr(args, name) is False else ''}{name.replace('_', '-')}"
                 msg = (
                     f"{option} has no effect on --model {args.model}: leave it out, or fit "
                     f"{' or '.join(f'--model {model}' for model in models)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ._fit_models import ACCELERATORS, DISPERSIONS, FLOWS, MODELS, POSTERIORS
+from ._summary import add_summary_option
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_autoencoder(parser.add_argument_group("of --model countvae and countgmvae only"))
     _add_mixture(parser.add_argument_group("of --model countgmvae only"))
     _add_output(parser.add_argument_group("output"))
+    _add_files(parser.add_argument_group("options from a file"))
 
 
 def _add_data(group: Any) -> None:
@@ -48,7 +50,7 @@ def _add_model(group: Any) -> None:
     described = "; ".join(f"{name}: {kind.description}" for name, kind in MODELS.items())
     group.add_argument("--model", choices=MODELS, default="plnpca", help=f"{described} (default: %(default)s)")
     group.add_argument(
-        "--n-latent", type=_positive, default=10, metavar="Q", help="latent dimensions (default: %(default)s)"
+        "--n-latent", type=positive_integer, default=10, metavar="Q", help="latent dimensions (default: %(default)s)"
     )
     group.add_argument(
         "--likelihood",
@@ -70,14 +72,14 @@ def _add_model(group: Any) -> None:
 def _add_training(group: Any) -> None:
     group.add_argument(
         "--max-epochs",
-        type=_positive,
+        type=positive_integer,
         metavar="N",
         help="passes over the data at most; for plnpca, of the Gaussians (default: 500 for plnpca; for autoencoders as "
         "many as suit the number of cells)",
     )
     group.add_argument(
         "--batch-size",
-        type=_positive,
+        type=positive_integer,
         metavar="N",
         help="cells in a step of stochastic training; for plnpca, also in memory at a time (default: 512 for plnpca, 128 "
         "for autoencoders)",
@@ -91,7 +93,7 @@ def _add_training(group: Any) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     group.add_argument(
         "--threads",
-        type=_positive,
+        type=positive_integer,
         dest="n_threads",
         metavar="N",
         help="processor cores to use (default: all for plnpca, as many as pay for autoencoders)",
@@ -101,27 +103,26 @@ def _add_training(group: Any) -> None:
 def _add_plnpca(group: Any) -> None:
     group.add_argument(
         "--amortized",
-        action="store_true",
-        default=None,
+        action=argparse.BooleanOptionalAction,
         help="let an encoder give the posteriors, shared by all cells, from the counts; autoencoders always do",
     )
     group.add_argument(
         "--n-steps",
-        type=_positive,
+        type=positive_integer,
         metavar="N",
         help="steps of stochastic training, of a flow, an encoder or the importance-weighted bound "
         "(default: 1,000, or as many as make ten passes over the data)",
     )
     group.add_argument(
         "--n-importance-samples",
-        type=_positive,
+        type=positive_integer,
         metavar="K",
         help="train on the importance-weighted bound with so many draws, if above 1 (default: 1)",
     )
 
 
 def _add_autoencoder(group: Any) -> None:
-    group.add_argument("--n-hidden", type=_positive, metavar="N", help="width of hidden layers (default: 128)")
+    group.add_argument("--n-hidden", type=positive_integer, metavar="N", help="width of hidden layers (default: 128)")
     group.add_argument(
         "--n-layers",
         type=_not_negative,
@@ -134,14 +135,16 @@ def _add_autoencoder(group: Any) -> None:
         help="whose the likelihood's parameters besides the rate are (default: gene)",
     )
     group.add_argument(
-        "--k-max", type=_positive, metavar="K", help="give counts below K probabilities of their own (default: none)"
+        "--k-max",
+        type=positive_integer,
+        metavar="K",
+        help="give counts below K probabilities of their own (default: none)",
     )
     group.add_argument(
-        "--no-early-stopping",
-        action="store_const",
-        const=False,
-        dest="early_stopping",
-        help="go through all epochs, and keep the last weights in place of the best for held-out cells",
+        "--early-stopping",
+        action=argparse.BooleanOptionalAction,
+        help="whether to stop when held-out cells no longer gain, and keep the weights that were best for them, or to go "
+        "through all epochs and keep the last (default: stop)",
     )
     group.add_argument("--accelerator", choices=ACCELERATORS, help="where to compute (default: a GPU if there is one)")
     group.add_argument(
@@ -149,8 +152,7 @@ def _add_autoencoder(group: Any) -> None:
     )
     group.add_argument(
         "--resume",
-        action="store_true",
-        default=None,
+        action=argparse.BooleanOptionalAction,
         help="go on from the checkpoint in --checkpoint-dir, if there is one",
     )
 
@@ -158,7 +160,7 @@ def _add_autoencoder(group: Any) -> None:
 def _add_mixture(group: Any) -> None:
     group.add_argument(
         "--n-components",
-        type=_positive,
+        type=positive_integer,
         metavar="K",
         help="components of the mixture (default: as many as labels, or else a held-out bound chooses)",
     )
@@ -181,10 +183,25 @@ def _add_output(group: Any) -> None:
         "and the batch)",
     )
     group.add_argument("--save-model", type=Path, metavar="DIR", help="directory to save the fitted model in")
+    add_summary_option(group)
     group.add_argument("--force", "--overwrite", action="store_true", help="replace outputs that exist")
 
 
-def _positive(text: str) -> int:
+def _add_files(group: Any) -> None:
+    group.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.yaml",
+        help="YAML file of options by their long names, such as 'n_latent: 20', and 'input'; lists for those that may be "
+        "repeated. Options on the command line win. Relative paths are relative to where the command runs",
+    )
+    group.add_argument(
+        "--write-config", type=Path, metavar="FILE.yaml", help="write such a file, with all that this run was given"
+    )
+
+
+def positive_integer(text: str) -> int:
+    """A whole number of at least 1."""
     if not text.isdecimal() or int(text) == 0:
         msg = f"{text!r} is not a positive whole number"
         raise argparse.ArgumentTypeError(msg)

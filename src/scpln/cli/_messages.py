@@ -9,16 +9,25 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
+
+
+def add_message_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    group = parser.add_argument_group("messages")
+    group.add_argument("--quiet", action="store_true", help="say nothing but results that were asked for, and errors")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 @contextmanager
 def route_messages(*, quiet: bool) -> Iterator[None]:
     """Send what the library warns of to stderr, or nowhere if `quiet`."""
-    logger = logging.getLogger("scpln")
+    logger, cost = logging.getLogger("scpln"), logging.getLogger("scpln.cost")
     level, handler = logger.level, _Stderr()
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if quiet else logging.WARNING)
+    cost.setLevel(logging.ERROR if quiet else logging.INFO)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if not quiet:
@@ -29,6 +38,7 @@ def route_messages(*, quiet: bool) -> Iterator[None]:
         finally:
             logger.removeHandler(handler)
             logger.setLevel(level)
+            cost.setLevel(logging.NOTSET)
 
 
 class _Stderr(logging.Handler):
