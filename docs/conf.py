@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from scpln import __version__
@@ -23,7 +24,7 @@ extensions = [
 ]
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
-myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 autosummary_generate = True
 autodoc_typehints = "description"
@@ -31,8 +32,8 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 exclude_patterns = ["_build", "tutorials/README.md"]
 
-# A tutorial whose code fails stops the build. Their kernels take one thread: on a busy machine, small steps on several wait
-# for each other.
+# A tutorial whose code fails stops the build. Their kernels find the commands of this environment and take one thread (on a busy
+# machine, small steps on several wait for each other); tqdm need not say that notebooks could have widgets.
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
@@ -40,6 +41,8 @@ nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_merge_streams = True
 nb_execution_show_tb = True
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 html_theme = "sphinx_book_theme"
 html_title = "scpln"

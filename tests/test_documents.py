@@ -1,42 +1,99 @@
-"""The Python that the README and the documentation show runs as it stands there."""
+"""The Python that the README and the documentation show runs as it stands there, and what they refer to is there."""
 
+import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
-import scvi
-import torch
+
+import scpln
+from scpln.model import ScplnModel
+from scpln.module import FLOWS, LIKELIHOODS
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    "README.md",
-    "docs/getting_started.md",
-    "docs/guides/simulating.md",
-    "docs/guides/posteriors.md",
-    "docs/guides/likelihoods.md",
-    "docs/models/autoencoders.md",
-]
+#: Folders of docs that are made by the build; tutorials run there.
+GENERATED = {"_build", "generated", "tutorials"}
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small networks on one thread: on a busy machine, several wait for each other."""
-    before = torch.get_num_threads()
-    scvi.settings.num_threads = 1
-    yield
-    scvi.settings.num_threads = before
+def python_blocks(document):
+    return BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_code_blocks_run_in_order(document):
+def documents():
+    """README and pages of the documentation that show Python."""
+    pages = sorted(page.relative_to(ROOT) for page in (ROOT / "docs").rglob("*.md"))
+    ours = ["README.md", *(page.as_posix() for page in pages if not GENERATED & set(page.parts))]
+    return [document for document in ours if python_blocks(document)]
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """An empty folder for files, no window for figures, and registries that a page's additions do not outlive."""
+    monkeypatch.chdir(tmp_path)
     mpl.use("Agg")
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-    assert blocks
+    registries = [(registry, dict(registry)) for registry in (FLOWS, LIKELIHOODS)]
+    yield
+    for registry, before in registries:
+        registry.clear()
+        registry.update(before)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("document", documents())
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.usefixtures("workspace")
+def test_code_blocks_run_in_order(document):
     names = {}
-    for block in blocks:
+    for block in python_blocks(document):
         exec(block, names)
-    assert "X_plnpca" in names["adata"].obsm or names["estimated"].shape == names["true"].shape
+    for name, value in names.items():
+        if isinstance(value, ScplnModel) and value.is_trained_:
+            assert np.isfinite(value.training_["elbo"]), name
+
+
+def test_pages_of_models_and_guides_show_code():
+    shown = documents()
+    assert {"README.md", "docs/getting_started.md"} <= set(shown)
+    models = {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs" / "models").glob("*.md")}
+    assert models <= set(shown)
+
+
+def slugs(document):
+    """Anchors of the headings, as GitHub and MyST make them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.strip().lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "tutorials/README.md", "benchmarks/README.md"])
+def test_links_lead_to_files_and_headings(document):
+    """Sphinx checks those between its pages; these are read outside of it."""
+    for link in LINK.findall((ROOT / document).read_text(encoding="utf-8")):
+        target, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        file = (ROOT / document).parent / target if target else ROOT / document
+        assert file.exists(), link
+        assert not anchor or anchor in slugs(file), link
+
+
+def public_names():
+    """Names that the packages list, where they are defined: what `module` takes from its sub-packages stands there only."""
+    packages = [name for name in scpln.__all__ if isinstance(getattr(scpln, name), ModuleType)]
+    nested = ["module.flows", "module.likelihoods"]
+    names = {name for name in scpln.__all__ if name not in packages and not name.startswith("_")}
+    for package in [*packages, "module", *nested]:
+        names |= {f"{package}.{name}" for name in importlib.import_module(f"scpln.{package}").__all__}
+    return names - {f"module.{name.rpartition('.')[2]}" for name in names if name.startswith(tuple(nested))}
+
+
+def test_reference_is_complete():
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^   ([A-Za-z]\w*(?:\.\w+)*)$", reference, re.MULTILINE)
+    assert sorted(listed) == sorted(public_names())
