@@ -1,7 +1,10 @@
 """The Python that the README and the documentation show runs as it stands there, and what they refer to is there."""
 
 import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,19 +20,20 @@ from scpln.module import FLOWS, LIKELIHOODS
 ROOT = Path(__file__).parents[1]
 #: Folders of docs that are made by the build; tutorials run there.
 GENERATED = {"_build", "generated", "tutorials"}
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = r"^```{language}\n(.*?)^```"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-def python_blocks(document):
-    return BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
+def blocks(document, language):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(BLOCK.format(language=language), text, re.DOTALL | re.MULTILINE)
 
 
-def documents():
-    """README and pages of the documentation that show Python."""
+def documents(language):
+    """README and pages of the documentation that show code in a language."""
     pages = sorted(page.relative_to(ROOT) for page in (ROOT / "docs").rglob("*.md"))
     ours = ["README.md", *(page.as_posix() for page in pages if not GENERATED & set(page.parts))]
-    return [document for document in ours if python_blocks(document)]
+    return [document for document in ours if blocks(document, language)]
 
 
 @pytest.fixture
@@ -45,20 +49,34 @@ def workspace(tmp_path, monkeypatch):
     plt.close("all")
 
 
-@pytest.mark.parametrize("document", documents())
+@pytest.mark.parametrize("document", documents("python"))
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.usefixtures("workspace")
 def test_code_blocks_run_in_order(document):
     names = {}
-    for block in python_blocks(document):
+    for block in blocks(document, "python"):
         exec(block, names)
     for name, value in names.items():
         if isinstance(value, ScplnModel) and value.is_trained_:
             assert np.isfinite(value.training_["elbo"]), name
 
 
+@pytest.mark.parametrize("document", documents("bash"))
+def test_commands_run_in_order(document, tmp_path):
+    bin_of_this = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-e", "-c", "\n".join(blocks(document, "bash"))],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": bin_of_this, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_pages_of_models_and_guides_show_code():
-    shown = documents()
+    shown = documents("python")
     assert {"README.md", "docs/getting_started.md"} <= set(shown)
     models = {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs" / "models").glob("*.md")}
     assert models <= set(shown)

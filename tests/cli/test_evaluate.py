@@ -118,13 +118,20 @@ def test_all_results_in_the_file_and_the_models_own_clusters(groups, tmp_path, c
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--labels-key", "label"], "--labels-key 'label' is not in obs (found: 'labels'); did you mean 'labels'?"),
+        (
+            ["--labels-key", "label"],
+            "--labels-key 'label' is not in obs (found: 'labels', 'empty', 'same'); did you mean 'labels'?",
+        ),
         (["--labels-key", "labels", "--layer", "counts"], "--layer 'counts' is not in layers (found: nothing)"),
         (["--labels-key", "labels", "--key", "other"], "has no obsm['X_other']; run `scpln fit` first"),
+        (["--labels-key", "empty"], "--labels-key 'empty' has 0 different labels, and agreement needs two or more"),
+        (["--labels-key", "same"], "--labels-key 'same' has 1 different labels"),
     ],
 )
 def test_missing_names(groups, tmp_path, capsys, options, message):
-    groups.write_h5ad(tmp_path / "a.h5ad")
+    adata = groups.copy()
+    adata.obs["empty"], adata.obs["same"] = np.nan, "a"
+    adata.write_h5ad(tmp_path / "a.h5ad")
     assert main(["evaluate", str(tmp_path / "a.h5ad"), *options]) == 1
     assert message in capsys.readouterr().err
 

@@ -1,7 +1,7 @@
 import pytest
 
-from scpln.cli._errors import OutputError
-from scpln.cli._files import check_output, whole_file
+from scpln.cli._errors import CommandError, OutputError
+from scpln.cli._files import check_output, read_h5ad, whole_file
 
 
 def test_whole_file_appears_at_the_end_and_leaves_nothing_else(tmp_path):
@@ -30,6 +30,12 @@ def test_a_full_disk_is_an_output_error(tmp_path):
         whole_file(tmp_path / "out.txt"),
     ):
         raise OSError(28, "No space left on device")
+
+
+def test_a_mudata_is_not_read_as_an_anndata(tmp_path):
+    (tmp_path / "cells.h5mu").touch()
+    with pytest.raises(CommandError, match=r"cells.h5mu is a MuData, .*scpln.model.setup_mudata"):
+        read_h5ad(tmp_path / "cells.h5mu")
 
 
 def test_check_output(tmp_path):

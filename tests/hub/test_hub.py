@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scvi
 import torch
 
 import scpln
-from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata
+from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata, setup_mudata
 
 MODELS = [(PLNPCA, {}), (CountVAE, {"n_hidden": 8}), (CountGMVAE, {"n_hidden": 8, "n_components": 2})]
 
@@ -48,6 +49,19 @@ def test_what_is_written_is_loaded(model, tmp_path, save_anndata):
     loaded = scpln.hub.load(tmp_path, None if save_anndata else model.adata)
     assert type(loaded) is type(model)
     np.testing.assert_array_equal(loaded.get_elbo(return_mean=False), model.get_elbo(return_mean=False))
+
+
+def test_modalities_are_shared_together(tmp_path):
+    mdata = scpln.datasets.simulate_multimodal(60, {"rna": 12, "prot": 5}, n_latent=1, density=0.6)
+    setup_mudata(mdata, modalities=["rna", "prot"])
+    model = PLNPCA(mdata, n_latent=1)
+    model.train(max_epochs=3, progress=False)
+    scpln.hub.write(model, tmp_path, license="mit", save_anndata=True)
+    assert (tmp_path / "mdata.h5mu").is_file()
+    tags = (tmp_path / "README.md").read_text().split("---\n")[1]
+    assert '- "modality:rna"\n- "modality:prot"\n' in tags
+    assert scpln.hub.load(tmp_path).get_elbo() == model.get_elbo()
+    assert scvi.hub.HubModel(str(tmp_path)).model.modalities == ["rna", "prot"]
 
 
 def test_the_card_says_what_it_is(model, tmp_path):

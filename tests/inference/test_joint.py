@@ -25,6 +25,7 @@ from scpln.inference import (
 )
 from scpln.inference._expectations import JointExpectations, expectations_of
 from scpln.inference._likelihood_begin import expected_counts
+from scpln.inference._likelihood_block import block_size
 from scpln.inference._quadrature import Quadrature, read_parameters, write_parameters
 from scpln.module import (
     Approximation,
@@ -329,3 +330,17 @@ def test_two_modalities_say_more_than_one():
     angles = [subspace_angle(result.loadings[:25], truth["loadings"][:25]) for result in (both, one)]
     assert angles[0] < angles[1] - 1
     assert subspace_angle(both.loadings, truth["loadings"]) < 15
+
+
+def test_blocks_hold_more_cells_where_there_are_no_nodes_and_as_many_for_each_thread():
+    n, sizes = 3000, {"poisson": 990, "nb": 10}
+    data = CountData(sp.csr_matrix((n, 1000)), np.zeros(n), np.ones((n, 1)))
+    mixed = expectations_of(joint(sizes), 7, np.float32)
+    nb = expectations_of(make_likelihood("nb", 1000), 7, np.float32)
+    assert block_size(data, mixed, 1, None) > 5 * block_size(data, nb, 1, None)
+    for rule in (mixed, nb):
+        for n_threads in (1, 2, 7, 16):
+            blocks = -(-n // block_size(data, rule, n_threads, None))
+            assert blocks % n_threads in (0, n_threads - 1)  # shares are whole blocks
+        assert block_size(data, rule, 1, 10) == 10
+        assert block_size(data, rule, 2 * n, None) == 1

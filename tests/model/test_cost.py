@@ -39,7 +39,8 @@ def test_costs_follow_the_sizes():
     assert 2 < newton(q=20).seconds / newton().seconds < 5
     assert newton(max_iter=6).seconds == pytest.approx(newton().seconds / 10)
     assert newton(n_threads=4).seconds == pytest.approx(newton().seconds / 4)
-    assert newton(by_quadrature=True).seconds > 5 * newton().seconds
+    assert newton(n_by_quadrature=1000).seconds > 5 * newton().seconds
+    assert newton(n_by_quadrature=10).seconds < newton(n_by_quadrature=1000).seconds / 3
     assert newton(n=100_000).memory > 3 * newton(n=10_000).memory
     assert newton(n=31_000).seconds < newton(n=30_000).seconds  # which starts on some of the cells
     steps = {"n_steps": 100, "batch_size": 100, "n_draws": 4}
@@ -47,6 +48,18 @@ def test_costs_follow_the_sizes():
         2 * steps_cost(1000, 500, **steps).seconds
     )
     assert steps_cost(1000, 500, **steps, flow="nsf").seconds > steps_cost(1000, 500, **steps, flow="planar").seconds
+
+
+def test_quadrature_is_for_the_modalities_that_need_it():
+    """Poisson RNA with a few negative binomial proteins takes a fraction of what all of them by quadrature do."""
+    mdata = scpln.datasets.simulate_multimodal(500, {"rna": 400, "prot": 4}, n_latent=2, density={"prot": 0.9})
+    scpln.model.setup_mudata(mdata, modalities=["rna", "prot"])
+
+    def seconds(rna, prot):
+        return scpln.model.PLNPCA(mdata, 2, likelihood={"rna": rna, "prot": prot}).get_cost_estimate().seconds
+
+    assert seconds("poisson", "poisson") == scpln.model.PLNPCA(mdata, 2).get_cost_estimate().seconds
+    assert seconds("poisson", "poisson") < seconds("poisson", "nb") < seconds("nb", "nb") / 3
 
 
 def test_a_large_fit_as_documented(monkeypatch):

@@ -485,6 +485,22 @@ class TestFiles:
         assert _manager.find(mdata) is not None
 
 
+def test_raw_statistics_of_a_comparison_are_over_the_cells_that_have_the_modality(trained):
+    mdata = trained.adata
+    mdata_obs = mdata.obs.copy()
+    table = trained.differential_expression(groupby="batch", group1="0", silent=True, n_samples_overall=20)
+    for adata in mdata.mod.values():
+        chosen = (mdata.obs["batch"].reindex(adata.obs_names) == "0").to_numpy()
+        for number, cells in (("1", chosen), ("2", ~chosen)):
+            counts = adata.X.toarray()[cells]
+            found = table.loc[adata.var_names]
+            np.testing.assert_allclose(found[f"raw_mean{number}"], counts.mean(0), rtol=1e-5)
+            np.testing.assert_allclose(found[f"non_zeros_proportion{number}"], (counts > 0).mean(0), rtol=1e-5)
+            normalized = 1e4 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+            np.testing.assert_allclose(found[f"raw_normalized_mean{number}"], normalized.mean(0), rtol=1e-5)
+    pd.testing.assert_frame_equal(mdata.obs, mdata_obs)
+
+
 class TestRefused:
     """What cannot be modelled, and what the user is told."""
 
@@ -494,7 +510,8 @@ class TestRefused:
 
     def test_modalities(self, mdata):
         self.refuse(mdata, r"mdata.mod has no 'atac'.*It has \['rna', 'prot'\]", modalities=["rna", "atac"])
-        self.refuse(mdata, r"modalities names none", modalities=[])
+        for nothing in ([], None, 3):
+            self.refuse(mdata, r"modalities names none. Pass one or more of \['rna', 'prot'\]", modalities=nothing)
         self.refuse(
             mdata,
             r"modalities\['rna'\] is \['layers'\].*some of 'layer' and 'size_factor_key'",

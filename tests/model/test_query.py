@@ -215,6 +215,21 @@ def test_two_categories_that_come_together_are_warned_of():
     assert np.isfinite(mapped.get_elbo())
 
 
+@pytest.mark.parametrize("how", ["mapped", "loaded"])
+def test_data_that_were_set_up_keep_their_registration(reference, how, tmp_path):
+    _, query = make_cells()
+    setup_anndata(query, categorical_covariate_keys=["donor"])
+    if how == "mapped":
+        other = PLNPCA.load_query_data(query, reference)
+    else:
+        reference.save(tmp_path / "model")
+        query.obs["batch"] = "2"
+        other = PLNPCA.load(tmp_path / "model", query)
+    assert other.covariates[1] == "batch[T.2]"
+    assert PLNPCA(query, n_latent=2).covariates == ["(Intercept)", "donor[T.d2]"]
+    assert other.adata_manager.registry["setup_args"]["batch_key"] == "batch"
+
+
 def test_fewer_cells_than_dimensions(reference):
     one = make_cells()[1][-1:].copy()
     mapped = map_onto(reference, one, {})

@@ -26,6 +26,16 @@ def held_out():
     return adata[150:].copy()
 
 
+def test_models_of_several_modalities_are_refused():
+    mdata = scpln.datasets.simulate_multimodal(n_obs=40, seed=0)
+    names = list(mdata.mod)
+    scpln.model.setup_mudata(mdata, modalities=names)
+    model = scpln.model.PLNPCA(mdata, n_latent=2, likelihood=dict.fromkeys(names, "poisson"))
+    model.train(max_epochs=2, progress=False)
+    with pytest.raises(ValueError, match=r"model of several modalities.*posterior_predictive_sample"):
+        scpln.tl.posterior_predictive(model)
+
+
 def test_tally_is_what_numpy_says():
     rng = np.random.default_rng(0)
     counts = rng.poisson(0.7, size=(3, 20, 5))  # replicates, cells, genes

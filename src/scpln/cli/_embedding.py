@@ -70,7 +70,7 @@ def draw_umap(adata: AnnData, key: str, path: Path, *, colors: Sequence[str]) ->
     import matplotlib.pyplot as plt
     import scanpy as sc
 
-    shown = list(colors) or [None]
+    shown: list[str | None] = [*colors] or [None]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(5.5 * columns, 4.2 * rows), squeeze=False, layout="constrained")

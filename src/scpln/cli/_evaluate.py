@@ -173,6 +173,10 @@ def _check(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> None:
             msg = f"{args.input} has no obsm[{rep!r}]; run `scpln fit` first, or name its results with --key"
             raise CommandError(msg)
     require("--labels-key", args.labels_key, adata.obs, "obs")
+    n_labels = adata.obs[args.labels_key].nunique()
+    if n_labels < 2:
+        msg = f"--labels-key {args.labels_key!r} has {n_labels} different labels, and agreement needs two or more"
+        raise CommandError(msg)
     require("--size-factor-key", args.size_factor_key, adata.obs, "obs")
     require("--layer", args.layer, adata.layers, "layers")
     if args.layer is None and adata.X is None:

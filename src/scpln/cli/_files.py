@@ -23,6 +23,12 @@ def read_h5ad(path: Path) -> AnnData:
     if not path.exists():
         msg = f"no such file: {path}"
         raise CommandError(msg)
+    if path.suffix == ".h5mu":
+        msg = (
+            f"{path} is a MuData, and commands read an AnnData: write one of its modalities as .h5ad, or model several "
+            f"together in Python, from scpln.model.setup_mudata on"
+        )
+        raise CommandError(msg)
     try:
         return ad.read_h5ad(path)
     except Exception as error:

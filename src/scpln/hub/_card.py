@@ -80,7 +80,7 @@ class Card:
     description, references
         Markdown.
     modalities, tissues
-        What the cells are.
+        What was measured, by default the model's modalities, or ``"rna"`` of one AnnData; and of which tissues.
     annotated
         Whether the cells have annotated types.
     training_data_url, training_code_url
@@ -90,7 +90,7 @@ class Card:
     license: str
     description: str = ""
     references: str = ""
-    modalities: Sequence[str] = ("rna",)
+    modalities: Sequence[str] | None = None
     tissues: Sequence[str] = ()
     annotated: bool | None = None
     training_data_url: str | None = None
@@ -112,7 +112,7 @@ class Card:
         states = {key: value["state_registry"] for key, value in registry["field_registries"].items()}
         elbo = training.get("elbo")
         return _CARD.format(
-            header=self._header(name, registry["scvi_version"]),
+            header=self._header(name, registry),
             name=name,
             sentence=_SENTENCES.get(name, "A model of counts."),
             description=self.description or _MISSING,
@@ -130,11 +130,12 @@ class Card:
             references=self.references or _MISSING,
         )
 
-    def _header(self, name: str, scvi_version: str) -> str:
+    def _header(self, name: str, registry: dict[str, Any]) -> str:
         """YAML between the lines of dashes; tags are those of scvi-tools, and one of scpln."""
+        modalities = registry["setup_args"].get("modalities", ["rna"]) if self.modalities is None else self.modalities
         tags = ["biology", "genomics", "single-cell", f"model_cls_name:{name}", f"scpln_version:{__version__}"]
-        tags += [f"scvi_version:{scvi_version}", f"anndata_version:{version('anndata')}"]
-        tags += [f"modality:{modality}" for modality in self.modalities]
+        tags += [f"scvi_version:{registry['scvi_version']}", f"anndata_version:{version('anndata')}"]
+        tags += [f"modality:{modality}" for modality in modalities]
         tags += [f"tissue:{tissue}" for tissue in self.tissues]
         tags += [] if self.annotated is None else [f"annotated:{self.annotated}"]
         lines = [f"license: {json.dumps(self.license)}", "library_name: scpln", "tags:"]

@@ -107,7 +107,7 @@ class ScplnModel(Persistent):
         `source_registry` takes over the genes and categories of another registration, as scvi-tools does when it loads
         a model.
         """
-        _setup.register(
+        manager = _setup.register(
             adata,
             source_registry,
             layer=layer,
@@ -118,7 +118,7 @@ class ScplnModel(Persistent):
             continuous_covariate_keys=continuous_covariate_keys,
             is_count_data=is_count_data,
         )
-        _manager.adopt(cls, adata)
+        _manager.adopt(cls, adata, manager)
 
     @property
     def genes(self) -> list[str]:

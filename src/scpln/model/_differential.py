@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -15,11 +16,14 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import RNASeqMixin
 
+from scpln.module import ABSENT
+
 from ._arguments import one_of, resolve_seed
 from ._data import cell_positions
 from ._design import as_list, get_column
 from ._manager import setup_args, states
 from ._predictive import Predictive
+from ._raw_values import RawValues
 from ._rows import take_cells
 
 if TYPE_CHECKING:
@@ -93,7 +97,8 @@ class Differential(Predictive):
         delta
             Fold change (log2) from which on a gene is differentially expressed. None estimates it, by scvi-tools' rule.
         all_stats
-            Whether to add means and shares of non-zeros of the raw values, which are read into memory.
+            Whether to add means and shares of non-zeros of the raw values, which are read into memory. Of modalities,
+            they are over the cells that have it, and counts are normalised within it.
         batch_correction
             Whether all cells are moved to the same batches before they are compared: `batchid1` and `batchid2`, by default
             all, one after another. Otherwise each cell is in its own.
@@ -205,9 +210,18 @@ class _Groups:
     def get_from_registry(self, registry_key: str) -> Any:
         """The raw values, in memory."""
         assert registry_key == REGISTRY_KEYS.X_KEY
-        counts = self.model._read(self.data).data.counts
+        return self._values
+
+    @cached_property
+    def _values(self) -> Any:
+        """The same, read once for all groups."""
+        data = self.model._read(self.data).data
+        counts = data.counts
         if not isinstance(counts, np.ndarray):
             counts = sp.csr_matrix(counts if sp.issparse(counts) else take_cells(counts, np.arange(self.data.n_obs)))
+        if data.groups is not None:
+            self.adata.obs[_SCALING] = _TOTAL
+            return RawValues(sp.csr_matrix(counts), data.offsets != ABSENT, data.groups)
         # scvi-tools divides by totals, and cells without counts would make every mean NaN.
         totals = np.asarray(counts.sum(axis=1)).ravel()
         self.adata.obs[_SCALING] = _TOTAL / np.where(totals == 0, 1, totals)

@@ -72,15 +72,20 @@ def is_joint(registry: Mapping[str, Any]) -> bool:
     return "modalities" in registry["setup_args"]
 
 
-def register(adata: Data, fields: Mapping[str, Field], args: dict[str, Any], source: dict | None) -> None:
-    """Register an AnnData or MuData for all model classes: learn from it, or take over what was learned (`source`)."""
+def register(adata: Data, fields: Mapping[str, Field], args: dict[str, Any], source: dict | None) -> SharedManager:
+    """Register an AnnData or MuData for all model classes: learn from it, or take over what was learned (`source`).
+
+    What a model takes over for itself, as it is loaded, leaves data that were set up as they were for other models.
+    """
     method = "setup_mudata" if "modalities" in args else "setup_anndata"
     setup = {"model_name": None, "setup_method_name": method, "setup_args": args}
     unpaired_allowed = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
     manager = SharedManager(list(fields.values()), setup, unpaired_allowed)
     manager.register_fields(adata, source)
-    _managers[id(adata)] = manager
-    weakref.finalize(adata, _managers.pop, id(adata), None)
+    if source is None or find(adata) is None:
+        _managers[id(adata)] = manager
+        weakref.finalize(adata, _managers.pop, id(adata), None)
+    return manager
 
 
 def extended(registry: Mapping[str, Any], adata: Data) -> dict[str, Any]:
@@ -99,9 +104,9 @@ def find(adata: Data) -> SharedManager | None:
     return manager if manager is not None and manager.adata is adata else None
 
 
-def adopt(model_class: type[BaseModelClass], adata: Data) -> bool:
-    """Give a model class its view of the registration; False if there is none."""
-    manager = find(adata)
+def adopt(model_class: type[BaseModelClass], adata: Data, manager: SharedManager | None = None) -> bool:
+    """Give a model class its view of a registration, by default of what the data were set up with; False if not."""
+    manager = manager or find(adata)
     if manager is None:
         return False
     model_class.register_manager(manager.view(model_class))

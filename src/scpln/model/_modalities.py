@@ -7,7 +7,7 @@ counts and an exposure of zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def specify(modalities: Any, known: Sequence[str]) -> dict[str, dict[str, str | 
     if isinstance(modalities, str):
         modalities = [modalities]
     if not isinstance(modalities, Mapping):
-        modalities = dict.fromkeys(modalities)
+        modalities = dict.fromkeys(modalities if isinstance(modalities, Iterable) else ())
     if not modalities:
         msg = f"modalities names none. Pass one or more of {list(known)}."
         raise ValueError(msg)

@@ -81,6 +81,19 @@ def make_observation(likelihood: Observation, modalities: Mapping[str, int], n_g
     return JointLikelihood({name: make_likelihood(likelihood[name], size) for name, size in modalities.items()})
 
 
+def genes_by_quadrature(likelihood: Observation, modalities: Mapping[str, int], n_genes: int) -> int:
+    """Number of genes whose law has no closed form under Gaussian posteriors, as that of Poisson counts.
+
+    Examples
+    --------
+    >>> genes_by_quadrature("nb", {}, 7), genes_by_quadrature({"rna": "poisson", "prot": "nb"}, {"rna": 5, "prot": 2}, 7)
+    (7, 2)
+    """
+    if isinstance(likelihood, str):
+        return 0 if likelihood == "poisson" else n_genes
+    return sum(size for name, size in modalities.items() if likelihood[name] != "poisson")
+
+
 def check_kind(likelihood: str, *, is_count: bool, is_count_data: bool) -> None:
     """Real-valued data are for a likelihood of real values, and counts for those of counts."""
     if is_count == is_count_data:

@@ -30,7 +30,7 @@ from ._exact import ExactSampling
 from ._linear import LinearDecoder
 from ._manager import adopt, states
 from ._modalities import modality_sizes, modality_slices
-from ._observation import check_observation, make_observation
+from ._observation import check_observation, genes_by_quadrature, make_observation
 from ._plnpca_fit import (
     ELBO_DRAWS,
     GradientOptions,
@@ -209,7 +209,7 @@ class PLNPCA(QueryMapping, LinearDecoder, Differential, Bounds, ExactSampling):
         `source_registry` takes over the genes and categories of another registration, as scvi-tools does when it loads
         a model.
         """
-        register_mudata(
+        manager = register_mudata(
             mdata,
             source_registry,
             modalities=modalities,
@@ -217,7 +217,7 @@ class PLNPCA(QueryMapping, LinearDecoder, Differential, Bounds, ExactSampling):
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
         )
-        adopt(cls, mdata)
+        adopt(cls, mdata, manager)
 
     @property
     def _sizes_of_modalities(self) -> dict[str, int]:
@@ -424,7 +424,7 @@ class PLNPCA(QueryMapping, LinearDecoder, Differential, Bounds, ExactSampling):
             q,
             len(self.covariates),
             max_iter=newton.max_epochs,
-            by_quadrature=self.likelihood != "poisson",
+            n_by_quadrature=genes_by_quadrature(self.likelihood, self._sizes_of_modalities, p),
             n_threads=newton.n_threads,
         )
         if not self._is_stochastic(gradient):

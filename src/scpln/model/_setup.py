@@ -154,7 +154,7 @@ def setup_mudata(
 
 def register(
     adata: AnnData, source_registry: dict[str, Any] | None = None, *, is_count_data: bool, **keys: Any
-) -> None:
+) -> _manager.SharedManager:
     """Register an AnnData, learning its genes and categories or taking them from `source_registry`."""
     check_adata(adata, view_allowed=False)
     if not isinstance(is_count_data, bool | np.bool_):
@@ -163,12 +163,12 @@ def register(
     args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
     if not is_count_data:  # counts go without saying, so that their registrations stay as they were before this choice
         args["is_count_data"] = False
-    _register(adata, args, source_registry)
+    return _register(adata, args, source_registry)
 
 
 def register_mudata(
     mdata: MuData, source_registry: dict[str, Any] | None = None, *, modalities: Any, **keys: Any
-) -> None:
+) -> _manager.SharedManager:
     """Register a MuData, learning its genes and categories or taking them from `source_registry`."""
     check_mdata(mdata, view_allowed=False)
     args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
@@ -177,14 +177,12 @@ def register_mudata(
     for name in modalities if source_registry is None else ():
         with named(f"mdata[{name!r}]"):
             check_adata(mdata.mod[name])
-    _register(mdata, {"modalities": modalities, **args}, source_registry)
+    return _register(mdata, {"modalities": modalities, **args}, source_registry)
 
 
-def _register(data: Data, args: dict[str, Any], source_registry: dict[str, Any] | None) -> None:
+def _register(data: Data, args: dict[str, Any], source_registry: dict[str, Any] | None) -> _manager.SharedManager:
     with named(name_of(data)):
-        _manager.register(data, make_fields(**args), args, source_registry)
-    manager = _manager.find(data)
-    assert manager is not None
+        manager = _manager.register(data, make_fields(**args), args, source_registry)
     names = _manager.states(manager.registry)[DESIGN_KEY]["names"]
     shape, where = describe(manager.registry)
     logger.info(
@@ -195,6 +193,7 @@ def _register(data: Data, args: dict[str, Any], source_registry: dict[str, Any] 
         len(names),
         ", ".join(names[:8]) + (", …" if len(names) > 8 else ""),
     )
+    return manager
 
 
 def describe(registry: Mapping[str, Any]) -> tuple[str, str]:
@@ -216,8 +215,8 @@ def check_adata(adata: Any, *, view_allowed: bool = True) -> None:
     if isinstance(adata, MuData):
         one = next(iter(adata.mod), "rna")
         msg = (
-            f"adata must be an AnnData, and this is a MuData. Take one of its modalities, mdata[{one!r}], or register "
-            f"several for PLNPCA with `scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})`."
+            f"adata must be an AnnData, and this is a MuData. Take one of its modalities, mdata[{one!r}], or model "
+            f"several: `scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})`, then `scpln.model.PLNPCA(mdata)`."
         )
         raise TypeError(msg)
     if not isinstance(adata, AnnData):

@@ -44,7 +44,7 @@ def posterior_predictive(
     Parameters
     ----------
     model
-        Trained model of counts, of any class of :mod:`scpln.model`.
+        Trained model of the counts in an AnnData, of any class of :mod:`scpln.model`.
     adata
         Cells to draw replicates of, and to write into, best such as the model was not trained on; by default the
         model's own. It need not be set up.
@@ -89,6 +89,7 @@ def posterior_predictive(
     True
     """
     from scpln.model._arguments import positive_integer, resolve_seed
+    from scpln.model._manager import is_joint
     from scpln.model._predictive import Predictive
     from scpln.model._setup import check_adata
     from scpln.model._terms import conditions
@@ -99,6 +100,12 @@ def posterior_predictive(
     model._require_trained()
     if not model.is_count_data:
         msg = "posterior_predictive compares counts, and this model was set up with is_count_data=False."
+        raise ValueError(msg)
+    if is_joint(model.registry):
+        msg = (
+            "posterior_predictive compares the counts of one AnnData, and this is a model of several modalities. Compare "
+            "those of model.posterior_predictive_sample(n_samples=...) with each modality's own."
+        )
         raise ValueError(msg)
     adata = model._data_or_own(adata)
     check_adata(adata, view_allowed=False)
