@@ -8,7 +8,24 @@ import scanpy as sc
 
 import scpln
 
-MARKERS = "CD3D IL32 TIGIT CD79A CD79B MS4A1 NKG7 GNLY PRF1 CST3 LYZ S100A8 S100A9 FCER1A HLA-DRA CLEC10A".split()
+MARKERS = [
+    "CD3D",
+    "IL32",
+    "TIGIT",
+    "CD79A",
+    "CD79B",
+    "MS4A1",
+    "NKG7",
+    "GNLY",
+    "PRF1",
+    "CST3",
+    "LYZ",
+    "S100A8",
+    "S100A9",
+    "FCER1A",
+    "HLA-DRA",
+    "CLEC10A",
+]
 
 adata = scpln.datasets.pbmc68k_reduced()
 adata = adata[:, np.asarray((adata.layers["counts"] > 0).sum(0)).ravel() >= 30].copy()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scvi
 import torch
 
 import scpln
@@ -61,7 +60,6 @@ def test_modalities_are_shared_together(tmp_path):
     tags = (tmp_path / "README.md").read_text().split("---\n")[1]
     assert '- "modality:rna"\n- "modality:prot"\n' in tags
     assert scpln.hub.load(tmp_path).get_elbo() == model.get_elbo()
-    assert scvi.hub.HubModel(str(tmp_path)).model.modalities == ["rna", "prot"]
 
 
 def test_the_card_says_what_it_is(model, tmp_path):

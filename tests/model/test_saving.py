@@ -60,6 +60,11 @@ def test_everything_comes_back(trained, saved):
     assert "X_plnpca" in again.adata.obsm
 
 
+def test_files_can_be_read_by_whom_the_umask_lets(saved):
+    (saved / "probe").touch()
+    assert len({file.stat().st_mode for file in saved.iterdir()}) == 1
+
+
 def test_metadata_are_readable(saved):
     document = json.loads((saved / "model.json").read_text())
     assert document["schema_version"] == 1

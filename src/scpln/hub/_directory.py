@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import os
 
     from anndata import AnnData
+    from mudata import MuData
 
 #: Names that scvi-tools and the Hub give these files.
 CARD, METADATA = "README.md", "_scvi_required_metadata.json"
@@ -41,7 +42,7 @@ def write(
     license
         Identifier of the licence, such as ``"mit"`` or ``"cc-by-4.0"``.
     save_anndata
-        Whether to share the cells with it, as ``adata.h5ad``. Without, whoever loads it brings their own.
+        Whether to share the cells with it, as ``adata.h5ad`` or ``mdata.h5mu``. Without, whoever loads it brings their own.
     overwrite
         Whether to replace a model, and a card, that are there.
     **about
@@ -67,7 +68,9 @@ def write(
     (directory / CARD).write_text(card.write(saved), encoding="utf-8")
 
 
-def load(local_dir: str | os.PathLike, adata: AnnData | bool | None = None, **options: Any) -> models.ScplnModel:
+def load(
+    local_dir: str | os.PathLike, adata: AnnData | MuData | bool | None = None, **options: Any
+) -> models.ScplnModel:
     """Load a model of any class from the directory that it was saved, written or downloaded in.
 
     Parameters

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import os
 
     from anndata import AnnData
+    from mudata import MuData
 
     from scpln.model import ScplnModel
 
@@ -52,7 +53,7 @@ def push(
 
 def pull(
     repo_id: str,
-    adata: AnnData | bool | None = None,
+    adata: AnnData | MuData | bool | None = None,
     *,
     revision: str | None = None,
     cache_dir: str | os.PathLike | None = None,

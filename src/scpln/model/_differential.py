@@ -29,7 +29,10 @@ from ._rows import take_cells
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
+
+    from ._fields import Data
 
 Mode = Literal["change", "vanilla"]
 
@@ -44,7 +47,7 @@ class Differential(Predictive):
 
     def differential_expression(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         groupby: str | None = None,
         group1: str | Sequence[str] | None = None,
         group2: str | None = None,
@@ -115,6 +118,9 @@ class Differential(Predictive):
         **kwargs
             Further arguments of scvi-tools' ``DifferentialComputation.get_bayes_factors``, such as
             ``n_samples_overall``, ``test_mode``, ``pseudocounts``, ``change_fn`` and ``cred_interval_lvls``.
+            ``pseudocounts`` is added to rates before their ratio is taken: scvi-tools' own choice follows from genes that
+            no cell of a group expresses, and is 0 where there are none, so that ratios of genes that one group hardly
+            expresses are large and uncertain; ``pseudocounts=0.01``, of a rate per average cell, holds them back.
 
         Returns
         -------
@@ -187,7 +193,7 @@ class _Groups:
     """What scvi-tools' comparison asks of a model and its data, with obs and uns of its own to write to."""
 
     model: Differential
-    data: AnnData
+    data: Data
     batch_size: int | None
     rng: np.random.Generator
     adata: AnnData = field(init=False)

@@ -86,8 +86,8 @@ def genes_by_quadrature(likelihood: Observation, modalities: Mapping[str, int], 
 
     Examples
     --------
-    >>> genes_by_quadrature("nb", {}, 7), genes_by_quadrature({"rna": "poisson", "prot": "nb"}, {"rna": 5, "prot": 2}, 7)
-    (7, 2)
+    >>> genes_by_quadrature({"rna": "poisson", "prot": "nb"}, {"rna": 5, "prot": 2}, 7)
+    2
     """
     if isinstance(likelihood, str):
         return 0 if likelihood == "poisson" else n_genes

@@ -130,7 +130,10 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside `path`, flush to disk, and put in its place in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's umask has it, where a library makes files for the owner alone
         write(temporary)
+        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
