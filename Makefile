@@ -23,7 +23,7 @@ demo: $(VENV)/.run  ## raw counts of 700 blood cells to an annotated .h5ad and a
 test: $(VENV)/.test  ## tests, and the examples of the docstrings
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors and autoencoders (hours; DATA=folder of real sets)
+bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, autoencoders and CITE-seq (hours; DATA=folder of real sets)
 	$(BIN)/python benchmarks/plnpca.py --peer-python .venv-peer/bin/python $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/plnpca.py --seeds 10 $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/growth.py $(BENCH_ARGS)
@@ -31,6 +31,7 @@ bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten see
 	$(if $(DATA),$(BIN)/python benchmarks/autoencoder_clusters.py --data $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/autoencoder_speed.py --data $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/autoencoder_speed.py --data $(DATA) --stability)
+	$(if $(DATA),$(BIN)/python benchmarks/multimodal.py --data $(DATA))
 
 lint: $(VENV)/.dev  ## formatter, linter and type checker
 	$(BIN)/ruff format --check .
