@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from scpln.inference import (
+    ABSENT,
     CoefficientPrior,
     CountData,
     elbo,
@@ -100,9 +101,39 @@ def test_prior_is_learned_from_all_genes():
     precision = rng.gamma(2, 10, size=(4000, 1))
     values = rng.normal(0.7, 0.4, size=(4000, 1))
     estimates = values + rng.normal(size=values.shape) / np.sqrt(precision)
-    prior = CoefficientPrior(np.zeros_like(values), np.zeros(1), np.ones(1)).learned(estimates, precision)
-    assert prior.shift == pytest.approx([0.7], abs=0.03)
-    assert prior.spread == pytest.approx([0.4], abs=0.03)
+    prior = CoefficientPrior.unlearned(np.zeros_like(values)).learned(estimates, precision)
+    np.testing.assert_allclose(prior.shift, 0.7, atol=0.03)
+    np.testing.assert_allclose(prior.spread, 0.4, atol=0.03)
+
+
+def test_groups_of_genes_have_priors_of_their_own():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([0, 1], 2000)
+    rng.shuffle(groups)
+    values = rng.normal(np.array([0.7, -1.0])[groups], np.array([0.4, 0.1])[groups])[:, None]
+    prior = CoefficientPrior.unlearned(np.zeros_like(values), groups).learned(values, np.full_like(values, 1e4))
+    np.testing.assert_allclose(prior.shift[:, 0], np.array([0.7, -1.0])[groups], atol=0.03)
+    np.testing.assert_allclose(prior.spread[:, 0], np.array([0.4, 0.1])[groups], atol=0.03)
+
+
+def test_an_absent_group_learns_nothing():
+    data, start, loadings, law, *_ = simulate(400)
+    groups = np.repeat([0, 1], [data.n_genes - 4, 4])
+    counts = data.counts.toarray() * (groups == 0)
+    offsets = np.column_stack([data.offsets, np.full(data.n_cells, ABSENT)])
+    partial = CountData(sp.csr_matrix(counts), offsets, data.design, groups=groups)
+    prior = fit_columns(partial, start, loadings, law, NEW).prior
+    np.testing.assert_allclose(prior.shift[groups == 1], 0, atol=1e-6)
+    assert abs(prior.shift[0, 0]) > 0.01
+
+
+def test_history_ends_with_the_bound_of_what_is_returned():
+    data, start, loadings, law, _, new_cells = simulate(200)
+    alone = data.subset(np.flatnonzero(new_cells))
+    result = fit_columns(alone, start, loadings, law, NEW, max_iter=4)
+    mean, covariance = infer(alone, result.coefficients, loadings)
+    bound = elbo(alone, result.coefficients, loadings, mean, covariance).mean()
+    assert bound == pytest.approx(result.history["elbo"][-1], abs=1e-3)
 
 
 def test_a_gene_without_counts_has_a_finite_coefficient():

@@ -16,7 +16,8 @@ from ._likelihood_infer import infer_likelihood
 from ._minibatches import RUN, Minibatches, as_batch, random_order
 from ._nuts import FEWEST_DRAWS, Chain, sample_exact
 from ._parallel import torch_threads
-from ._query import CoefficientPrior, ColumnFit, fit_columns
+from ._query import ColumnFit, fit_columns
+from ._query_prior import CoefficientPrior
 from ._refine import refine
 
 __all__ = [

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from scpln.module.likelihoods import Poisson
 
-from ._block import Block, GeneFeatures
-from ._bound import elbo
 from ._cells import CellStates
-from ._expectations import expectations_of
-from ._gaussian import FAMILIES, GaussianFamily, Posterior
+from ._gaussian import FAMILIES, Posterior
 from ._genes import GeneParameters
-from ._infer import START_VARIANCE, settle
-from ._likelihood_block import LikelihoodBlock, LogRateFeatures, block_size
-from ._likelihood_bound import elbo_likelihood
-from ._likelihood_infer import INFER_NODES, n_nodes, precision, settle_likelihood
-from ._parallel import Threads, threads, torch_threads
+from ._infer import START_VARIANCE
+from ._likelihood_infer import precision
+from ._parallel import threads, torch_threads
+from ._query_laws import AnyLaw, CellLaw, PoissonLaw
+from ._query_prior import CoefficientPrior
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,54 +32,12 @@ if TYPE_CHECKING:
 
 #: Iterations in which the prior of the coefficients is learned: it changes little afterwards.
 PRIOR_ITERATIONS = 10
-#: Steps of the EM algorithm for the prior, and least standard deviation that it can have.
-EM_STEPS, LEAST_SPREAD = 50, 0.01
 #: Largest change of a coefficient in one step, and halvings of a step that lowered the objective.
 MAX_CHANGE, MAX_HALVINGS = 1.0, 8
 #: Curvature below which a gene says nothing about its coefficient.
 LEAST_CURVATURE = 1e-8
 #: Decrease of the objective that is rounding error, nats per cell.
 ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class CoefficientPrior:
-    r"""Prior of the new coefficients, :math:`b_{ja} \sim N(c_{ja} + \mu_a, \tau_a^2)` for gene j and column a.
-
-    Parameters
-    ----------
-    center
-        c, (p, k): what a new category is expected to be like, up to a factor that all genes share.
-    shift, spread
-        μ and τ, (k,).
-    """
-
-    center: Array
-    shift: Array
-    spread: Array
-
-    @property
-    def mean(self) -> Array:
-        """Means c + μ, (p, k)."""
-        return self.center + self.shift
-
-    def log_density(self, coefficients: Array) -> float:
-        """Log-density of all coefficients (p, k) together."""
-        standard = (coefficients - self.mean) / self.spread
-        return float(-0.5 * (standard**2).sum() - len(coefficients) * np.log(self.spread).sum())
-
-    def learned(self, estimates: Array, precision: Array) -> CoefficientPrior:
-        """The prior under which independent estimates (p, k) with these precisions (p, k) are most probable.
-
-        By expectation maximisation, with coefficients as what is not observed.
-        """
-        shift, spread, values = self.shift, self.spread, estimates - self.center
-        for _ in range(EM_STEPS):
-            variance = 1 / (precision + spread**-2)
-            mean = variance * (precision * values + shift / spread**2)
-            shift = mean.mean(0)
-            spread = np.maximum(np.sqrt(((mean - shift) ** 2 + variance).mean(0)), LEAST_SPREAD)
-        return replace(self, shift=shift, spread=spread)
 
 
 @dataclass(frozen=True)
@@ -129,11 +85,11 @@ def fit_columns(
     Maximises the bound of the cells that have entries in these columns over their posteriors and the coefficients
     b (p, k), with a normal prior of the latter,
 
-    .. math:: \sum_i \text{ELBO}_i(m_i, V_i, b) + \sum_{ja} \log N(b_{ja}; c_{ja} + \mu_a, \tau_a^2),
+    .. math:: \sum_i \text{ELBO}_i(m_i, V_i, b) + \sum_{ja} \log N(b_{ja}; c_{ja} + \mu_{ga}, \tau_{ga}^2),
 
     so that a gene without counts keeps a finite coefficient and a gene with few borrows from the others. Its mean is the
-    given coefficients c up to a shift; μ and τ are learned from all genes in the first ten iterations (empirical
-    Bayes), and are fixed afterwards. For a log-concave likelihood the objective is then concave in all of its
+    given coefficients c up to a shift; μ and τ are learned from all genes of a group (modality) in the first ten
+    iterations (empirical Bayes), and are fixed afterwards. For a log-concave likelihood the objective is then concave in all of its
     arguments, so that the optimum does not depend on the start.
 
     Posteriors and coefficients take turns. Where the counts determine latent states well that alone would be slow, since
@@ -183,7 +139,7 @@ def fit_columns(
     with threads(n_threads) as pool, torch_threads(1):
         dtype = precision(data, likelihood, pool)
         cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, dtype)
-        law = _PoissonLaw if isinstance(likelihood, Poisson) else _AnyLaw
+        law = PoissonLaw if isinstance(likelihood, Poisson) else AnyLaw
         search = _Search(law(data, family, likelihood, pool, batch_size), genes, cells, new)
         search.run(max_iter, tol, on_iteration)
     return ColumnFit(
@@ -191,117 +147,11 @@ def fit_columns(
     )
 
 
-@dataclass(frozen=True)
-class _Slopes:
-    """Derivatives of the bound by the coefficients of the new columns, summed over cells."""
-
-    gradient: Array  # Σ_i E[ℓ'_ij] x_i, (p, k)
-    curvature: Array  # −Σ_i E[ℓ''_ij] x_i x_iᵀ, (p, k, k)
-
-    def __add__(self, other: _Slopes) -> _Slopes:
-        return _Slopes(self.gradient + other.gradient, self.curvature + other.curvature)
-
-    @classmethod
-    def none(cls, n_genes: int, n_columns: int) -> _Slopes:
-        """Those of no cells."""
-        return cls(np.zeros((n_genes, n_columns)), np.zeros((n_genes, n_columns, n_columns)))
-
-    @classmethod
-    def sum(cls, several: list[_Slopes]) -> _Slopes:
-        """Those of several parts of the cells together."""
-        return sum(several[1:], several[0])
-
-    @classmethod
-    def of(cls, slope: Array, weight: Array, design: Array) -> _Slopes:
-        """Those of a block of cells, from E[ℓ'] and −E[ℓ''], (n, p), and the new columns (n, k)."""
-        products = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
-        k = design.shape[1]
-        return cls(slope.T @ design, (np.maximum(weight, 0).T @ products).reshape(-1, k, k))
-
-
-@dataclass(frozen=True)
-class _PoissonLaw:
-    """Cells and slopes in closed form."""
-
-    data: CountData
-    family: GaussianFamily
-    likelihood: Likelihood
-    pool: Threads
-    batch_size: int | None
-
-    def settle(self, genes: GeneParameters, cells: CellStates) -> None:
-        """Move posteriors to their optimum, in place."""
-        settle(self.data, genes, cells, self.family, pool=self.pool, batch_size=self.batch_size)
-
-    def bound(self, genes: GeneParameters, mean: Array, covariance: Array) -> Array:
-        """Bound of each cell, (n,)."""
-        b, c, n_threads = genes.coefficients, genes.loadings, self.pool.n_threads
-        return elbo(self.data, b, c, mean, covariance, batch_size=self.batch_size, n_threads=n_threads)
-
-    def slopes(self, genes: GeneParameters, cells: CellStates, new: NDArray[np.bool_]) -> _Slopes:
-        """Derivatives at the current posteriors."""
-        data = self.data
-        features = GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, self.family, cells.dtype)
-        size = data.block_size(self.batch_size)
-
-        def share(start: int, stop: int) -> _Slopes:
-            work, total = Block(size, data, self.family, cells.dtype), _Slopes.none(data.n_genes, int(new.sum()))
-            for begin, end, rows in data.blocks(start, stop, size):
-                work.load(begin, end, rows)
-                work.arrive(cells, features)
-                total += _Slopes.of(work.counts - work.rates, work.rates, data.design[begin:end, new])
-            return total
-
-        return _Slopes.sum(self.pool.map_shares(share, data.n_cells, size))
-
-
-@dataclass(frozen=True)
-class _AnyLaw(_PoissonLaw):
-    """The same by quadrature."""
-
-    def settle(self, genes: GeneParameters, cells: CellStates) -> None:
-        """Move posteriors to their optimum, in place."""
-        family, pool, batch_size = self.family, self.pool, self.batch_size
-        settle_likelihood(self.data, genes, cells, family, self.likelihood, pool=pool, batch_size=batch_size)
-
-    def bound(self, genes: GeneParameters, mean: Array, covariance: Array) -> Array:
-        """Bound of each cell, (n,), with the nodes that its posterior was found with."""
-        return elbo_likelihood(
-            self.data,
-            genes.coefficients,
-            genes.loadings,
-            self.likelihood,
-            mean,
-            covariance,
-            n_nodes=n_nodes(self.likelihood, INFER_NODES),
-            batch_size=self.batch_size,
-            n_threads=self.pool.n_threads,
-        )
-
-    def slopes(self, genes: GeneParameters, cells: CellStates, new: NDArray[np.bool_]) -> _Slopes:
-        """Derivatives at the current posteriors."""
-        data = self.data
-        features = LogRateFeatures.of(data.membership, genes.coefficients, genes.loadings, self.family, cells.dtype)
-        rule = expectations_of(self.likelihood, n_nodes(self.likelihood, INFER_NODES), cells.dtype)
-        size = block_size(data, rule, self.pool.n_threads, self.batch_size)
-
-        def share(start: int, stop: int) -> _Slopes:
-            work, total = LikelihoodBlock(data, rule), _Slopes.none(data.n_genes, int(new.sum()))
-            for begin, end, rows in data.blocks(start, stop, size):
-                work.load(begin, end, rows)
-                work.arrive(cells, features)
-                expectation = work.expectation
-                total += _Slopes.of(expectation.slope, expectation.weight, data.design[begin:end, new])
-            return total
-
-        return _Slopes.sum(self.pool.map_shares(share, data.n_cells, size))
-
-
 @dataclass
 class _Search:
     """The alternation, and where it is."""
 
-    law: _PoissonLaw
+    law: CellLaw
     genes: GeneParameters
     cells: CellStates
     new: NDArray[np.bool_]
@@ -311,8 +161,7 @@ class _Search:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        center, k = self.genes.coefficients[:, self.new], int(self.new.sum())
-        self.prior = CoefficientPrior(center, np.zeros(k), np.ones(k))
+        self.prior = CoefficientPrior.unlearned(self.values, self.law.data.groups)
 
     @property
     def values(self) -> Array:
@@ -342,12 +191,11 @@ class _Search:
                     on_iteration(len(self.history["elbo"]), bound / n)
                 promise = self._improve() / n
                 if len(self.history["elbo"]) > PRIOR_ITERATIONS and gain < tol and promise < tol / 20:
-                    self._move_to(best[1], best[2])
                     self.converged = True
                     break
         except KeyboardInterrupt:
             self.interrupted = True
-            self._move_to(best[1], best[2])
+        self._move_to(best[1], best[2])  # where the last bound was reached: the step after it has not been tried
         done = f"{len(self.history['elbo']):,} iterations"
         outcome = "interrupted after " if self.interrupted else "converged: " if self.converged else "stopped after "
         self.reason = f"{outcome}{done}"
@@ -363,9 +211,10 @@ class _Search:
             precision = np.maximum(np.einsum("jaa->ja", slopes.curvature), LEAST_CURVATURE)
             change = np.clip(slopes.gradient / precision, -MAX_CHANGE, MAX_CHANGE)
             self.prior = self.prior.learned(self.values + change, precision)
-        weights = self.prior.spread**-2
+        weights = self.prior.precision
         gradient = slopes.gradient - weights * (self.values - self.prior.mean)
-        step = np.linalg.solve(slopes.curvature + np.diag(weights), gradient[..., None])[..., 0]
+        curvature = slopes.curvature + weights[:, :, None] * np.eye(weights.shape[1])
+        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         promise = 0.5 * float((gradient * step).sum())
         values = self.values + np.clip(step, -MAX_CHANGE, MAX_CHANGE)
         shift = self._best_shift(values)
@@ -376,9 +225,9 @@ class _Search:
     def _best_shift(self, values: Array) -> Array:
         """Shift δ (k, q) of the latent states into the coefficients that the priors of both like best."""
         x, c = self.law.data.design[:, self.new], self.genes.loadings
-        weights = self.prior.spread**-2
-        target = x.T @ self.cells.mean - weights[:, None] * ((values - self.prior.mean).T @ c)
-        system = np.kron(x.T @ x, np.eye(c.shape[1])) + np.kron(np.diag(weights), c.T @ c)
+        weights = self.prior.precision
+        target = x.T @ self.cells.mean - (weights * (values - self.prior.mean)).T @ c
+        system = np.kron(x.T @ x, np.eye(c.shape[1])) + block_diag(*((c.T * weight) @ c for weight in weights.T))
         return np.linalg.solve(system, target.ravel()).reshape(target.shape)
 
     def _move_to(self, values: Array, mean: Array) -> None:

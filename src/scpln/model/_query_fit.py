@@ -151,7 +151,6 @@ def start_coefficients(module: AutoencoderModule, data: CountData, growth: Growt
     growth.restart(module)
     coefficients, new = module.coefficients, growth.is_new
     center = coefficients[:, new].double().numpy()
-    k = center.shape[1]
     found, expected, squares, n = (np.zeros_like(center) for _ in range(4))
     for cells, batch in Minibatches(data, data.block_size()).in_order():
         states = torch.from_numpy(module.posterior(batch).mean).float()
@@ -170,7 +169,7 @@ def start_coefficients(module: AutoencoderModule, data: CountData, growth: Growt
     else:
         change, precision = (found - expected) / n, n**2 / np.maximum(squares, 1e-12)
     estimates = center + change / together
-    prior = CoefficientPrior(center, np.zeros(k), np.ones(k)).learned(estimates, precision)
-    weight = precision / (precision + prior.spread**-2)
+    prior = CoefficientPrior.unlearned(center).learned(estimates, precision)
+    weight = precision / (precision + prior.precision)
     coefficients[:, new] = torch.from_numpy(prior.mean + weight * (estimates - prior.mean)).to(coefficients)
     return prior

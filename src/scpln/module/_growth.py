@@ -144,7 +144,7 @@ class GrownTraining(nn.Module):
     growth
         Where it grew.
     mean, spread
-        μ (p, k) and τ (k,).
+        μ and τ, (p, k).
     """
 
     mean: torch.Tensor
