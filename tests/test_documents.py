@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import scpln
+from scpln.cli import _fit, make_parser
+from scpln.cli._config import with_config
 from scpln.model import ScplnModel
 from scpln.module import FLOWS, LIKELIHOODS
 
@@ -73,6 +75,14 @@ def test_commands_run_in_order(document, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("document", documents("yaml"))
+def test_files_of_options_are_understood(document, tmp_path):
+    for block in blocks(document, "yaml"):
+        (tmp_path / "run.yaml").write_text(block, encoding="utf-8")
+        argv = with_config(["--config", str(tmp_path / "run.yaml")], _fit.options_parser())
+        assert make_parser().parse_args(["fit", *argv]).input
 
 
 def test_pages_of_models_and_guides_show_code():
