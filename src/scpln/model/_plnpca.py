@@ -35,6 +35,7 @@ from ._plnpca_fit import (
     ELBO_DRAWS,
     GradientOptions,
     NewtonOptions,
+    Outcome,
     bound,
     finish_shared,
     fit_gaussians,
@@ -341,30 +342,13 @@ class PLNPCA(QueryMapping, LinearDecoder, Differential, Bounds, ExactSampling):
             result = fit_gaussians(cells.data, self.n_latent, family, likelihood, newton, bar.update, bar.stage)
             bar.finish(result.reason)
         approximation = None if result.interrupted else self._new_approximation(gradient.n_importance_samples, seed)
-        options: dict[str, Any] = asdict(newton)
-        outcome: dict[str, Any] = {"converged": result.converged, "reason": result.reason}
-        history = dict(result.history)
-        failure = None
+        outcome = Outcome(result.converged, result.reason, asdict(newton), dict(result.history))
         if approximation is None:
-            self.module = gaussian_module(result, likelihood, None)
+            module = gaussian_module(result, likelihood, None)
         else:
             module = gaussian_module(in_diagonal_axes(result), likelihood, approximation)
-            ascent, failure = self._train_shared(cells, module, gradient, newton.n_threads, progress)
-            self.module = module
-            options |= asdict(gradient)
-            stopped = ascent.interrupted or ascent.failed
-            outcome = {
-                "converged": result.converged and not stopped,
-                "reason": f"{result.reason}; {ascent.reason}",
-            }
-            history |= {"stochastic_bound": ascent.bound, "stochastic_seconds": ascent.seconds}
-        outcome |= {
-            "elbo": float(self.module.elbo.mean()),
-            **self._summarize_posteriors(cells.data, self.module.posterior, seed, newton.n_threads),
-        }
-        self._finish_training(cells, {**outcome, **options}, history)
-        if failure is not None:
-            raise failure
+            outcome.then(*self._train_shared(cells, module, gradient, newton.n_threads, progress), gradient)
+        self._conclude(cells, module, outcome, newton)
 
     def get_cost_estimate(
         self,
@@ -469,34 +453,36 @@ class PLNPCA(QueryMapping, LinearDecoder, Differential, Bounds, ExactSampling):
     ) -> None:
         """Learn what is new about cells that were mapped onto a reference, and their posteriors."""
         name, growth, family = f"{type(self).__name__}, new coefficients", self._growth, self._gaussian_family
-        module, failure = copy.deepcopy(self.module), None
+        module = copy.deepcopy(self.module)
         growth.restart(module)
-        outcome: dict[str, Any] = {"converged": True, "reason": NOTHING_NEW}
-        options: dict[str, Any] = asdict(newton)
-        history: dict[str, list[float]] = {}
+        outcome = Outcome(True, NOTHING_NEW, asdict(newton), {})
         if growth.is_new.any():
             with progress_bar(name, newton.max_epochs, at_most=True, show=progress) as bar:
                 fit = fit_coefficients(module, cells.data, growth, family, newton, bar.update)
                 bar.finish(fit.reason)
-            outcome, history = {"converged": fit.converged, "reason": fit.reason}, dict(fit.history)
+            outcome = Outcome(fit.converged, fit.reason, asdict(newton), dict(fit.history))
             if self.amortized and not fit.interrupted:
-                with progress_bar(f"{name} and inputs", gradient.n_steps, show=progress) as bar:
+                with progress_bar(f"{name} and inputs", gradient.n_steps, unit="step", show=progress) as bar:
                     settings = gradient, newton.n_threads, bar.update
                     ascent, failure = train_inputs(module, cells.data, growth, fit.prior, *settings)
                     bar.finish(ascent.reason)
-                stopped = ascent.interrupted or ascent.failed
-                outcome = {"converged": fit.converged and not stopped, "reason": f"{fit.reason}; {ascent.reason}"}
-                options |= asdict(gradient)
-                history |= {"stochastic_bound": ascent.bound, "stochastic_seconds": ascent.seconds}
+                outcome.then(ascent, failure, gradient)
         store_posteriors(module, cells.data, family, newton.n_threads)
+        self._conclude(cells, module, outcome, newton)
+
+    def _conclude(self, cells: Cells, module: PLNPCAModule, outcome: Outcome, newton: NewtonOptions) -> None:
+        """Keep what was trained, and say how it went; then raise what it failed with, if it did."""
         self.module = module
-        outcome |= {
+        training = {
+            "converged": outcome.converged,
+            "reason": outcome.reason,
             "elbo": float(module.elbo.mean()),
             **self._summarize_posteriors(cells.data, module.posterior, newton.seed, newton.n_threads),
+            **outcome.options,
         }
-        self._finish_training(cells, {**outcome, **options}, history)
-        if failure is not None:
-            raise failure
+        self._finish_training(cells, training, outcome.history)
+        if outcome.failure is not None:
+            raise outcome.failure
 
     @property
     def _kind(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from scpln.inference import CountData, FitResult
+    from scpln.inference import CountData, FitResult, NotFiniteError
     from scpln.inference import Posterior as GaussianFamily
     from scpln.module import Approximation, Likelihood, Posterior
 
@@ -97,6 +97,25 @@ class GradientOptions:
             batch_size=batch_size,
             seed=seed,
         )
+
+
+@dataclass
+class Outcome:
+    """How the stages of a training ended: what they were told, and what they say."""
+
+    converged: bool
+    reason: str
+    options: dict[str, Any]
+    history: dict[str, list[float]]
+    failure: NotFiniteError | None = None
+
+    def then(self, ascent: Ascent, failure: NotFiniteError | None, options: GradientOptions) -> None:
+        """Add stochastic training to the stages."""
+        self.converged &= not (ascent.interrupted or ascent.failed)
+        self.reason = f"{self.reason}; {ascent.reason}"
+        self.options |= asdict(options)
+        self.history |= {"stochastic_bound": ascent.bound, "stochastic_seconds": ascent.seconds}
+        self.failure = failure
 
 
 def fit_gaussians(
