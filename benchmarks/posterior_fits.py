@@ -92,7 +92,7 @@ def prepare(job: Job, data_dir: Path | None) -> AnnData:
 def _gap(job: Job, adata: AnnData) -> dict[str, Any]:
     """Bounds of a posterior at the B and C of the full-rank fit."""
     from scpln.inference import infer
-    from scpln.inference._axes import independent_axes
+    from scpln.inference.newton._axes import independent_axes
     from scpln.module import GaussianPosterior
 
     if job.method not in MEAN_FIELDS:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import scpln
-from scpln.cli import _fit, make_parser
-from scpln.cli._config import with_config
+from scpln.cli import make_parser
+from scpln.cli.fit import _command as _fit
+from scpln.cli.fit._config import with_config
 from scpln.model import ScplnModel
 from scpln.module import FLOWS, LIKELIHOODS
 

@@ -3,7 +3,7 @@
 import scanpy as sc
 
 import scpln
-from scpln.cli._agreement import label_agreement, scanpy_pca
+from scpln.cli.evaluate._agreement import label_agreement, scanpy_pca
 
 
 def test_clusters_agree_with_labels_as_well_as_those_of_pca():

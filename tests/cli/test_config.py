@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 import scpln
-from scpln.cli import _fit, main
-from scpln.cli._config import with_config
+from scpln.cli import main
+from scpln.cli.fit import _command as _fit
+from scpln.cli.fit._config import with_config
 
 SETTINGS = {"n_latent": 2, "max_epochs": 3, "seed": 4, "threads": 1}
 

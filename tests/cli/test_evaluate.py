@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
 from scpln.cli import main
-from scpln.cli._agreement import label_agreement, scanpy_pca
+from scpln.cli.evaluate._agreement import label_agreement, scanpy_pca
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse as sp
 
 import scpln
-from scpln.cli import _fit, main
+from scpln.cli import main
+from scpln.cli.fit import _command as _fit
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +291,7 @@ def test_a_fit_is_not_lost_to_its_figure(fit, folder, monkeypatch, error, code):
     def fail(*_args, **_kwargs):
         raise error
 
-    monkeypatch.setattr("scpln.cli._fit.draw_umap", fail)
+    monkeypatch.setattr("scpln.cli.fit._command.draw_umap", fail)
     assert fit("--figure", "umap.png") == code
     assert "X_plnpca" in ad.read_h5ad(folder / "out.h5ad").obsm
     assert not (folder / "umap.png").exists()

@@ -10,15 +10,15 @@ import pytest
 
 import scpln
 from scpln import cli
-from scpln.cli import _fit_models as models
 from scpln.cli._errors import CommandError
-from scpln.cli._fit_options import add_options
+from scpln.cli.fit import _models as models
+from scpln.cli.fit._options import add_options
 
 
 @pytest.fixture
 def quick_start(monkeypatch):
     """Networks that start at random, since the start that they have otherwise takes most of a short training."""
-    from scpln.model._autoencoder import Autoencoder
+    from scpln.model.autoencoder._autoencoder import Autoencoder
 
     train = Autoencoder.train
     monkeypatch.setattr(Autoencoder, "train", lambda self, **more: train(self, **{"start": "random", **more}))
@@ -176,11 +176,13 @@ def test_nothing_is_passed_on_that_was_not_given():
 
 
 def test_the_options_are_those_of_the_library(capsys):
-    from scpln.model import _architecture, _plnpca
+    from scpln.model.autoencoder import _architecture
+    from scpln.model.base import FLOW, PosteriorName
+    from scpln.model.plnpca._training import CELLS_IN_STEP
     from scpln.module import FLOWS, LIKELIHOODS, make_likelihood
 
     assert tuple(FLOWS) == models.FLOWS
-    assert get_args(_plnpca.Family) == get_args(_architecture.Family) == models.POSTERIORS
+    assert get_args(PosteriorName) == models.POSTERIORS
     assert get_args(_architecture.Dispersion) == models.DISPERSIONS
     assert set(models.MODELS["plnpca"].likelihoods) == set(LIKELIHOODS)
     assert {name for name in LIKELIHOODS if make_likelihood(name, 3).parameter_names} == set(models.WITH_PARAMETERS)
@@ -201,9 +203,8 @@ def test_the_options_are_those_of_the_library(capsys):
         cli.main(["fit", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     ours, theirs = default["plnpca"], default["countvae"]
-    assert f"(default: {_plnpca.FLOW})" in text
-    assert _plnpca.FLOW == _architecture.FLOW
+    assert f"(default: {FLOW})" in text
     assert f"(default: {ours['learning_rate']} for plnpca, {theirs['learning_rate']} for autoencoders)" in text
-    assert f"(default: {_plnpca.CELLS_IN_STEP} for plnpca, {theirs['batch_size']} for autoencoders)" in text
+    assert f"(default: {CELLS_IN_STEP} for plnpca, {theirs['batch_size']} for autoencoders)" in text
     assert f"width of hidden layers (default: {theirs['n_hidden']})" in text
     assert f"makes the decoder linear (default: {theirs['n_layers']})" in text

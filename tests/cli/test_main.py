@@ -139,7 +139,7 @@ def test_warnings_and_log_are_single_lines_on_stderr(command, capsys):
 
 
 def test_how_long_a_fit_takes_is_said_unless_quiet(command, capsys):
-    from scpln.model._cost import Cost, announce
+    from scpln.model.base._cost import Cost, announce
 
     def fits(args):
         announce(Cost(300.0, 1e6), 200_000, 2000)

@@ -21,8 +21,6 @@ from scpln.inference import (
     summarize_weights,
     train_approximation,
 )
-from scpln.inference import _refine as refining
-from scpln.inference._amortize import divergence
 from scpln.module import (
     FLOWS,
     Approximation,
@@ -34,6 +32,8 @@ from scpln.module import (
     PLNPCAModule,
     make_likelihood,
 )
+from scpln.train import _refine as refining
+from scpln.train._amortize import divergence
 
 from .conftest import draw
 

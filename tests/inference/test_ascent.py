@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scpln.inference import Ascent, NotFiniteError
-from scpln.inference._ascent import ascend
+from scpln.train._ascent import ascend
 
 CELLS = np.array([3, 5, 8])
 

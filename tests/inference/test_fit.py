@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from scpln.inference import CountData, elbo, fit, infer
-from scpln.inference import _fit as stages
+from scpln.inference.newton.poisson import _fit as stages
 
 from .conftest import draw, subspace_angle
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from scpln.inference import infer
-from scpln.inference._block import Block, GeneFeatures
-from scpln.inference._cells import CellStates
-from scpln.inference._gaussian import FAMILIES
-from scpln.inference._genes import GeneModel, GeneParameters, GeneStatistics
+from scpln.inference.newton._families import FAMILIES
+from scpln.inference.newton._genes import GeneModel, GeneParameters
+from scpln.inference.newton._states import CellStates
+from scpln.inference.newton.poisson._block import Block, GeneFeatures
+from scpln.inference.newton.poisson._statistics import GeneStatistics
 
 from . import reference
 from .conftest import draw

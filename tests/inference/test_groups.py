@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from scpln.core._threads import threads
 from scpln.inference import (
     ABSENT,
     CountData,
@@ -18,9 +19,8 @@ from scpln.inference import (
     refine,
     sample_exact,
 )
-from scpln.inference._expectations import expectations_of
-from scpln.inference._parallel import threads
-from scpln.inference._start import Totals, principal_scores, regress
+from scpln.inference.expectations._rules import expectations_of
+from scpln.inference.newton.poisson._start import Totals, principal_scores, regress
 from scpln.module import CountBatch, GaussianPosterior, Generative, LinearDecoder, make_likelihood
 
 from . import reference

@@ -6,7 +6,8 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, poisson
 
-from scpln.inference import CountData, _importance, fit, log_weights, summarize_weights
+from scpln.inference import CountData, fit, log_weights, summarize_weights
+from scpln.inference.sampling import _importance
 from scpln.module import GaussianPosterior, Generative, LinearDecoder, make_likelihood
 
 from .conftest import draw

@@ -23,10 +23,10 @@ from scpln.inference import (
     summarize_weights,
     train_approximation,
 )
-from scpln.inference._expectations import JointExpectations, expectations_of
-from scpln.inference._likelihood_begin import expected_counts
-from scpln.inference._likelihood_block import block_size
-from scpln.inference._quadrature import Quadrature, read_parameters, write_parameters
+from scpln.inference.expectations._quadrature import Quadrature, read_parameters, write_parameters
+from scpln.inference.expectations._rules import JointExpectations, expectations_of
+from scpln.inference.newton.general._block import block_size
+from scpln.inference.newton.general._start import expected_counts
 from scpln.module import (
     Approximation,
     CountBatch,

@@ -7,17 +7,9 @@ import scipy.sparse as sp
 import torch
 from sklearn.decomposition import FactorAnalysis
 
-from scpln.inference import (
-    CountData,
-    FitResult,
-    elbo_likelihood,
-    fit,
-    fit_likelihood,
-    infer_likelihood,
-    start_gaussian,
-)
-from scpln.inference import _likelihood_fit as stages
-from scpln.inference._likelihood_begin import expected_counts
+from scpln.inference import CountData, FitResult, elbo_likelihood, fit, fit_likelihood, infer_likelihood, start_gaussian
+from scpln.inference.newton.general import _fit as stages
+from scpln.inference.newton.general._start import expected_counts
 from scpln.module import Likelihood, make_likelihood
 
 from .conftest import draw

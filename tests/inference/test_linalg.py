@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scpln.inference import _linalg as linalg
+from scpln.core import _linalg as linalg
 
 
 def positive_definite(n: int, q: int) -> np.ndarray:

@@ -8,12 +8,12 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from scpln.inference import CountData, elbo, elbo_likelihood, infer, infer_likelihood
-from scpln.inference._cells import CellStates
-from scpln.inference._gaussian import FAMILIES
-from scpln.inference._likelihood_block import LikelihoodBlock, LogRateFeatures
-from scpln.inference._likelihood_cells import step_cells
-from scpln.inference._likelihood_genes import GeneGradient
-from scpln.inference._quadrature import Quadrature, gauss_hermite
+from scpln.inference.expectations._quadrature import Quadrature, gauss_hermite
+from scpln.inference.newton._families import FAMILIES
+from scpln.inference.newton._states import CellStates
+from scpln.inference.newton.general._block import LikelihoodBlock, LogRateFeatures
+from scpln.inference.newton.general._cells import step_cells
+from scpln.inference.newton.general._genes import GeneGradient
 from scpln.module import CountBatch, Likelihood, make_likelihood
 
 from . import reference

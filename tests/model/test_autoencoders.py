@@ -88,7 +88,7 @@ def test_annotations_survive_a_file(trained, tmp_path):
     trained.annotate(adata, diagnostics=False)
     key = type(trained).__name__.lower()
     adata.write_h5ad(tmp_path / "a.h5ad")
-    read = scpln.model._saving.read_h5ad(tmp_path / "a.h5ad")
+    read = scpln.model.base._saving.read_h5ad(tmp_path / "a.h5ad")
     assert read.obsm[f"X_{key}"].shape == (adata.n_obs, 2)
     np.testing.assert_allclose(read.obs[f"{key}_elbo"], trained.get_elbo(return_mean=False))
     assert read.uns[key]["model"] == type(trained).__name__

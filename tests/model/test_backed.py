@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scpln.model import PLNPCA, _rows
+from scpln.data import _rows
+from scpln.model import PLNPCA
 
 from .conftest import make_adata, train
 

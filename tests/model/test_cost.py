@@ -6,8 +6,8 @@ import time
 import pytest
 
 import scpln
-from scpln.model import _cost
-from scpln.model._cost import Cost, announce, newton_cost, steps_cost
+from scpln.model.base import _cost
+from scpln.model.base._cost import Cost, announce, newton_cost, steps_cost
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scpln.model import PLNPCA, _rows, setup_anndata
-from scpln.model._counts import check_counts
+from scpln.data import _rows
+from scpln.data._counts import check_counts
+from scpln.model import PLNPCA, setup_anndata
 
 from .conftest import MATRICES
 

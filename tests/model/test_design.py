@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scpln.model._design import Design
+from scpln.data._design import Design
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import scpln
-from scpln.model._html import description, table
+from scpln.utils._html import description, table
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'</td>"
 

@@ -16,8 +16,9 @@ from mudata import MuData
 from scipy.stats import spearmanr
 
 import scpln
+from scpln.data import _manager
 from scpln.inference import ABSENT, CountData, elbo_likelihood, infer_likelihood
-from scpln.model import PLNPCA, CountGMVAE, CountVAE, _manager, setup_anndata, setup_mudata
+from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata, setup_mudata
 from scpln.module.likelihoods import JointLikelihood, NegativeBinomial, Poisson
 
 from .conftest import MATRICES, make_adata

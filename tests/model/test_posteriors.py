@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scpln.inference import NotFiniteError, _amortize
-from scpln.model import PLNPCA, _bounds, _plnpca, setup_anndata
+from scpln.inference import NotFiniteError
+from scpln.model import PLNPCA, setup_anndata
+from scpln.model.abilities import _bounds
+from scpln.model.plnpca import _stages
 from scpln.module import FLOWS
+from scpln.train import _amortize
 
 from .conftest import make_adata
 
@@ -229,7 +232,7 @@ def test_two_steps_keep_the_encoder(monkeypatch):
     """The encoder that the first step ends with is the one that the second ends with, and B and C have moved."""
     encoders = []
     imitate = _amortize.imitate
-    from scpln.model import _plnpca_fit
+    from scpln.model.plnpca import _fit as _plnpca_fit
 
     def remember(data, approximation, *args, **options):
         result = imitate(data, approximation, *args, **options)
@@ -294,23 +297,23 @@ class TestTrouble:
         assert np.isfinite(model.get_elbo(return_mean=False)).all()
 
     def test_an_interrupt_while_the_encoder_starts_ends_it_all(self, monkeypatch):
-        monkeypatch.setattr(_plnpca, "train_shared", None)
+        monkeypatch.setattr(_stages, "train_shared", None)
         monkeypatch.setattr(_amortize, "divergence", _raise_interrupt)
         model = make("encoder, fullrank")
         assert "interrupted after 0 stochastic steps" in model.stop_reason
         assert model.converged is False
 
     def test_an_interrupt_of_the_gaussians_leaves_out_the_flow(self, monkeypatch):
-        fit = _plnpca.fit_gaussians
+        fit = _stages.fit_gaussians
 
-        def interrupted(*args):
+        def interrupted(*args, on_iteration, **settings):
             def stop(iteration, bound):
                 if iteration == 3:
                     raise KeyboardInterrupt
 
-            return fit(*args[:-2], stop)
+            return fit(*args, on_iteration=stop, **settings)
 
-        monkeypatch.setattr(_plnpca, "fit_gaussians", interrupted)
+        monkeypatch.setattr(_stages, "fit_gaussians", interrupted)
         model = make("sylvester")
         assert model.module.approximation is None
         assert "interrupted after 3 iterations" in model.stop_reason

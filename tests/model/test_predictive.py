@@ -7,7 +7,8 @@ import scvi
 import sparse
 from scvi.criticism import PosteriorPredictiveCheck
 
-from scpln.model import _predictive, _rows
+from scpln.data import _rows
+from scpln.model.abilities import _predictive
 
 from .conftest import train
 

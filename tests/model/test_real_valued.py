@@ -11,8 +11,9 @@ import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scpln.model import PLNPCA, _rows, setup_anndata
-from scpln.model._counts import check_real
+from scpln.data import _rows
+from scpln.data._counts import check_real
+from scpln.model import PLNPCA, setup_anndata
 
 from .conftest import MATRICES, make_adata
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import scpln
-from scpln.model import PLNPCA, _saving, setup_anndata
+from scpln.model import PLNPCA, setup_anndata
+from scpln.model.base import _saving
 
 from .conftest import make_adata, train
 
@@ -197,7 +198,8 @@ def test_a_save_that_is_really_killed(fullrank, tmp_path):
     fullrank.save(saved, save_anndata=True)
     script = f"""
         import os, signal
-        from scpln.model import PLNPCA, _saving
+        from scpln.model import PLNPCA
+        from scpln.model.base import _saving
         model = PLNPCA.load({str(saved)!r})
         _saving._digest_of = lambda content: os.kill(os.getpid(), signal.SIGKILL)
         model.save({str(saved)!r}, overwrite=True, save_anndata=True)

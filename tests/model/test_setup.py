@@ -9,7 +9,8 @@ import pytest
 import scvi
 from anndata import AnnData
 
-from scpln.model import PLNPCA, _manager, setup_anndata
+from scpln.data import _manager
+from scpln.model import PLNPCA, setup_anndata
 
 from .conftest import make_adata, train
 

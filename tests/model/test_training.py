@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scvi
 
-from scpln.model import PLNPCA, _plnpca_fit, setup_anndata
+from scpln.inference import _gaussians
+from scpln.model import PLNPCA, setup_anndata
 
 from .conftest import train
 
@@ -81,9 +82,9 @@ def test_seed_repeats_and_seeds_agree(adata, posterior):
 
 def test_default_seed_is_scvis(model, monkeypatch):
     seeds = []
-    fit = _plnpca_fit.fit
+    fit = _gaussians.fit
     monkeypatch.setattr(
-        _plnpca_fit, "fit", lambda *args, seed, **kwargs: seeds.append(seed) or fit(*args, seed=seed, **kwargs)
+        _gaussians, "fit", lambda *args, seed, **kwargs: seeds.append(seed) or fit(*args, seed=seed, **kwargs)
     )
     model.train(progress=False)
     monkeypatch.setattr(scvi.settings, "_seed", 5)
@@ -106,9 +107,9 @@ def test_interrupt_keeps_what_was_reached(model, monkeypatch, caplog):
         if iteration == 3:
             raise KeyboardInterrupt
 
-    fit = _plnpca_fit.fit
+    fit = _gaussians.fit
     monkeypatch.setattr(
-        _plnpca_fit, "fit", lambda *args, on_iteration, **kwargs: fit(*args, on_iteration=interrupt, **kwargs)
+        _gaussians, "fit", lambda *args, on_iteration, **kwargs: fit(*args, on_iteration=interrupt, **kwargs)
     )
     model.train(progress=False)
     assert model.is_trained
@@ -127,7 +128,7 @@ def test_interrupt_before_the_first_iteration_leaves_the_model_as_it_was(adata, 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_plnpca_fit, "fit", interrupt)
+    monkeypatch.setattr(_gaussians, "fit", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.train(progress=False)
     assert model.get_elbo() == before

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scpln.module import Batch, CountBatch, Encoder
-from scpln.module._count_linear import CountLinear
+from scpln.module.encoders._count_linear import CountLinear
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 1.0], ids=lambda share: f"{share:.0%} non-zeros")

@@ -14,9 +14,11 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scpln import __version__
+from scpln.cli.evaluate import _command as _evaluate
+from scpln.cli.fit import _command as _fit
+from scpln.cli.fit import with_config
 
-from . import _completion, _datasets, _evaluate, _fit, _plot
-from ._config import with_config
+from . import _completion, _datasets, _plot
 from ._errors import EXIT_CODES, CommandError, ExitCode
 from ._messages import add_message_options, route_messages
 from ._versions import versions

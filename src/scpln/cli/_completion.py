@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Print the script."""
     import shtab
 
-    from . import make_parser
+    from scpln.cli import make_parser
 
     parser = make_parser()
     for action in _actions(parser):

@@ -7,10 +7,11 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scpln.cli.fit import positive_integer
+
 from ._embedding import FIGURE_SUFFIXES, umap
 from ._errors import EXIT_CODES, CommandError, ExitCode
 from ._files import check_output, read_h5ad, whole_file
-from ._fit_options import positive_integer
 from ._results import result_key
 
 if TYPE_CHECKING:

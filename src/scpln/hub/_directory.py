@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scpln import model as models
-from scpln.model._saving import model_file, read_model
+from scpln.model.base import model_file, read_model
 
 from ._card import Card
 

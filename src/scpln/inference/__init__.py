@@ -1,24 +1,28 @@
 """How a bound is maximised: the closed-form Poisson bound of PLN-PCA and its solver, and stochastic training. No AnnData."""
 
-from ._amortize import divergence, imitate, standardize_context, train_approximation
-from ._ascent import Ascent, NotFiniteError, ascend
-from ._bound import elbo
-from ._data import ABSENT, CountData
-from ._factor_analysis import start_gaussian
-from ._fit import FitResult, fit
-from ._gaussian import Posterior
-from ._identify import identified_rotation
-from ._importance import log_weights, sampled_elbo, summarize_weights
-from ._infer import infer
-from ._likelihood_bound import elbo_likelihood
-from ._likelihood_fit import fit_likelihood
-from ._likelihood_infer import infer_likelihood
-from ._minibatches import RUN, Minibatches, as_batch, random_order
-from ._nuts import FEWEST_DRAWS, Chain, sample_exact
-from ._parallel import torch_threads
-from ._query import ColumnFit, fit_columns
-from ._query_prior import CoefficientPrior
-from ._refine import refine
+from scpln.core import ABSENT, CountData
+from scpln.inference.newton import FitResult, GaussianFamilyName, identified_rotation
+from scpln.inference.newton.general import elbo_likelihood, fit_likelihood, infer_likelihood, start_gaussian
+from scpln.inference.newton.poisson import elbo, fit, infer
+from scpln.inference.query import CoefficientPrior, ColumnFit, fit_columns
+from scpln.inference.sampling import FEWEST_DRAWS, Chain, log_weights, sample_exact, sampled_elbo, summarize_weights
+from scpln.train import (
+    RUN,
+    Ascent,
+    Minibatches,
+    NotFiniteError,
+    as_batch,
+    ascend,
+    divergence,
+    imitate,
+    random_order,
+    refine,
+    standardize_context,
+    torch_threads,
+    train_approximation,
+)
+
+from ._gaussians import fit_gaussians, gaussian_elbo, infer_gaussians
 
 __all__ = [
     "ABSENT",
@@ -30,9 +34,9 @@ __all__ = [
     "ColumnFit",
     "CountData",
     "FitResult",
+    "GaussianFamilyName",
     "Minibatches",
     "NotFiniteError",
-    "Posterior",
     "as_batch",
     "ascend",
     "divergence",
@@ -40,10 +44,13 @@ __all__ = [
     "elbo_likelihood",
     "fit",
     "fit_columns",
+    "fit_gaussians",
     "fit_likelihood",
+    "gaussian_elbo",
     "identified_rotation",
     "imitate",
     "infer",
+    "infer_gaussians",
     "infer_likelihood",
     "log_weights",
     "random_order",

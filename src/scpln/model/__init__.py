@@ -11,10 +11,9 @@ Examples
 (700, 5)
 """
 
-from ._base import ScplnModel
-from ._count_gmvae import CountGMVAE
-from ._count_vae import CountVAE
-from ._plnpca import PLNPCA
-from ._setup import setup_anndata, setup_mudata
+from scpln.data import setup_anndata, setup_mudata
+from scpln.model.autoencoder import CountGMVAE, CountVAE
+from scpln.model.base import ScplnModel
+from scpln.model.plnpca import PLNPCA
 
 __all__ = ["PLNPCA", "CountGMVAE", "CountVAE", "ScplnModel", "setup_anndata", "setup_mudata"]

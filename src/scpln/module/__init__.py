@@ -1,26 +1,32 @@
 """Torch, without AnnData: likelihoods, decoders, posteriors, flows, encoders, and the modules that compose them."""
 
+from scpln.core import ABSENT
+from scpln.module.decoders import Decoder, LinearDecoder, MLPDecoder
+from scpln.module.encoders import ComponentEncoder, Encoder, GaussianFeatures
+from scpln.module.flows import FLOWS, Flow, check_flow, make_flow
+from scpln.module.likelihoods import LIKELIHOODS, JointLikelihood, Likelihood, make_likelihood
+from scpln.module.posteriors import (
+    Conditional,
+    FlowPosterior,
+    GaussianPosterior,
+    MixturePosterior,
+    Posterior,
+    normal_points,
+)
+from scpln.module.priors import GaussianMixture, Prior, StandardNormal
+
 from ._approximation import Approximation
-from ._autoencoder import AutoencoderModule, MixtureVAEModule, VAEModule
-from ._batch import ABSENT, Batch, Known
-from ._conditional import Conditional
-from ._counts import CountBatch
-from ._decoder import LinearDecoder, MLPDecoder
-from ._encoder import ComponentEncoder, Encoder
-from ._features import GaussianFeatures
-from ._flow_posterior import FlowPosterior
-from ._gaussian import GaussianPosterior
+from ._autoencoder import AutoencoderModule
+from ._batch import Batch, Known
+from ._count_batch import CountBatch
 from ._generative import Generative
 from ._growth import GrownTraining, Growth
 from ._latent_module import LatentModule
-from ._mixture_posterior import MixturePosterior
-from ._normal_points import normal_points
+from ._loss import Loss
+from ._mixture_vae import MixtureVAEModule
 from ._objective import climb, importance_bound, path_loss
 from ._plnpca import PLNPCAModule
-from ._posterior import Posterior
-from ._prior import GaussianMixture, Prior, StandardNormal
-from .flows import FLOWS, Flow, check_flow, make_flow
-from .likelihoods import LIKELIHOODS, JointLikelihood, Likelihood, make_likelihood
+from ._vae import VAEModule
 
 __all__ = [
     "ABSENT",
@@ -32,6 +38,7 @@ __all__ = [
     "ComponentEncoder",
     "Conditional",
     "CountBatch",
+    "Decoder",
     "Encoder",
     "Flow",
     "FlowPosterior",
@@ -46,6 +53,7 @@ __all__ = [
     "LatentModule",
     "Likelihood",
     "LinearDecoder",
+    "Loss",
     "MLPDecoder",
     "MixturePosterior",
     "MixtureVAEModule",

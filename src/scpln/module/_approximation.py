@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ._conditional import Conditional
-from ._encoder import Encoder
-from ._features import GaussianFeatures
-from .flows import Affine, Flow, make_flow
+from scpln.module.encoders import Encoder, GaussianFeatures
+from scpln.module.flows import Affine, Flow, make_flow
+from scpln.module.posteriors import Conditional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from ._counts import CountBatch
+from scpln.core import ABSENT
+
+from ._count_batch import CountBatch
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-#: Log size factor of a group of genes that were not measured in a cell, whose counts are then zeros. A rate of e⁻⁶⁰ is
-#: nothing beside 1, in float32 as in float64: it adds 0 to log-probabilities and their slopes, and yet it is not 0.
-ABSENT = -60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ._prior import StandardNormal
+from scpln.module.priors import StandardNormal
 
 if TYPE_CHECKING:
     import torch
 
+    from scpln.module.decoders import Decoder
+    from scpln.module.likelihoods import Likelihood
+    from scpln.module.priors import Prior
+
     from ._batch import Batch
-    from ._decoder import LinearDecoder
-    from ._prior import Prior
-    from .likelihoods import Likelihood
 
 
 class Generative(nn.Module):
@@ -39,15 +40,15 @@ class Generative(nn.Module):
     torch.Size([10, 3])
     """
 
-    decoder: LinearDecoder
+    decoder: Decoder
     likelihood: Likelihood
     prior: Prior
 
-    def __init__(self, decoder: LinearDecoder, likelihood: Likelihood, prior: Prior | None = None) -> None:
+    def __init__(self, decoder: Decoder, likelihood: Likelihood, prior: Prior | None = None) -> None:
         super().__init__()
         self.decoder = decoder
         self.likelihood = likelihood
-        self.prior = StandardNormal(decoder.loadings.shape[1]) if prior is None else prior
+        self.prior = StandardNormal(decoder.n_latent) if prior is None else prior
 
     def log_likelihood(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Log p(y | z), (..., n), of latent states z (..., n, q), in nats."""

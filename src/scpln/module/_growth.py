@@ -11,20 +11,20 @@ from scipy.special import logsumexp
 from torch import nn
 from torch.func import functional_call
 
+from ._autoencoder import GENE_LR_FACTOR
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-    from scvi.module.base import LossOutput
 
     from ._autoencoder import AutoencoderModule
     from ._batch import Batch
     from ._latent_module import LatentModule
+    from ._loss import Loss
 
 #: Names of the coefficients B of the design, and of tables with a row for each batch, in a module's state.
 COEFFICIENTS, BY_BATCH = "coefficients", "by_batch"
-#: First part of the names of what is trained for new columns: coefficients, deviations of batches, inputs of networks.
-TRAINED = ("generative.decoder.", "approximation.source.trunk.", "components.trunk.")
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class GrownTraining(nn.Module):
         super().__init__()
         self.module = module.requires_grad_(False)
         parameters = dict(module.named_parameters())
-        self._names = [name for name in growth.dims if name in parameters and name.startswith(TRAINED)]
+        self._names = [name for name in growth.dims if name in parameters]
         self._places = [
             (growth.dims[name], torch.from_numpy(growth.positions(name, parameters[name].shape[growth.dims[name]])[0]))
             for name in self._names
@@ -176,15 +176,15 @@ class GrownTraining(nn.Module):
             for name, (dim, index), entries in zip(self._names, self._places, self.entries, strict=True)
         }
 
-    def forward(self, batch: Batch, **options: Any) -> LossOutput:
+    def forward(self, batch: Batch, **options: Any) -> Loss:
         """The module's loss, with its parameters as they are."""
         return self.module.loss(batch, **options)
 
-    def loss(self, batch: Batch, *, kl_weight: float = 1.0, free_bits: float = 0.0) -> LossOutput:
+    def loss(self, batch: Batch, *, kl_weight: float = 1.0, free_bits: float = 0.0) -> Loss:
         """Minus the mean bound of a batch, and the share of the prior of the coefficients that is due to it."""
         options = {"kl_weight": kl_weight, "free_bits": free_bits}
-        output: LossOutput = functional_call(self, self._assembled(), (batch,), options)
-        output.loss = output.loss + self._penalty() / self.module.n_cells
+        output: Loss = functional_call(self, self._assembled(), (batch,), options)
+        output.value = output.value + self._penalty() / self.module.n_cells
         return output
 
     def _penalty(self) -> torch.Tensor:
@@ -194,16 +194,14 @@ class GrownTraining(nn.Module):
         return 0.5 * ((coefficients - self.mean) / self.spread).square().sum()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Entries by how they are trained: those of single genes learn faster than those of networks (`GENE_PACE`)."""
-        from ._autoencoder import GENE_PACE
-
+        """Entries by how they are trained: those of single genes learn faster than those of networks (`GENE_LR_FACTOR`)."""
         of_genes = [name.endswith(COEFFICIENTS) or BY_BATCH in name for name in self._names]
         return [
             {
                 "params": [
                     entries for entries, of_gene in zip(self.entries, of_genes, strict=True) if of_gene == group
                 ],
-                "pace": GENE_PACE if group else 1.0,
+                "lr_factor": GENE_LR_FACTOR if group else 1.0,
                 "decays": False,
             }
             for group in (True, False)

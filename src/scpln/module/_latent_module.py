@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from scpln.module.posteriors import as_double
+
 from ._batch import Known
-from ._posterior import as_double
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from scpln.module.posteriors import Posterior
 
     from ._generative import Generative
 
@@ -35,24 +38,28 @@ class LatentModule(nn.Module):
         self.generative = generative
 
     @property
-    def coefficients(self) -> torch.Tensor:
-        """B, (p, d)."""
-        return self.generative.decoder.coefficients
-
-    @property
-    def loadings(self) -> torch.Tensor:
-        """C, (p, q)."""
-        return self.generative.decoder.loadings
-
-    @property
     def n_genes(self) -> int:
         """Number of genes p."""
-        return len(self.coefficients)
+        return self.generative.decoder.n_genes
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.coefficients.device
+        return self._parameter.device
+
+    @property
+    def _parameter(self) -> torch.Tensor:
+        return next(self.generative.decoder.parameters())
+
+    def has_exact_bound(self, posterior: Posterior) -> bool:
+        """Whether the bound under these posteriors is computed without draws; by default it is not."""
+        return False
+
+    def expected_rates(
+        self, design: ArrayLike, posterior: Posterior, genes: ArrayLike | None = None
+    ) -> NDArray[np.float64] | None:
+        """Means of the rates under posteriors, without size factors (n, genes); None where they have no closed form."""
+        return None
 
     @torch.no_grad()
     def decode(
@@ -66,7 +73,7 @@ class LatentModule(nn.Module):
 
         And the deviations of the likelihood's parameters at these states, by name.
         """
-        parameter = self.coefficients
+        parameter = self._parameter
         known = Known(
             offsets=torch.zeros(len(np.asarray(design)), dtype=parameter.dtype, device=parameter.device),
             design=torch.as_tensor(design).to(parameter),

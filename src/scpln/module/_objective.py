@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._conditional import Conditional, Draws
+    from scpln.module.posteriors import Conditional, Draws
 
 
 def importance_bound(log_weights: torch.Tensor, dim: int = 0) -> torch.Tensor:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 import torch
 
-from ._decoder import LinearDecoder
-from ._flow_posterior import FlowPosterior
-from ._gaussian import GaussianPosterior
+from scpln.module.decoders import LinearDecoder
+from scpln.module.likelihoods import make_likelihood
+from scpln.module.posteriors import FlowPosterior, GaussianPosterior, as_double
+
 from ._generative import Generative
 from ._latent_module import LatentModule
-from ._posterior import as_double
-from .likelihoods import make_likelihood
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from scpln.module.likelihoods import Likelihood
+    from scpln.module.posteriors import Posterior
+
     from ._approximation import Approximation
     from ._batch import Batch
-    from ._posterior import Posterior
-    from .likelihoods import Likelihood
 
 
 class PLNPCAModule(LatentModule):
@@ -76,7 +76,7 @@ class PLNPCAModule(LatentModule):
         self.approximation = approximation
         starts_elsewhere = approximation is not None and not approximation.encodes
         self.reference = copy.deepcopy(generative) if starts_elsewhere else None
-        q = self.loadings.shape[1]
+        q = generative.decoder.n_latent
         self.register_buffer("rotation", torch.eye(q, dtype=torch.float64))
         self.set_cells(np.zeros((0, q), np.float32), np.zeros((0, q * (q + 1) // 2), np.float32), np.zeros(0))
         self.requires_grad_(False)
@@ -93,8 +93,36 @@ class PLNPCAModule(LatentModule):
     ) -> Self:
         """Module of a model that is not trained: zeros, and no cells. The likelihood goes by name, or is taken as it is."""
         decoder = LinearDecoder(np.zeros((n_genes, n_covariates)), np.zeros((n_genes, n_latent)))
-        law = make_likelihood(likelihood, n_genes) if isinstance(likelihood, str) else likelihood
-        return cls(Generative(decoder, law).double(), approximation)
+        if isinstance(likelihood, str):
+            likelihood = make_likelihood(likelihood, n_genes)
+        return cls(Generative(decoder, likelihood).double(), approximation)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether an encoder gives the Gaussians."""
+        return self.approximation is not None and self.approximation.encodes
+
+    @property
+    def coefficients(self) -> torch.Tensor:
+        """B, (p, d)."""
+        return cast("torch.Tensor", self.generative.decoder.coefficients)
+
+    @property
+    def loadings(self) -> torch.Tensor:
+        """C, (p, q)."""
+        return cast("torch.Tensor", self.generative.decoder.loadings)
+
+    def has_exact_bound(self, posterior: Posterior) -> bool:
+        """Under Gaussians it is in closed form, or by quadrature."""
+        return posterior.is_gaussian
+
+    def expected_rates(
+        self, design: ArrayLike, posterior: Posterior, genes: ArrayLike | None = None
+    ) -> NDArray[np.float64] | None:
+        """Means of the rates under Gaussian posteriors (n, genes), as `rates`."""
+        if not posterior.is_gaussian:
+            return None
+        return self.rates(design, posterior.mean, posterior.packed_covariance, genes)
 
     def set_cells(
         self,

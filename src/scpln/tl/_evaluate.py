@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from scpln.model._bounds import Bounds
+    from scpln.model.abilities import Bounds
 
     Cells = Sequence[int] | ArrayLike | None
 
@@ -61,7 +61,7 @@ class Evaluation:
         return "\n".join([self.title, *rows])
 
     def _repr_html_(self) -> str:
-        from scpln.model._html import table
+        from scpln.utils import table
 
         numbers = ((str(name), value) for name, value in self.summary.items())
         rows = [(name, _shown(name, value), self.notes.get(name, "")) for name, value in numbers]
@@ -172,8 +172,8 @@ def evaluate(
     >>> scores.summary.index.to_list()
     ['n_cells', 'ari', 'ami', 'nmi', 'silhouette']
     """
-    from scpln.model._arguments import positive_integer, resolve_seed
-    from scpln.model._bounds import Bounds
+    from scpln.model.abilities import Bounds
+    from scpln.utils import positive_integer, resolve_seed
 
     scoring = Scoring(labels_key, batch_key, cluster_key, scib_metrics, resolve_seed(seed))
     if isinstance(model, AnnData):
@@ -198,8 +198,7 @@ def evaluate(
 
 def _of_model(model: Bounds, adata: AnnData, indices: Cells, n_samples: int, seed: int) -> Evaluation:
     """Bounds, dimensions and components of a model."""
-    from scpln.model._bounds import UNRELIABLE
-    from scpln.model._terms import conditions
+    from scpln.model.abilities import UNRELIABLE, conditions
 
     terms = model.get_bound_terms(adata, indices, seed=seed)
     weights = model.get_posterior_diagnostics(adata, indices, n_samples, seed=seed)
@@ -252,7 +251,7 @@ def _scores_of_model(
 
 def _obs(adata: AnnData, indices: Cells) -> pd.DataFrame:
     """What is known of the chosen cells."""
-    from scpln.model._data import cell_positions
+    from scpln.data import cell_positions
 
     positions = cell_positions(indices, adata.n_obs)
     return adata.obs if positions is None else adata.obs.iloc[positions]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scpln.model._predictive import Predictive
+    from scpln.model.abilities import Predictive
 
 #: Cells × genes × draws of a block. Their non-zeros are in memory at a time: up to about 300 MB.
 _BLOCK_ENTRIES = 2**23
@@ -88,11 +88,9 @@ def posterior_predictive(
     >>> bool(error.abs().mean() < 0.1)
     True
     """
-    from scpln.model._arguments import positive_integer, resolve_seed
-    from scpln.model._manager import is_joint
-    from scpln.model._predictive import Predictive
-    from scpln.model._setup import check_adata
-    from scpln.model._terms import conditions
+    from scpln.data import check_adata, is_joint
+    from scpln.model.abilities import Predictive, conditions
+    from scpln.utils import positive_integer, resolve_seed
 
     if not isinstance(model, Predictive):
         msg = f"model must be a model of scpln.model, not {type(model).__name__}."

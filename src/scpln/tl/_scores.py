@@ -46,7 +46,7 @@ class Scoring:
 
     def check(self, obs: pd.DataFrame) -> None:
         """Refuse columns that are not there, and scores that lack theirs."""
-        from scpln.model._design import get_column
+        from scpln.data import get_column
 
         for argument in ("labels_key", "batch_key", "cluster_key"):
             key = getattr(self, argument)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scpln.model._html import table
+from scpln.utils import table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scpln.model._bounds import Bounds
+    from scpln.model.abilities import Bounds
 
 
 @dataclass(frozen=True)

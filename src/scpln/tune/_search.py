@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from anndata import AnnData
 
-from scpln.model import _manager, _setup
-from scpln.model._arguments import one_of, positive_integer, positive_integer_or_none, resolve_seed
-from scpln.model._data import cell_positions
-from scpln.model._progress import progress_bar
-from scpln.model._rows import get_matrix
-from scpln.model._terms import conditions
+from scpln.data import _manager, _setup, cell_positions, get_matrix
+from scpln.model.abilities import conditions
+from scpln.utils import one_of, positive_integer, positive_integer_or_none, progress_bar, resolve_seed
 
 from ._result import SearchResult, Trial
 from ._space import Space
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from scpln.model._bounds import Bounds
+    from scpln.model.abilities import Bounds
 
 logger = logging.getLogger("scpln")
 

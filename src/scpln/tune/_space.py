@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.model_selection import ParameterSampler
 
 if TYPE_CHECKING:
-    from scpln.model._bounds import Bounds
+    from scpln.model.abilities import Bounds
 
 #: Arguments of constructors and of `train` that are the search's own business.
 _OURS = ("self", "adata", "registry", "progress")

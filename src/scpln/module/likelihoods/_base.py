@@ -14,11 +14,11 @@ from ._blocks import SumOverGenes
 from ._bounds import LARGEST_LOG_RATE, soft_clamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torch import Tensor
 
-    from scpln.module._counts import CountBatch
+    from scpln.module._count_batch import CountBatch
 
     from ._blocks import Block, CountBlock
 
@@ -50,6 +50,10 @@ class Likelihood(nn.Module, ABC):
     is_count: ClassVar[bool] = True
     #: Where η is bounded softly.
     largest_log_rate: ClassVar[float] = LARGEST_LOG_RATE
+    #: Whether expectations of the log-probability under Gaussian log-rates have a closed form, and so PLN-PCA a solver.
+    has_closed_form: ClassVar[bool] = False
+    #: Own parameters that networks are trained on without a prior around their mean, since every gene says much of them.
+    not_shrunk: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, n_genes: int) -> None:
         super().__init__()
@@ -67,6 +71,14 @@ class Likelihood(nn.Module, ABC):
     def cell_parameter_names(self) -> tuple[str, ...]:
         """Those that a decoder must vary by cell for the law to be of use."""
         return ()
+
+    def shrunk_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that a gene with few counts says little about, and whose prior is around their mean: by default all."""
+        for likelihood in self.modules():
+            if isinstance(likelihood, Likelihood):
+                without = {*likelihood.not_shrunk, *likelihood.cell_parameter_names}
+                own = likelihood.named_parameters(recurse=False)
+                yield from (value for name, value in own if name not in without)
 
     def log_likelihood(self, eta: Tensor, batch: CountBatch, deviations: Mapping[str, Tensor] | None = None) -> Tensor:
         r"""Exact log-probability of each cell, :math:`\sum_j \log p(y_{ij} | η_{ij})`, in nats.

@@ -12,7 +12,7 @@ from ._blocks import Block
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scpln.module._counts import CountBatch
+    from scpln.module._count_batch import CountBatch
 
 
 class Bernoulli(Likelihood):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from scpln.module._counts import CountBatch
+    from scpln.module._count_batch import CountBatch
 
 #: Cells × genes of one block per thread: with a handful of temporaries, about as much as second-level caches hold.
 BLOCK_PAIRS = 128 * 1024

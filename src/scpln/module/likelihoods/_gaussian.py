@@ -16,7 +16,7 @@ from ._bounds import soft_clamp
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scpln.module._counts import CountBatch
+    from scpln.module._count_batch import CountBatch
 
 #: Range of log σ: a gene without variance ends at about e⁻⁷, and does not pull the likelihood to infinity.
 LOG_SD_RANGE = (-7.0, 15.0)
@@ -46,6 +46,8 @@ class Gaussian(Likelihood):
 
     is_count: ClassVar[bool] = False
     largest_log_rate: ClassVar[float] = math.inf
+
+    not_shrunk = ("log_sd",)
 
     def __init__(self, n_genes: int) -> None:
         super().__init__(n_genes)

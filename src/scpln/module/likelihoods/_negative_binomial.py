@@ -17,7 +17,7 @@ from ._gamma import log_binomial
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scpln.module._counts import CountBatch
+    from scpln.module._count_batch import CountBatch
 
 #: Range of log θ. Below it, variances of the largest rates overflow float32; above it, counts are Poisson.
 LOG_THETA_RANGE = (-10.0, 15.0)
@@ -47,7 +47,7 @@ class NegativeBinomial(CountLikelihood):
     Examples
     --------
     >>> import numpy as np, torch
-    >>> from scpln.module._counts import CountBatch
+    >>> from scpln.module._count_batch import CountBatch
     >>> likelihood = NegativeBinomial(2)
     >>> likelihood.gene_parameters()
     {'inverse_dispersion': tensor([10., 10.])}

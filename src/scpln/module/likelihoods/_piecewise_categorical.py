@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from scpln.module._counts import CountBatch
+from scpln.module._count_batch import CountBatch
 
 from ._base import CountLikelihood, Likelihood
 from ._blocks import Block

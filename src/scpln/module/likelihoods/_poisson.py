@@ -14,7 +14,7 @@ from ._gamma import log_factorial
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scpln.module._counts import CountBatch
+    from scpln.module._count_batch import CountBatch
 
 
 class Poisson(CountLikelihood):
@@ -34,13 +34,15 @@ class Poisson(CountLikelihood):
     Examples
     --------
     >>> import numpy as np, torch
-    >>> from scpln.module._counts import CountBatch
+    >>> from scpln.module._count_batch import CountBatch
     >>> likelihood = Poisson(2)
     >>> likelihood.log_likelihood(torch.zeros(1, 2), CountBatch.from_counts(np.array([[0, 2]])))
     tensor([-2.6931])
     >>> likelihood.log_prob(torch.zeros(2), torch.tensor([0, 2]))
     tensor([-1.0000, -1.6931])
     """
+
+    has_closed_form = True
 
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> PoissonBlock:
         return PoissonBlock(batch, rows)

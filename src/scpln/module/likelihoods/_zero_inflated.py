@@ -16,7 +16,7 @@ from ._poisson import Poisson
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scpln.module._counts import CountBatch
+    from scpln.module._count_batch import CountBatch
 
 #: Range of the zero-inflation probability at the start: small, and far from where the gate stops learning.
 START_RANGE = (0.01, 0.5)

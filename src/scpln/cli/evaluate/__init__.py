@@ -1,0 +1,3 @@
+"""``scpln evaluate``: compare clusters of fits with known labels."""
+
+__all__ = []

@@ -1,0 +1,196 @@
+"""``scpln fit``: counts in, annotated counts out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scpln.cli._checks import require
+from scpln.cli._embedding import FIGURE_SUFFIXES, cluster_and_embed, default_colors, draw_umap, require_cells
+from scpln.cli._errors import EXIT_CODES, CommandError, ExitCode
+from scpln.cli._files import check_output, read_h5ad, whole_file
+from scpln.cli._messages import add_message_options
+from scpln.cli._summary import check_summary, give_summary
+
+from ._config import write_config
+from ._models import MODELS, check_options, parameters, registration, training
+from ._options import add_options
+from ._summary import in_words, summarize
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scpln.model.abilities import Bounds
+
+USAGE = "scpln fit IN.h5ad --out OUT.h5ad [options]"
+EXAMPLES = """\
+examples:
+  scpln fit counts.h5ad --layer counts --out annotated.h5ad
+  scpln fit counts.h5ad --layer counts --batch-key donor --size-factor-key total_counts \\
+      --n-latent 20 --out annotated.h5ad --figure umap.png --save-model model/
+  scpln fit counts.h5ad --layer counts --likelihood nb --posterior flow --out annotated.h5ad
+  scpln fit counts.h5ad --model countvae --layer counts --n-hidden 256 --out annotated.h5ad
+  scpln fit counts.h5ad --model countgmvae --layer counts --n-components 12 --out annotated.h5ad
+  scpln fit proteins.h5ad --layer clr --likelihood gaussian --out annotated.h5ad
+  scpln fit counts.h5ad --layer counts --out annotated.h5ad --summary summary.json --write-config run.yaml
+  scpln fit --config run.yaml --seed 1 --out other.h5ad
+
+OUT.h5ad is IN.h5ad with these additions (KEY is the model's name, or --key-added):
+  obsm["X_KEY"]          latent state of every cell: sc.pp.neighbors(adata, use_rep="X_KEY")
+  varm["KEY_loadings"]   loadings of every gene (plnpca)
+  obs["KEY_cluster"], obsm["KEY_cluster_probs"]
+                         cluster of every cell, and probabilities of all clusters (countgmvae)
+  obs["KEY_elbo"]        each cell's contribution to the bound, nats
+  obs["KEY_iw_bound"], obs["KEY_gap"], obs["KEY_ess"], obs["KEY_pareto_k"]
+                         how close its posterior is to the exact one, where that is quick to say
+  var["KEY_inverse_dispersion"], var["KEY_zero_inflation"]
+                         parameters that the likelihood has by gene
+  uns["KEY"]             what was fitted and how
+  obsm["X_KEY_umap"], obs["KEY_leiden"]   only with --figure
+It is written whole, or not at all.
+
+"""
+
+SUMMARY = """\
+--summary FILE.json writes (null for what a model does not have):
+  model, key, input      what was fitted to what
+  n_cells, n_genes, n_latent, likelihood, seed, versions
+  posterior              {"family", "flow", "amortized"}
+  clusters               {"n_components", "n_effective", "sizes": {name: cells}} (countgmvae)
+  bound                  mean over cells, in "bound_unit", conditional on "bound_conditions"
+  reliability            {"gap": nats per cell below the log-likelihood, "unreliable": share of cells with Pareto k̂ > 0.7,
+                         "n_cells": cells that were looked at}; reliability_text: the same in words
+  converged, stop_reason, seconds
+  outputs                {"annotated", "figure", "model", "config"}: paths
+  added                  places in the annotated file
+
+"""
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add the sub-command to the command line."""
+    parser = commands.add_parser(
+        "fit",
+        usage=USAGE,
+        help="fit a model to the counts in an .h5ad file",
+        description="Fit a model to raw counts in an .h5ad file (or to real values, with --likelihood gaussian) and write\n"
+        "the annotated file.",
+        epilog=EXAMPLES + SUMMARY + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", type=Path, metavar="IN.h5ad", help="cells by genes, raw counts or real values")
+    add_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The options alone, for what looks at them besides the command line."""
+    parser = argparse.ArgumentParser(prog="scpln fit", usage=USAGE, add_help=False)
+    add_options(parser)
+    add_message_options(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> ExitCode:
+    """Read, fit, write, and say what came out."""
+    check_options(args)
+    _check_outputs(args)
+    adata = read_h5ad(args.input)
+    key = args.key_added or args.model
+    _check_names(adata, args, key)
+    if args.write_config is not None:  # before the fit, so that it can be repeated whatever becomes of it
+        write_config(args.write_config, args, options_parser())
+
+    keys_before = _keys(adata)
+    with redirect_stdout(sys.stderr):  # the progress bar's place: stdout is for the summary
+        model, seconds = _fitted(adata, args, key)
+
+    try:
+        if args.save_model is not None:
+            model.save(args.save_model, overwrite=args.force)
+        if args.figure is not None:
+            _draw(adata, args, key)
+    finally:  # a fit is not lost to a figure that fails or to an impatient Ctrl-C
+        for name in _keys_of_registration(adata):
+            del adata.uns[name]
+        with whole_file(args.out) as path:
+            adata.write_h5ad(path)
+    summary = summarize(model, adata, args, key, seconds, added=sorted(_keys(adata) - keys_before))
+    give_summary(summary, in_words(summary), args.summary, quiet=args.quiet)
+    return ExitCode.INTERRUPTED if "interrupted" in model.stop_reason.lower() else ExitCode.SUCCESS
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    check_output(args.out, force=args.force, suffixes=(".h5ad",))
+    if args.figure is not None:
+        check_output(args.figure, force=args.force, suffixes=FIGURE_SUFFIXES)
+    if args.save_model is not None:
+        check_output(args.save_model, force=args.force, directory=True)
+    if args.write_config is not None:
+        check_output(args.write_config, force=args.force, suffixes=(".yaml", ".yml"))
+    check_summary(args.summary, force=args.force)
+
+
+def _check_names(adata: AnnData, args: argparse.Namespace, key: str) -> None:
+    require("--layer", args.layer, adata.layers, "layers")
+    require("--batch-key", args.batch_key, adata.obs, "obs")
+    require("--labels-key", args.labels_key, adata.obs, "obs")
+    require("--size-factor-key", args.size_factor_key, adata.obs, "obs")
+    for name in args.categorical_covariate or ():
+        require("--categorical-covariate", name, adata.obs, "obs")
+    for name in args.continuous_covariate or ():
+        require("--continuous-covariate", name, adata.obs, "obs")
+    for name in args.color or ():
+        require("--color", name, [*adata.obs, *_columns(args, key), *adata.var_names], "obs or the genes")
+    if args.figure is not None:
+        require_cells(adata)
+
+
+def _columns(args: argparse.Namespace, key: str) -> list[str]:
+    """Columns of obs that there will be."""
+    return [f"{key}_{name}" for name in ("leiden", "elbo", *(["cluster"] if args.model == "countgmvae" else []))]
+
+
+def _fitted(adata: AnnData, args: argparse.Namespace, key: str) -> tuple[Bounds, float]:
+    """Return the trained model, and how long that took once everything was imported."""
+    from scpln import model
+    from scpln.tl._fit import fit
+
+    started = time.perf_counter()
+    try:
+        fitted = fit(
+            getattr(model, MODELS[args.model].class_name),
+            adata,
+            registration=registration(args),
+            parameters=parameters(args),
+            training={**training(args), "progress": sys.stderr.isatty() and not args.quiet},
+            key_added=key,
+        )
+    except FileExistsError as error:
+        msg = (
+            f"{args.checkpoint_dir} holds a checkpoint of an earlier training; go on from it with --resume, or choose "
+            "another --checkpoint-dir"
+        )
+        raise CommandError(msg) from error
+    return fitted, time.perf_counter() - started
+
+
+def _draw(adata: AnnData, args: argparse.Namespace, key: str) -> None:
+    cluster_and_embed(adata, key, seed=args.seed)
+    default = [*default_colors(adata, key), *([args.batch_key] if args.batch_key else [])]
+    draw_umap(adata, key, args.figure, colors=args.color or default)
+
+
+def _keys_of_registration(adata: AnnData) -> list[str]:
+    """Entries of uns that tie an AnnData to the models of this process, and mean nothing in a file."""
+    return [name for name in adata.uns if name.startswith("_scvi_")]
+
+
+def _keys(adata: AnnData) -> set[str]:
+    """Every place in `adata` that holds something, as a user would write it."""
+    return {f"{slot}[{key!r}]" for slot in ("obs", "obsm", "var", "varm", "uns") for key in getattr(adata, slot)}

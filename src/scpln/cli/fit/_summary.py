@@ -1,0 +1,108 @@
+"""What ``scpln fit`` says of a fit: one summary, shown as text and written as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scpln.cli._versions import versions
+
+if TYPE_CHECKING:
+    import argparse
+
+    from anndata import AnnData
+
+    from scpln.model.abilities import Bounds
+
+MOST_CLUSTERS = 8
+"""Clusters whose sizes the text shows."""
+
+
+def summarize(
+    model: Bounds, adata: AnnData, args: argparse.Namespace, key: str, seconds: float, added: list[str]
+) -> dict[str, Any]:
+    """Numbers and names of a fit; ``scpln fit --help`` lists them."""
+    from scpln.model.abilities import conditions
+
+    training = model.training_
+    return {
+        "command": "fit",
+        "versions": versions(),
+        "model": type(model).__name__,
+        "key": key,
+        "input": args.input,
+        "n_cells": adata.n_obs,
+        "n_genes": adata.n_vars,
+        "n_latent": args.n_latent,
+        "likelihood": args.likelihood,
+        "posterior": _posterior(model),
+        "clusters": _clusters(adata, key),
+        "bound": adata.uns[key]["elbo"],
+        "bound_unit": "nats per cell",
+        "bound_conditions": conditions(model).removeprefix(", ") or None,
+        "reliability": training.get("reliability"),
+        "reliability_text": training["posterior"],
+        "converged": training["converged"],
+        "stop_reason": model.stop_reason,
+        "seconds": round(seconds, 3),
+        "seed": args.seed,
+        "outputs": {
+            "annotated": args.out,
+            "figure": args.figure,
+            "model": args.save_model,
+            "config": args.write_config,
+        },
+        "added": added,
+    }
+
+
+def in_words(summary: dict[str, Any]) -> str:
+    """The same as text, one line for each thing."""
+    outputs, condition = summary["outputs"], summary["bound_conditions"]
+    rows = {
+        "cells": f"{summary['n_cells']:,}",
+        "genes": f"{summary['n_genes']:,}",
+        "latent dimensions": summary["n_latent"],
+        "likelihood": summary["likelihood"],
+        "posterior": _posterior_in_words(**summary["posterior"]),
+        "clusters": None if summary["clusters"] is None else _clusters_in_words(**summary["clusters"]),
+        "bound per cell": f"{summary['bound']:.3f} nats{f', {condition}' if condition else ''}",
+        "reliability": summary["reliability_text"],
+        "training": summary["stop_reason"],
+        "seconds": f"{summary['seconds']:.1f}",
+        "wrote": outputs["annotated"],
+        "added": ", ".join(summary["added"]),
+        "figure": outputs["figure"],
+        "model": outputs["model"],
+        "options": outputs["config"],
+    }
+    lines = [f"  {name:<19}{value}" for name, value in rows.items() if value is not None]
+    return "\n".join([f"{summary['model']} of {summary['input']}", *lines])
+
+
+def _posterior(model: Any) -> dict[str, Any]:
+    """Family, kind of flow, and whether an encoder gives the posteriors."""
+    parts = getattr(model, "architecture", model)
+    return {"family": parts.posterior, "flow": parts.flow, "amortized": bool(getattr(model, "amortized", True))}
+
+
+def _posterior_in_words(family: str, flow: str | None, *, amortized: bool) -> str:
+    return f"{family}{f' ({flow})' if flow else ''}{', from an encoder' if amortized else ''}"
+
+
+def _clusters(adata: AnnData, key: str) -> dict[str, Any] | None:
+    """Components of a mixture: how many there are, how many effectively, and the cells of each, the largest first."""
+    if f"{key}_cluster" not in adata.obs:
+        return None
+    sizes = adata.obs[f"{key}_cluster"].value_counts()
+    return {
+        "n_components": len(sizes),
+        "n_effective": adata.uns[key]["n_effective_clusters"],
+        "sizes": {str(name): int(size) for name, size in sizes.items()},
+    }
+
+
+def _clusters_in_words(n_components: int, n_effective: float, sizes: dict[str, int]) -> str:
+    used = {name: size for name, size in sizes.items() if size > 0}
+    largest = ", ".join(f"{name} ({size:,})" for name, size in list(used.items())[:MOST_CLUSTERS])
+    more = ", …" if len(used) > MOST_CLUSTERS else ""
+    return f"{len(used)} of {n_components} components have cells, {n_effective:.1f} effective: {largest}{more}"

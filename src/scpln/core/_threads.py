@@ -1,0 +1,66 @@
+"""Work on cells in a few threads, each with its own contiguous share and one BLAS thread."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+Result = TypeVar("Result")
+
+
+def available_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Threads:
+    """A pool that splits a range of cells into one contiguous share per thread.
+
+    Shares depend on the number of threads alone and results come back in order, so that sums over shares are the
+    same in every run. NumPy releases the interpreter's lock in all that is costly here.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scpln")
+
+    def map_shares(self, function: Callable[[int, int], Result], n: int, block: int) -> list[Result]:
+        """Results of `function(start, stop)` on each thread's share of `range(n)`, cut at multiples of `block`."""
+        blocks = -(-n // block)
+        cuts = sorted({min(n, block * (blocks * k // self.n_threads)) for k in range(self.n_threads + 1)})
+        shares = list(itertools.pairwise(cuts))
+        return self.map_each(function, shares)
+
+    def map_each(self, function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
+        """Results of `function(*these)` for each tuple of arguments, in their order."""
+        if len(arguments) == 1:
+            return [function(*arguments[0])]
+        futures = [self._pool.submit(function, *these) for these in arguments]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            wait(futures)  # after an error or interrupt, nobody may still be at work on the cells
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def threads(n_threads: int | None) -> Iterator[Threads]:
+    """A pool of `n_threads` (all available ones when None), while which BLAS stays single-threaded."""
+    pool = Threads(n_threads or available_threads())
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield pool
+    finally:
+        pool.close()

@@ -1,0 +1,36 @@
+"""AnnData and MuData: registration, checks of counts, and the cells that models read."""
+
+from ._cells import Cells, cell_positions, gene_positions, read_cells, read_labels
+from ._design import Design, as_list, get_codes, get_column
+from ._field import DESIGN_KEY, Data
+from ._manager import adopt, is_joint, setup_args, states
+from ._modalities import modality_sizes, modality_slices
+from ._rows import block_ranges, get_matrix, take_cells
+from ._setup import check_adata, register_mudata, setup_anndata, setup_mudata
+
+__all__ = [
+    "DESIGN_KEY",
+    "Cells",
+    "Data",
+    "Design",
+    "adopt",
+    "as_list",
+    "block_ranges",
+    "cell_positions",
+    "check_adata",
+    "gene_positions",
+    "get_codes",
+    "get_column",
+    "get_matrix",
+    "is_joint",
+    "modality_sizes",
+    "modality_slices",
+    "read_cells",
+    "read_labels",
+    "register_mudata",
+    "setup_anndata",
+    "setup_args",
+    "setup_mudata",
+    "states",
+    "take_cells",
+]

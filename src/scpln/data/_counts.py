@@ -1,0 +1,254 @@
+"""Are these raw counts, or real numbers? Every entry is looked at, block by block; the answer says what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scpln.utils import warn
+
+from ._rows import row_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+_KINDS = {"nan": "NaN", "infinite": "infinite", "negative": "negative", "fraction": "fractional"}
+_CELLS_TO_DIAGNOSE = 100
+_MANY = 0.2
+
+
+@dataclass(frozen=True)
+class CountTotals:
+    """Total count of every cell (n,) and of every gene (p,)."""
+
+    cells: NDArray[np.float64]
+    genes: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """A number for every cell (n,) and every gene (p,) by which real values are recognised.
+
+    The sum modulo 2⁶⁴ of the float64 bit patterns of the values. Unlike a sum of the values, which is mere rounding
+    error where they are centred, it does not depend on the order of summation, nor on how the matrix is stored.
+    """
+
+    cells: NDArray[np.uint64]
+    genes: NDArray[np.uint64]
+
+
+@dataclass
+class _Tally:
+    """How many values there are, what is wrong, how often, and where first."""
+
+    n_values: int = 0
+    n_bad: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
+    first: tuple[int, int, float] | None = None
+
+    def find(self, start: int, block: Any, is_bad: Callable[[NDArray], NDArray[np.bool_] | None]) -> bool:
+        """Look at all stored values of a block; whether all so far are good."""
+        values = block.data if sp.issparse(block) else block.reshape(-1)
+        self.n_values += values.size
+        bad = is_bad(values)
+        if bad is not None and bad.any():
+            self._add(start, block, values, bad)
+        return self.first is None
+
+    def message(self, where: str, demand: str, obs_names: pd.Index, var_names: Sequence[str]) -> str:
+        """What is wrong with the matrix `where`, and where first."""
+        assert self.first is not None
+        n_bad = sum(self.n_bad.values())
+        kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in self.n_bad.items() if count)
+        cell, gene, value = self.first
+        return (
+            f"{where} must hold {demand}, but {n_bad:,} of its {self.n_values:,} stored values "
+            f"{'is' if n_bad == 1 else 'are'} not: {kinds}. The first is {value:.6g}, "
+            f"in cell {obs_names[cell]!r}, gene {var_names[gene]!r}."
+        )
+
+    def _add(self, start: int, block: Any, values: NDArray, bad: NDArray[np.bool_]) -> None:
+        """Count the bad entries of a block, by kind, and remember where the first one is."""
+        wrong = values[bad].astype(float)
+        kinds = {"nan": np.isnan(wrong), "infinite": np.isinf(wrong), "negative": wrong < 0}
+        kinds["negative"] &= ~kinds["infinite"]
+        for kind, is_kind in kinds.items():
+            self.n_bad[kind] += int(is_kind.sum())
+        self.n_bad["fraction"] += len(wrong) - int(sum(is_kind.sum() for is_kind in kinds.values()))
+        if self.first is None:
+            entry = int(np.flatnonzero(bad)[0])
+            if sp.issparse(block):
+                cell, gene = int(np.searchsorted(block.indptr, entry, side="right")) - 1, int(block.indices[entry])
+            else:
+                cell, gene = divmod(entry, block.shape[1])
+            self.first = (start + cell, gene, float(wrong[0]))
+
+
+def check_counts(
+    rows: Any, *, where: str, obs_names: pd.Index, var_names: Sequence[str], elsewhere: str = ""
+) -> CountTotals:
+    """Check that all entries are whole numbers of 0 or more, and add them up.
+
+    Parameters
+    ----------
+    rows
+        Counts (n × p), as `as_rows` gives them.
+    where
+        Name of the matrix, for messages.
+    obs_names, var_names
+        Names of its cells and genes.
+    elsewhere
+        Where else the counts may be, as the end of a sentence that says to pass those.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells, genes = pd.Index(["AAAC", "AAAG"]), ["GAPDH", "CD4"]
+    >>> check_counts(np.array([[3, 0], [1, 2]]), where="adata.X", obs_names=cells, var_names=genes).cells
+    array([3., 3.])
+    >>> check_counts(np.array([[3, 0], [1, 2.5]]), where="adata.X", obs_names=cells, var_names=genes)
+    Traceback (most recent call last):
+        ...
+    ValueError: adata.X must hold raw counts (whole numbers, 0 or more), but 1 of its 4 stored values is not: ...
+    """
+    tally = _Tally()
+    totals = CountTotals(np.zeros(rows.shape[0]), np.zeros(rows.shape[1]))
+    for start, block in row_blocks(rows):
+        if tally.find(start, block, _is_bad):
+            totals.cells[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
+            totals.genes[:] += np.asarray(block.sum(axis=0, dtype=float)).ravel()
+    if tally.first is None:
+        return totals
+    what = tally.message(where, "raw counts (whole numbers, 0 or more)", obs_names, var_names)
+    msg = f"{what} {_advice(rows, where, tally, elsewhere)}"
+    raise ValueError(msg)
+
+
+def check_real(rows: Any, *, where: str, obs_names: pd.Index, var_names: Sequence[str]) -> Checksums:
+    """Check that all entries are finite, and compute by what to recognise them.
+
+    Parameters
+    ----------
+    rows
+        Real values (n × p), as `as_rows` gives them.
+    where
+        Name of the matrix, for messages.
+    obs_names, var_names
+        Names of its cells and genes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells, proteins = pd.Index(["AAAC", "AAAG"]), ["CD3", "CD4"]
+    >>> check_real(np.array([[0.5, -1], [-2.5, 0]]), where="adata.X", obs_names=cells, var_names=proteins).cells.shape
+    (2,)
+    >>> check_real(np.array([[0.5, np.nan], [1, 0]]), where="adata.X", obs_names=cells, var_names=proteins)
+    Traceback (most recent call last):
+        ...
+    ValueError: adata.X must hold finite numbers (is_count_data=False), but 1 of its 4 stored values is not: 1 NaN. ...
+    """
+    tally = _Tally()
+    sums = Checksums(np.zeros(rows.shape[0], np.uint64), np.zeros(rows.shape[1], np.uint64))
+    for start, block in row_blocks(rows):
+        if tally.find(start, block, lambda values: ~np.isfinite(values)):
+            bits = _bit_patterns(block)
+            sums.cells[start : start + block.shape[0]] = bits.sum(axis=1)
+            sums.genes[:] += bits.sum(axis=0)
+    if tally.first is None:
+        return sums
+    what = tally.message(where, "finite numbers (is_count_data=False)", obs_names, var_names)
+    msg = (
+        f"{what} They often come from a logarithm of 0, or from division by a total or a standard deviation of 0: add "
+        "1 before the logarithm (np.log1p), remove the cells or genes that are constant, or put numbers in their place."
+    )
+    raise ValueError(msg)
+
+
+def warn_if_empty(totals: CountTotals, where: str) -> None:
+    """Say how many cells and genes have no counts at all: they are kept, and carry no information."""
+    remedies = {"cells": "sc.pp.filter_cells(adata, min_counts=1)", "genes": "sc.pp.filter_genes(adata, min_counts=1)"}
+    for kind, remedy in remedies.items():
+        sums = getattr(totals, kind)
+        n_empty = int((sums == 0).sum())
+        if n_empty:
+            warn(
+                f"{n_empty:,} of {len(sums):,} {kind} in {where} have no counts. They are kept, but nothing can be "
+                f"learned about them; to remove them before they are set up: `{remedy}`."
+            )
+
+
+def _is_bad(values: NDArray) -> NDArray[np.bool_] | None:
+    """Entries that are not whole numbers of 0 or more; None where the type rules that out."""
+    if values.dtype.kind in "bu":
+        return None
+    if values.dtype.kind == "i":
+        return values < 0
+    with np.errstate(invalid="ignore"):
+        return ~((values >= 0) & (values == np.floor(values)) & (values < np.inf))
+
+
+def _bit_patterns(block: Any) -> NDArray[np.uint64]:
+    """Bit patterns of the values, dense; all zeros of 0, whatever its sign."""
+    dense = block.toarray() if sp.issparse(block) else block
+    return (dense.astype(np.float64, order="C") + 0.0).view(np.uint64)
+
+
+def _advice(rows: Any, where: str, tally: _Tally, elsewhere: str) -> str:
+    """One or two sentences: what the values look like, and what to do."""
+    looks = _diagnosis(rows) if tally.n_bad["negative"] or tally.n_bad["fraction"] else None
+    if looks is not None:
+        return (
+            f"It looks {looks}. The counts cannot be computed back from that: {elsewhere or 'pass those'}. "
+            "To model such values as they are, `setup_anndata(adata, ..., is_count_data=False)`, for likelihood='gaussian'."
+        )
+    if tally.n_bad["fraction"] and not tally.n_bad["negative"]:
+        return (
+            "If they are estimated counts (ambient RNA removed, reads shared between transcripts), round them: "
+            f"`adata.layers['rounded'] = np.rint({where})`, and pass layer='rounded'."
+        )
+    return "Remove these cells or genes, or put the counts in their place."
+
+
+def _diagnosis(rows: Any) -> str | None:
+    """What the values look like, if many of them are no counts: scaled, log-normalised, normalised, transformed."""
+    sample = sp.csr_matrix(rows[: min(_CELLS_TO_DIAGNOSE, rows.shape[0])]).astype(float)
+    sample.eliminate_zeros()
+    bad = _is_bad(sample.data)
+    if bad is None or not len(bad) or bad.mean() < _MANY:
+        return None
+    values = sample.data[np.isfinite(sample.data)]
+    if len(values) and values.min() < 0:
+        return "scaled or centred (it has negative values)"
+    if len(values) and values.max() < 50 and _is_scaled_by_cell(sample, np.expm1):
+        return "log-normalised (in each cell, exp(value) - 1 is proportional to whole numbers)"
+    if _is_scaled_by_cell(sample, np.positive):
+        return "normalised (in each cell, the values are proportional to whole numbers)"
+    if len(values) and values.max() < 20:
+        return "transformed, as by a logarithm or a root (the values are small and not whole)"
+    return None
+
+
+def _is_scaled_by_cell(sample: sp.csr_matrix, transform: np.ufunc) -> bool:
+    """Whether the transformed values look like counts times one factor per cell.
+
+    Either they add up to the same in every cell, or nearly all are small multiples of their cell's smallest or of a
+    half, third or quarter of it, which also holds for a part of the genes.
+    """
+    cells = [transform(sample.data[start:stop]) for start, stop in pairwise(sample.indptr)]
+    cells = [values for values in cells if len(values) and np.isfinite(values).all()]
+    sums = np.array([values.sum() for values in cells])
+    if len(sums) > 1 and sums.std() < 1e-3 * sums.mean():
+        return True
+    n_whole = n_values = 0
+    for values in cells:
+        ratio = values / values.min()
+        multiples = ratio[(ratio > 1.001) & (ratio < 20), None] * np.arange(1, 5)
+        n_whole += int((np.abs(multiples - np.rint(multiples)) < 0.03).sum(0).max(initial=0))
+        n_values += len(multiples)
+    return n_whole > 0.9 * n_values

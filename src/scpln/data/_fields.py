@@ -1,0 +1,210 @@
+"""What is registered of an AnnData: fields that learn from it and read it, and never write to it.
+
+scvi-tools' own fields copy codes into ``obs`` and check 20 random values of the counts. These read the user's columns
+whenever a model needs them, so a new AnnData needs no preparation and keeps its columns as they are; whatever is wrong
+with it is said in the user's words. All that they learn is plain text and numbers, which is saved as JSON.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scvi import REGISTRY_KEYS
+
+from ._counts import Checksums, CountTotals, check_counts, check_real, warn_if_empty
+from ._design import Design, get_categories, get_codes, get_column, get_numbers, new_categories
+from ._field import DESIGN_KEY, OFFSET_KEY, Field, State, States
+from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, select_genes, take_cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+class CountsField(Field):
+    """Counts of the model's genes, matched by name; or real values (`is_count_data=False`)."""
+
+    def __init__(self, layer: str | None, is_count_data: bool = True) -> None:
+        super().__init__(REGISTRY_KEYS.X_KEY, "X" if layer is None else "layers", layer)
+        self.layer, self.is_count_data = layer, is_count_data
+
+    def learn(self, adata: AnnData) -> State:
+        """Genes, after checking all values."""
+        if not adata.var_names.is_unique:
+            msg = "adata.var_names are not unique, and genes are matched by name. Run `adata.var_names_make_unique()`."
+            raise ValueError(msg)
+        genes = [str(gene) for gene in adata.var_names]
+        totals = self.check(adata, self._rows(adata, genes), adata.obs_names, genes)
+        if isinstance(totals, CountTotals):
+            warn_if_empty(totals, location(self.layer))
+        return {"n_obs": adata.n_obs, "n_vars": len(genes), "column_names": genes}
+
+    def read(self, adata: AnnData, states: States) -> Any:
+        """Values (n × p), on disk if they are there."""
+        return self._rows(adata, states[self.registry_key]["column_names"])
+
+    def take(
+        self, adata: AnnData, states: States, cells: NDArray[np.intp] | None = None
+    ) -> tuple[Any, CountTotals | Checksums]:
+        """Values of all or some cells, after checking them, and their sums."""
+        rows = take_cells(self.read(adata, states), cells)
+        names = adata.obs_names if cells is None else adata.obs_names[cells]
+        return rows, self.check(adata, rows, names, states[self.registry_key]["column_names"])
+
+    def groups(self, states: States) -> NDArray[np.intp] | None:
+        """Which size factor of a cell each gene has: there is one for all."""
+        return None
+
+    def check(self, adata: AnnData, rows: Any, obs_names: pd.Index, genes: list[str]) -> CountTotals | Checksums:
+        """Check all of these rows of `adata`, and sum them up; an error names the cell and the gene."""
+        where = location(self.layer)
+        if not self.is_count_data:
+            return check_real(rows, where=where, obs_names=obs_names, var_names=genes)
+        elsewhere = other_counts(adata, self.layer)
+        return check_counts(rows, where=where, obs_names=obs_names, var_names=genes, elsewhere=elsewhere)
+
+    def _rows(self, adata: AnnData, genes: list[str]) -> Any:
+        rows = as_rows(get_matrix(adata, self.layer), location(self.layer))
+        return select_genes(rows, gene_columns(adata.var_names, genes))
+
+    def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
+        """The same genes, after checking all values of the other data."""
+        genes = state_registry["column_names"]
+        self.check(adata_target, self._rows(adata_target, genes), adata_target.obs_names, genes)
+        return {**state_registry, "n_obs": adata_target.n_obs}
+
+    def get_summary_stats(self, state_registry: State) -> dict[str, int]:
+        """Numbers of cells and genes."""
+        return {"n_cells": state_registry["n_obs"], "n_vars": state_registry["n_vars"]}
+
+
+class OffsetField(Field):
+    """Log size factors o_i, centred on the training cells.
+
+    Of the column `key`, or of each cell's total over the model's genes. A cell without counts gets the offset of a
+    cell with one count: the logarithm of 0 has no use, and so small a cell says nothing about its latent state. Real
+    values have no total that would be a size: without `key`, their offsets are 0.
+    """
+
+    def __init__(self, counts: CountsField, key: str | None) -> None:
+        super().__init__(OFFSET_KEY, "obs" if key is not None else counts.attr_name, key or counts.attr_key)
+        self.counts, self.key = counts, key
+
+    def learn(self, adata: AnnData) -> State:
+        """The centre: the mean of the log size factors."""
+        genes = [str(gene) for gene in adata.var_names]
+        totals = self._totals(adata, {REGISTRY_KEYS.X_KEY: {"column_names": genes}})
+        return {"key": self.key, "center": float(self._log(adata.obs, totals).mean())}
+
+    def read(self, adata: AnnData, states: States) -> NDArray[np.float64]:
+        """Offsets o (n × 1)."""
+        return self.take(adata, states, self._totals(adata, states))[:, None]
+
+    def take(
+        self,
+        adata: AnnData,
+        states: States,
+        totals: CountTotals | Checksums | None,
+        cells: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.float64]:
+        """Offsets o (n,) of all or some cells, whose total counts are known, where they are needed."""
+        obs = adata.obs if cells is None else adata.obs.iloc[cells]
+        return self._log(obs, totals) - states[self.registry_key]["center"]
+
+    def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
+        """The same centre; the counts are checked by their own field."""
+        if self.key is not None:
+            self._log(adata_target.obs, None)
+        return dict(state_registry)
+
+    def _totals(self, adata: AnnData, states: States) -> CountTotals | Checksums | None:
+        if self.key is not None or not self.counts.is_count_data:
+            return None
+        genes = states[REGISTRY_KEYS.X_KEY]["column_names"]
+        return self.counts.check(adata, self.counts.read(adata, states), adata.obs_names, genes)
+
+    def _log(self, obs: pd.DataFrame, totals: CountTotals | Checksums | None) -> NDArray[np.float64]:
+        if self.key is None and not self.counts.is_count_data:
+            return np.zeros(len(obs))
+        if self.key is None:
+            assert isinstance(totals, CountTotals)
+            return np.log(np.maximum(totals.cells, 1))
+        factors = get_numbers(obs, self.key, "size_factor_key")
+        bad = np.flatnonzero(factors <= 0)
+        if len(bad):
+            msg = (
+                f"adata.obs[{self.key!r}] (size_factor_key) is 0 or negative for {len(bad):,} of {len(factors):,} "
+                f"cells, first {factors[bad[0]]:.6g} for {obs.index[bad[0]]!r}. Size factors are on the natural scale, "
+                "such as total counts over all genes: if these are logarithms, pass np.exp of them; remove cells "
+                "that have no counts."
+            )
+            raise ValueError(msg)
+        return np.log(factors)
+
+
+class DesignField(Field):
+    """Design matrix X (n × d) of batch and covariates."""
+
+    def __init__(self, **keys: Any) -> None:
+        super().__init__(DESIGN_KEY, "obs", None)
+        self.keys = keys
+
+    def learn(self, adata: AnnData) -> State:
+        """Columns of the design, with the categories of each key."""
+        return Design.learn(adata.obs, **self.keys).to_state()
+
+    def read(self, adata: AnnData, states: States) -> NDArray[np.float64]:
+        """X (n × d)."""
+        return Design.from_state(states[self.registry_key]).matrix(adata.obs)
+
+    def extend(self, state: State, adata: Any) -> State:
+        """Columns of the design, with those of new categories."""
+        return Design.from_state(state).extended(adata.obs).to_state()
+
+    def get_summary_stats(self, state_registry: State) -> dict[str, int]:
+        """Number of columns."""
+        return {"n_covariates": len(state_registry["names"])}
+
+
+class CategoryField(Field):
+    """Code (n × 1) of each cell's category; one category for all where there is no key.
+
+    Batches must be known (`required`); a label may be missing or unseen, which reads as -1.
+    """
+
+    def __init__(self, registry_key: str, key: str | None, argument: str, *, required: bool) -> None:
+        super().__init__(registry_key, "obs", key)
+        self.key, self.argument, self.required = key, argument, required
+
+    def learn(self, adata: AnnData) -> State:
+        """Categories in their order; named as scvi-tools names them."""
+        if self.key is None:
+            return {"categorical_mapping": ["0"], "original_key": None}
+        obs = adata.obs
+        if not self.required:
+            obs = get_column(obs, self.key, self.argument).dropna().to_frame()
+        return {"categorical_mapping": get_categories(obs, self.key, self.argument), "original_key": self.key}
+
+    def read(self, adata: AnnData, states: States) -> NDArray[np.int64]:
+        """Codes (n × 1)."""
+        known = states[self.registry_key]["categorical_mapping"]
+        if self.key is None:
+            return np.zeros((adata.n_obs, 1), dtype=np.int64)
+        if self.required:
+            return get_codes(adata.obs, self.key, self.argument, known)[:, None]
+        if self.key not in adata.obs:
+            return np.full((adata.n_obs, 1), -1, dtype=np.int64)
+        return pd.Index(known).get_indexer(pd.Index(adata.obs[self.key].astype(str))).astype(np.int64)[:, None]
+
+    def extend(self, state: State, adata: Any) -> State:
+        """Categories, followed by new ones; labels stay those that are known."""
+        known = state["categorical_mapping"]
+        if self.key is None or not self.required:
+            return dict(state)
+        return {**state, "categorical_mapping": [*known, *new_categories(adata.obs, self.key, self.argument, known)]}
+
+    def get_summary_stats(self, state_registry: State) -> dict[str, int]:
+        """Number of categories."""
+        return {f"n_{self.registry_key}": len(state_registry["categorical_mapping"])}

@@ -1,0 +1,232 @@
+"""Fields of a MuData, whose modalities share cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scvi import REGISTRY_KEYS
+
+from scpln.core import ABSENT
+from scpln.utils import named
+
+from ._counts import CountTotals
+from ._field import OFFSET_KEY, Field
+from ._fields import CategoryField, CountsField, DesignField, OffsetField
+from ._joint_rows import JointRows
+from ._modalities import modality_sizes, modality_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from ._field import State, States
+
+
+class JointCountsField(Field):
+    """Counts of the modalities, side by side (n × Σp)."""
+
+    def __init__(self, parts: dict[str, CountsField]) -> None:
+        super().__init__(REGISTRY_KEYS.X_KEY, "mod", None)
+        self.parts = parts
+
+    def learn(self, mdata: MuData) -> State:
+        """Genes of each modality, after checking all counts."""
+        genes: list[str] = []
+        sizes: dict[str, dict[str, int]] = {}
+        for name, field in self.parts.items():
+            with named(f"mdata[{name!r}]"):
+                state = field.learn(mdata.mod[name])
+            genes += state["column_names"]
+            sizes[name] = {"n_obs": state["n_obs"], "n_vars": state["n_vars"]}
+        repeated = pd.Index(genes)[pd.Index(genes).duplicated()].unique()
+        if len(repeated):
+            msg = (
+                f"{len(repeated):,} names of genes or other features are in several of the modalities "
+                f"{list(self.parts)}, first {repeated[0]!r}, and they are matched by name. "
+                "Run `mdata.var_names_make_unique()`."
+            )
+            raise ValueError(msg)
+        self._check_cells(mdata, [self.positions(mdata, name) for name in self.parts])
+        return {"n_obs": mdata.n_obs, "n_vars": len(genes), "column_names": genes, "modalities": sizes}
+
+    def read(self, mdata: MuData, states: States) -> Any:
+        """Counts (n × Σp): CSR, or, if a modality is on disk, read from there."""
+        return self.take(mdata, states)[0]
+
+    def take(
+        self, mdata: MuData, states: States, cells: NDArray[np.intp] | None = None
+    ) -> tuple[sp.csr_matrix | JointRows, CountTotals]:
+        """Counts of all or some cells, after checking them, and the total of each cell by modality (n, G)."""
+        slices = modality_slices(states)
+        genes = states[self.registry_key]["column_names"]
+        positions = [self.positions(mdata, name, cells) for name in slices]
+        self._check_cells(mdata, positions, cells)
+        rows = []
+        totals = CountTotals(np.zeros((len(positions[0]), len(slices))), np.zeros(len(genes)))
+        for number, (name, own) in enumerate(slices.items()):
+            present = positions[number] >= 0
+            if not present.any():
+                rows.append(sp.csr_matrix((0, own.stop - own.start), dtype=np.int32))
+                continue
+            adata, chosen = mdata.mod[name], positions[number][present]
+            everything = len(chosen) == adata.n_obs and bool((chosen == np.arange(adata.n_obs)).all())
+            with named(f"mdata[{name!r}]"):
+                part, sums = self.parts[name].take(
+                    adata, {self.registry_key: {"column_names": genes[own]}}, None if everything else chosen
+                )
+            rows.append(part)
+            totals.cells[present, number], totals.genes[own] = sums.cells, sums.genes
+        joint = JointRows(rows, positions)
+        return (joint[:] if joint.in_memory else joint), totals
+
+    def groups(self, states: States) -> NDArray[np.intp]:
+        """Modality of each gene, whose size factor it has, (Σp,)."""
+        sizes = list(modality_sizes(states).values())
+        return np.repeat(np.arange(len(sizes)), sizes)
+
+    def positions(self, mdata: MuData, name: str, cells: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+        """Position of all or some cells in a modality, −1 where they lack it."""
+        names = mdata.obs_names if cells is None else mdata.obs_names[cells]
+        if name not in mdata.mod:
+            return np.full(len(names), -1)
+        own = mdata.mod[name].obs_names
+        for what, index in (("mdata", mdata.obs_names), (f"mdata[{name!r}]", own)):
+            if not index.is_unique:
+                msg = (
+                    f"{what}.obs_names are not unique, first {index[index.duplicated()][0]!r}, and cells are matched by "
+                    "name. Run `mdata.obs_names_make_unique()`."
+                )
+                raise ValueError(msg)
+        if not own.isin(mdata.obs_names).all():
+            msg = f"mdata[{name!r}] has cells that mdata.obs_names lacks: it was changed. Run `mdata.update()`."
+            raise ValueError(msg)
+        return own.get_indexer(names)
+
+    def transfer_field(self, state_registry: State, adata_target: MuData, **kwargs: Any) -> State:
+        """The same genes, after checking all counts of the other data, which may lack modalities."""
+        self.read(adata_target, {self.registry_key: state_registry})
+        return {**state_registry, "n_obs": adata_target.n_obs}
+
+    def get_summary_stats(self, state_registry: State) -> dict[str, int]:
+        """Numbers of cells and genes."""
+        return {"n_cells": state_registry["n_obs"], "n_vars": state_registry["n_vars"]}
+
+    def _check_cells(
+        self, mdata: MuData, positions: Sequence[NDArray[np.intp]], cells: NDArray[np.intp] | None = None
+    ) -> None:
+        """Each cell must have one of the modalities or more."""
+        nothing = np.flatnonzero(np.all([own < 0 for own in positions], axis=0))
+        if len(nothing):
+            names = mdata.obs_names if cells is None else mdata.obs_names[cells]
+            msg = (
+                f"{len(nothing):,} of {len(names):,} cells have none of the modalities {list(self.parts)}, first "
+                f"{names[nothing[0]]!r}. Leave them out, or name a modality that they have; mdata has {list(mdata.mod)}."
+            )
+            raise ValueError(msg)
+
+
+class JointOffsetField(Field):
+    """Log size factors of the modalities, each centred on the training cells that have it, (n, G)."""
+
+    def __init__(self, counts: JointCountsField, parts: dict[str, OffsetField]) -> None:
+        super().__init__(OFFSET_KEY, "mod", None)
+        self.counts, self.parts = counts, parts
+
+    def learn(self, mdata: MuData) -> State:
+        """The centre of each modality."""
+        centers = {}
+        for name, field in self.parts.items():
+            with named(f"mdata[{name!r}]"):
+                centers[name] = field.learn(mdata.mod[name])
+        return {"modalities": centers}
+
+    def read(self, mdata: MuData, states: States) -> NDArray[np.float64]:
+        """Offsets o (n × G)."""
+        return self.take(mdata, states, self.counts.take(mdata, states)[1])
+
+    def take(
+        self, mdata: MuData, states: States, totals: CountTotals, cells: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        """Offsets o (n × G) of all or some cells, whose total counts are known; `ABSENT` where they lack a modality."""
+        result = np.full(totals.cells.shape, ABSENT)
+        for number, (name, field) in enumerate(self.parts.items()):
+            positions = self.counts.positions(mdata, name, cells)
+            present = positions >= 0
+            if present.any():
+                own = CountTotals(totals.cells[present, number], np.empty(0))
+                state = {self.registry_key: states[self.registry_key]["modalities"][name]}
+                with named(f"mdata[{name!r}]"):
+                    result[present, number] = field.take(mdata.mod[name], state, own, positions[present])
+        return result
+
+    def transfer_field(self, state_registry: State, adata_target: MuData, **kwargs: Any) -> State:
+        """The same centres."""
+        for name, field in self.parts.items():
+            if name in adata_target.mod:
+                with named(f"mdata[{name!r}]"):
+                    field.transfer_field(state_registry["modalities"][name], adata_target.mod[name])
+        return dict(state_registry)
+
+
+class JointDesignField(DesignField):
+    """Design matrix of columns of ``mdata.obs``."""
+
+    def learn(self, mdata: MuData) -> State:
+        """Columns of the design, with the categories of each key."""
+        self._check_columns(mdata)
+        return super().learn(mdata)
+
+    def read(self, mdata: MuData, states: States) -> NDArray[np.float64]:
+        """X (n × d)."""
+        self._check_columns(mdata)
+        return super().read(mdata, states)
+
+    def _check_columns(self, mdata: MuData) -> None:
+        """Say where a column is that ``mdata.obs`` lacks, if a modality has it."""
+        for argument, value in self.keys.items():
+            for key in [value] if isinstance(value, str) else value or []:
+                having = [name for name, adata in mdata.mod.items() if key in adata.obs]
+                if key in mdata.obs or not having:
+                    continue
+                pulled = [column for name in having if (column := f"{name}:{key}") in mdata.obs]
+                name = having[0]
+                remedy = (
+                    f"pass {argument}={pulled[0]!r}, which it has, or copy it"
+                    if pulled
+                    else "run `mdata.pull_obs()`, or copy it"
+                )
+                msg = (
+                    f"mdata.obs has no column {key!r} ({argument}), but mdata[{name!r}].obs has: {remedy}, "
+                    f"`mdata.obs[{key!r}] = mdata[{name!r}].obs[{key!r}]`."
+                )
+                raise ValueError(msg)
+
+
+def make_joint_fields(
+    *,
+    modalities: Mapping[str, Mapping[str, str | None]],
+    batch_key: str | None = None,
+    categorical_covariate_keys: list[str] | None = None,
+    continuous_covariate_keys: list[str] | None = None,
+) -> dict[str, Field]:
+    """Fields of the arguments of `setup_mudata`, by registry key."""
+    parts = {name: CountsField(options["layer"]) for name, options in modalities.items()}
+    counts = JointCountsField(parts)
+    offsets = {name: OffsetField(parts[name], options["size_factor_key"]) for name, options in modalities.items()}
+    fields: list[Field] = [
+        JointDesignField(
+            batch_key=batch_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+        ),
+        counts,
+        CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key", required=True),
+        CategoryField(REGISTRY_KEYS.LABELS_KEY, None, "labels_key", required=False),
+        JointOffsetField(counts, offsets),
+    ]
+    return {field.registry_key: field for field in fields}

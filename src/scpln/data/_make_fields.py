@@ -1,0 +1,50 @@
+"""The fields that a registration has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scvi import REGISTRY_KEYS
+
+from ._fields import CategoryField, CountsField, DesignField, OffsetField
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+    from ._field import Field
+
+    Data = AnnData | MuData
+
+
+def make_fields(**args: Any) -> dict[str, Field]:
+    """Fields of the arguments of `setup_anndata`, or of `setup_mudata`, by registry key."""
+    from ._joint_fields import make_joint_fields  # which is made of the fields here
+
+    return make_joint_fields(**args) if "modalities" in args else _make_fields(**args)
+
+
+def _make_fields(
+    *,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    labels_key: str | None = None,
+    size_factor_key: str | None = None,
+    categorical_covariate_keys: list[str] | None = None,
+    continuous_covariate_keys: list[str] | None = None,
+    is_count_data: bool = True,
+) -> dict[str, Field]:
+    """Fields of the arguments of `setup_anndata`, by registry key."""
+    counts = CountsField(layer, is_count_data)
+    fields: list[Field] = [
+        counts,
+        CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key", required=True),
+        CategoryField(REGISTRY_KEYS.LABELS_KEY, labels_key, "labels_key", required=False),
+        DesignField(
+            batch_key=batch_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+        ),
+        OffsetField(counts, size_factor_key),
+    ]
+    return {field.registry_key: field for field in fields}

@@ -1,0 +1,180 @@
+"""Rows of a matrix of counts or other values, in memory or on disk: where they are, in which gene order, and in blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata.abc import CSCDataset, CSRDataset
+
+from scpln.utils import warn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+BLOCK_ENTRIES = 2**21
+"""Cells × genes in a block: dense temporaries of it take 16 MB in float64."""
+
+
+def location(layer: str | None, data: str = "adata") -> str:
+    """Name of the matrix as a user would write it.
+
+    Examples
+    --------
+    >>> location(None), location("counts"), location("counts", "mdata['rna']")
+    ('adata.X', "adata.layers['counts']", "mdata['rna'].layers['counts']")
+    """
+    return f"{data}.X" if layer is None else f"{data}.layers[{layer!r}]"
+
+
+def get_matrix(adata: AnnData, layer: str | None) -> Any:
+    """The matrix in `layer` (None: ``X``), or an error that lists what there is."""
+    if layer is None and adata.X is None:
+        msg = f"adata.X is empty (None). Say where the values to model are: {other_counts(adata, layer)}."
+        raise ValueError(msg)
+    if layer is not None and layer not in adata.layers:
+        near = get_close_matches(layer, list(adata.layers), n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        msg = f"adata.layers has no {layer!r}. {hint}For the values to model, {other_counts(adata, layer)}."
+        raise ValueError(msg)
+    return adata.X if layer is None else adata.layers[layer]
+
+
+def other_counts(adata: AnnData, layer: str | None) -> str:
+    """Where the values to model may be, if not in `layer`: what to do, as the end of a sentence."""
+    layers = [name for name in adata.layers if name != layer]
+    options = [f"pass one of the layers as layer=, {layers}"] if layers else []
+    if layer is not None:
+        options.append("pass layer=None for adata.X")
+    if adata.raw is not None:
+        options.append(
+            "copy them from adata.raw if it has them, `adata.layers['counts'] = adata.raw[:, adata.var_names].X`"
+        )
+    return " or ".join(options) or "adata has no layers, so load them again, into adata.layers['counts']"
+
+
+def as_rows(matrix: Any, where: str) -> Any:
+    """The same values in a form whose contiguous rows are cheap to read, each entry stored once.
+
+    In memory, what is not dense becomes canonical CSR, without a copy if it is already. On disk, CSR and dense arrays
+    stay there; CSC cannot be read by rows and is loaded.
+    """
+    if isinstance(matrix, CSCDataset):
+        warn(
+            f"{where} is stored on disk by columns (CSC), which cannot be read cell by cell: loading it into memory. "
+            "To leave it on disk, store it by rows: convert it with .tocsr() before write_h5ad."
+        )
+        matrix = matrix.to_memory()
+    if isinstance(matrix, CSRDataset | h5py.Dataset | np.ndarray):
+        rows = matrix
+    elif sp.issparse(matrix):
+        rows = matrix.tocsr()
+        if not rows.has_canonical_format:
+            rows = rows.copy()
+            rows.sum_duplicates()
+    else:
+        msg = (
+            f"{where} is a {type(matrix).__module__}.{type(matrix).__qualname__}, which scpln cannot read. "
+            "Supported: numpy arrays, scipy sparse matrices and arrays, and backed AnnData. "
+            "For a lazy or GPU array, load it first: `adata = adata.to_memory()`."
+        )
+        raise TypeError(msg)
+    if np.dtype(rows.dtype).kind not in "buif":
+        msg = (
+            f"{where} has dtype {rows.dtype}, which cannot hold counts or other real values. Convert it first, "
+            f"for example by `{where} = {where}.astype('float32')`."
+        )
+        raise TypeError(msg)
+    return rows
+
+
+@dataclass(frozen=True)
+class SelectedGenes:
+    """Rows of a matrix on disk with the columns taken in another order, block by block."""
+
+    rows: Any
+    columns: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and selected genes."""
+        return (int(self.rows.shape[0]), len(self.columns))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values."""
+        return np.dtype(self.rows.dtype)
+
+    def __getitem__(self, cells: Any) -> Any:
+        return self.rows[cells][:, self.columns]
+
+
+def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> NDArray[np.intp] | None:
+    """Columns of `genes` among `var_names`; None if they are the same genes in the same order.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> gene_columns(pd.Index(["b", "extra", "a"]), ["a", "b"])
+    array([2, 0])
+    """
+    if len(var_names) == len(genes) and (var_names == list(genes)).all():
+        return None
+    if not var_names.is_unique:
+        msg = "adata.var_names are not unique, so genes cannot be matched. Run `adata.var_names_make_unique()` first."
+        raise ValueError(msg)
+    columns = var_names.get_indexer(pd.Index(genes))
+    missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
+    if missing:
+        shown = ", ".join(repr(gene) for gene in missing[:5]) + (", …" if len(missing) > 5 else "")
+        msg = (
+            f"{len(missing):,} of the model's {len(genes):,} genes are missing from adata.var_names: {shown}. "
+            "Genes are matched by name, in any order: pass an AnnData that has all of them "
+            "(counts of 0 for a gene that was not measured would be read as measured zeros)."
+        )
+        raise ValueError(msg)
+    return columns
+
+
+def select_genes(rows: Any, columns: NDArray[np.intp] | None) -> Any:
+    """Rows with only `columns`, in that order (None: as they are)."""
+    if columns is None:
+        return rows
+    if isinstance(rows, np.ndarray):
+        return rows[:, columns]
+    if sp.issparse(rows):
+        return as_rows(rows[:, columns], "adata")
+    return SelectedGenes(rows, columns)
+
+
+def take_cells(rows: Any, cells: NDArray[np.intp] | None) -> Any:
+    """Rows of the given cells, in their order; from disk they are read in increasing order, block by block."""
+    if cells is None:
+        return rows
+    if isinstance(rows, np.ndarray) or sp.issparse(rows):
+        return rows[cells]
+    unique, inverse = np.unique(cells, return_inverse=True)
+    blocks = [sp.csr_matrix(rows[unique[start:stop]]) for start, stop in block_ranges(len(unique), rows.shape[1])]
+    return sp.vstack(blocks, format="csr")[inverse]
+
+
+def block_ranges(n_cells: int, n_genes: int) -> Iterator[tuple[int, int]]:
+    """Consecutive half-open ranges of cells whose blocks have about `BLOCK_ENTRIES` entries."""
+    size = max(1, BLOCK_ENTRIES // max(1, n_genes))
+    for start in range(0, n_cells, size):
+        yield start, min(start + size, n_cells)
+
+
+def row_blocks(rows: Any) -> Iterator[tuple[int, Any]]:
+    """First cell and values (CSR or dense, in memory) of consecutive blocks."""
+    for start, stop in block_ranges(*rows.shape):
+        block = rows[start:stop]
+        yield start, block.tocsr() if sp.issparse(block) else np.asarray(block)

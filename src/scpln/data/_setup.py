@@ -1,0 +1,276 @@
+"""`setup_anndata`, `setup_mudata`: say once where the counts (or other values), batches and covariates of the data are."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+
+from scpln.utils import name_of, named
+
+from . import _manager
+from ._field import DESIGN_KEY
+from ._make_fields import make_fields
+from ._modalities import modality_sizes, specify
+from ._rows import location
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ._field import Data
+
+logger = logging.getLogger("scpln")
+
+
+def setup_anndata(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    labels_key: str | None = None,
+    size_factor_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
+    is_count_data: bool = True,
+) -> None:
+    """Register an AnnData for every scpln model.
+
+    Every value is checked. Nothing of `adata` changes but two identifiers in ``adata.uns``, which scvi-tools needs.
+    Calling it again replaces the registration for models made afterwards.
+
+    Parameters
+    ----------
+    adata
+        Annotated data: cells × genes, in memory or backed.
+    layer
+        Layer that holds the raw counts, or other values (`is_count_data`); None for ``adata.X``.
+    batch_key
+        Column of ``adata.obs`` with the batch of each cell. Enters the design, its first category as the reference.
+    labels_key
+        Column of ``adata.obs`` with known labels, for models that use them.
+    size_factor_key
+        Column of ``adata.obs`` with a size factor for each cell, on the natural scale. By default each cell's total
+        count over the genes of `adata`: when these are a subset (highly variable ones), store the total over *all*
+        genes in a column before subsetting, and name it here. Their logarithms are centred on the training cells.
+    categorical_covariate_keys
+        Columns of ``adata.obs`` with further categories for the design.
+    continuous_covariate_keys
+        Columns of ``adata.obs`` with numbers for the design, used as they are.
+    is_count_data
+        Whether `layer` holds raw counts. If False, it may hold any finite numbers, such as log-normalised expression
+        or centred log-ratios of proteins, for ``likelihood="gaussian"``. Such values have no size factors: the offset
+        of every cell is 0, unless `size_factor_key` names a column, whose centred logarithm is then added to the mean
+        of every gene.
+
+    Examples
+    --------
+    >>> import scpln
+    >>> adata = scpln.datasets.pbmc68k_reduced()
+    >>> scpln.model.setup_anndata(adata, layer="counts", size_factor_key="n_counts")
+    >>> scpln.model.PLNPCA(adata, n_latent=5)
+    PLNPCA(n_latent=5, posterior='fullrank', likelihood='poisson', amortized=False)
+      data: 700 cells × 765 genes, adata.layers['counts'], size_factor_key='n_counts'
+      design: (Intercept)
+      status: not trained
+
+    Log-normalised expression:
+
+    >>> import scanpy as sc
+    >>> adata.layers["log"] = adata.layers["counts"].copy()
+    >>> sc.pp.normalize_total(adata, layer="log", target_sum=1e4)
+    >>> sc.pp.log1p(adata, layer="log")
+    >>> scpln.model.setup_anndata(adata, layer="log", is_count_data=False)
+    """
+    register(
+        adata,
+        layer=layer,
+        batch_key=batch_key,
+        labels_key=labels_key,
+        size_factor_key=size_factor_key,
+        categorical_covariate_keys=categorical_covariate_keys,
+        continuous_covariate_keys=continuous_covariate_keys,
+        is_count_data=is_count_data,
+    )
+
+
+def setup_mudata(
+    mdata: MuData,
+    *,
+    modalities: Mapping[str, str | Mapping[str, str | None] | None] | Sequence[str],
+    batch_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
+) -> None:
+    """Register several modalities of the same cells for `PLNPCA`, which gives each cell one latent state for all of them.
+
+    Cells are matched by name, and may lack some of the modalities, but not all. Every count is checked. Nothing of
+    `mdata` changes but two identifiers in ``mdata.uns``, which scvi-tools needs.
+
+    Parameters
+    ----------
+    mdata
+        Modalities of the same cells (``axis=0``), in memory or backed.
+    modalities
+        The modalities to model, and where the counts of each are: None for its ``X``, the name of a layer, or a mapping
+        with ``"layer"`` and ``"size_factor_key"``, a column of the modality's ``obs`` with a size factor for each
+        cell, on the natural scale. By default, that is the cell's total count in the modality: when it has a subset of
+        its genes (highly variable ones), store the total over *all* of them before subsetting. The logarithms are
+        centred on the cells that have the modality. Of a list of names, the counts are in ``X``.
+    batch_key
+        Column of ``mdata.obs`` with the batch of each cell. Enters the design, its first category as the reference.
+    categorical_covariate_keys
+        Columns of ``mdata.obs`` with further categories for the design.
+    continuous_covariate_keys
+        Columns of ``mdata.obs`` with numbers for the design, used as they are.
+
+    Examples
+    --------
+    >>> import scpln
+    >>> mdata = scpln.datasets.simulate_multimodal(200, {"rna": 60, "prot": 10}, density={"prot": 0.9})
+    >>> scpln.model.setup_mudata(mdata, modalities=["rna", "prot"])
+    >>> scpln.model.PLNPCA(mdata, n_latent=3, likelihood={"rna": "poisson", "prot": "nb"})
+    PLNPCA(n_latent=3, posterior='fullrank', likelihood={'rna': 'poisson', 'prot': 'nb'}, amortized=False)
+      data: 200 cells × 70 genes, mdata['rna'].X (60) + mdata['prot'].X (10)
+      design: (Intercept)
+      status: not trained
+
+    Counts in layers, and a size factor of one modality:
+
+    >>> for name in ("rna", "prot"):
+    ...     mdata[name].layers["counts"] = mdata[name].X.copy()
+    >>> mdata["rna"].obs["total"] = mdata["rna"].X.sum(1)
+    >>> modalities = {"rna": {"layer": "counts", "size_factor_key": "total"}, "prot": "counts"}
+    >>> scpln.model.setup_mudata(mdata, modalities=modalities)
+    """
+    register_mudata(
+        mdata,
+        modalities=modalities,
+        batch_key=batch_key,
+        categorical_covariate_keys=categorical_covariate_keys,
+        continuous_covariate_keys=continuous_covariate_keys,
+    )
+
+
+def register(
+    adata: AnnData, source_registry: dict[str, Any] | None = None, *, is_count_data: bool, **keys: Any
+) -> _manager.SharedManager:
+    """Register an AnnData, learning its genes and categories or taking them from `source_registry`."""
+    check_adata(adata, view_allowed=False)
+    if not isinstance(is_count_data, bool | np.bool_):
+        msg = f"is_count_data={is_count_data!r}, but it must be True (raw counts) or False (any finite numbers)."
+        raise TypeError(msg)
+    args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
+    if not is_count_data:  # counts go without saying, so that their registrations stay as they were before this choice
+        args["is_count_data"] = False
+    return _register(adata, args, source_registry)
+
+
+def register_mudata(
+    mdata: MuData, source_registry: dict[str, Any] | None = None, *, modalities: Any, **keys: Any
+) -> _manager.SharedManager:
+    """Register a MuData, learning its genes and categories or taking them from `source_registry`."""
+    check_mdata(mdata, view_allowed=False)
+    args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
+    known = mdata.mod if source_registry is None else _manager.setup_args(source_registry)["modalities"]
+    modalities = specify(modalities, list(known))
+    for name in modalities if source_registry is None else ():
+        with named(f"mdata[{name!r}]"):
+            check_adata(mdata.mod[name])
+    return _register(mdata, {"modalities": modalities, **args}, source_registry)
+
+
+def _register(data: Data, args: dict[str, Any], source_registry: dict[str, Any] | None) -> _manager.SharedManager:
+    with named(name_of(data)):
+        manager = _manager.register(data, make_fields(**args), args, source_registry)
+    names = _manager.states(manager.registry)[DESIGN_KEY]["names"]
+    shape, where = describe(manager.registry)
+    logger.info(
+        "Registered %s: %s in %s, design with %d columns (%s).",
+        shape,
+        "counts" if _manager.is_count_data(manager.registry) else "real values",
+        where,
+        len(names),
+        ", ".join(names[:8]) + (", …" if len(names) > 8 else ""),
+    )
+    return manager
+
+
+def describe(registry: Mapping[str, Any]) -> tuple[str, str]:
+    """How many cells and genes are registered, and where their counts are."""
+    args, known = _manager.setup_args(registry), _manager.states(registry)
+    shape = f"{known['X']['n_obs']:,} cells × {known['X']['n_vars']:,} genes"
+    if not _manager.is_joint(registry):
+        return shape, location(args["layer"])
+    sizes, modalities = modality_sizes(known), args["modalities"]
+    places = []
+    for name, options in modalities.items():
+        key = "" if options["size_factor_key"] is None else f", size_factor_key={options['size_factor_key']!r}"
+        places.append(f"{location(options['layer'], f'mdata[{name!r}]')} ({sizes[name]:,}{key})")
+    return shape, " + ".join(places)
+
+
+def check_adata(adata: Any, *, view_allowed: bool = True) -> None:
+    """Refuse what is not an AnnData with cells and genes, and a view where the AnnData itself is needed."""
+    if isinstance(adata, MuData):
+        one = next(iter(adata.mod), "rna")
+        msg = (
+            f"adata must be an AnnData, and this is a MuData. Take one of its modalities, mdata[{one!r}], or model "
+            f"several: `scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})`, then `scpln.model.PLNPCA(mdata)`."
+        )
+        raise TypeError(msg)
+    if not isinstance(adata, AnnData):
+        remedies = {"str": "anndata.read_h5ad(path)", "PosixPath": "anndata.read_h5ad(path)"}
+        hint = remedies.get(type(adata).__name__, "anndata.AnnData(matrix, obs=..., var=...)")
+        msg = f"adata must be an AnnData, not {type(adata).__name__}. Make one, for example with `{hint}`."
+        raise TypeError(msg)
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        msg = (
+            f"adata is empty: {adata.n_obs:,} cells × {adata.n_vars:,} genes. If it was filtered or subset before, "
+            "that removed everything."
+        )
+        raise ValueError(msg)
+    if adata.is_view and not view_allowed:
+        msg = (
+            f"adata is a view of another AnnData ({adata.n_obs:,} cells × {adata.n_vars:,} genes), and this needs one "
+            "with its own data. Run `adata = adata.copy()` first."
+        )
+        raise ValueError(msg)
+
+
+def check_mdata(mdata: Any, *, view_allowed: bool = True) -> None:
+    """Refuse what is not a MuData of modalities with the same cells, and a view where the MuData itself is needed."""
+    if isinstance(mdata, AnnData):
+        msg = (
+            "mdata must be a MuData, and this is an AnnData. Register it with `scpln.model.setup_anndata(adata, ...)`, "
+            "or name its modality: `mudata.MuData({'rna': adata})`."
+        )
+        raise TypeError(msg)
+    if not isinstance(mdata, MuData):
+        remedies = {"str": "mudata.read_h5mu(path)", "PosixPath": "mudata.read_h5mu(path)"}
+        hint = remedies.get(type(mdata).__name__, "mudata.MuData({'rna': adata, 'prot': other})")
+        msg = f"mdata must be a MuData, not {type(mdata).__name__}. Make one, for example with `{hint}`."
+        raise TypeError(msg)
+    if mdata.axis != 0:
+        msg = (
+            f"mdata.axis is {mdata.axis}, so its modalities need not have the same cells. "
+            "Make it with axis=0: `mudata.MuData(dict(mdata.mod), axis=0)`."
+        )
+        raise ValueError(msg)
+    if mdata.n_obs == 0:
+        msg = "mdata is empty: it has no cells. If it was filtered or subset before, that removed everything."
+        raise ValueError(msg)
+    for name, adata in mdata.mod.items():
+        if not isinstance(adata, AnnData):
+            msg = f"mdata[{name!r}] is a {type(adata).__name__}, but modalities must be AnnData."
+            raise TypeError(msg)
+    if not view_allowed and (mdata.is_view or any(adata.is_view for adata in mdata.mod.values())):
+        msg = "mdata, or one of its modalities, is a view of another. Run `mdata = mdata.copy()` first."
+        raise ValueError(msg)
+
+
+def _plain(keys: Sequence[str] | str | None) -> list[str] | str | None:
+    """Keys as JSON has them."""
+    return keys if keys is None or isinstance(keys, str) else [str(key) for key in keys]

@@ -1,0 +1,89 @@
+"""Gaussian posteriors of PLN-PCA under any likelihood: in closed form where it has one, by quadrature elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scpln.inference.newton.general import elbo_likelihood, fit_likelihood, infer_likelihood, start_gaussian
+from scpln.inference.newton.poisson import elbo, fit, infer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scpln.core import Array, CountData
+    from scpln.inference.newton import FitResult
+    from scpln.module import Likelihood
+
+
+def fit_gaussians(
+    data: CountData,
+    n_latent: int,
+    likelihood: Likelihood,
+    *,
+    on_stage: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> FitResult:
+    """Fit B, C, a Gaussian of each cell and the parameters of the likelihood, which are set in place.
+
+    Likelihoods of counts without a closed form start from a fit under the Poisson likelihood, and that of real values
+    from factor analysis.
+
+    Parameters
+    ----------
+    data
+        Counts, offsets and design.
+    n_latent
+        Latent dimensions q.
+    likelihood
+        Distribution of the counts given their log-rates.
+    on_stage
+        Called with the name of each stage, if there are several.
+    **settings
+        As in `fit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scpln.inference import CountData
+    >>> from scpln.module import make_likelihood
+    >>> counts = np.random.default_rng(0).poisson(2.0, (60, 5))
+    >>> data = CountData(counts, np.zeros(60), np.ones((60, 1)))
+    >>> fit_gaussians(data, 1, make_likelihood("poisson", 5)).loadings.shape
+    (5, 1)
+    """
+    if not likelihood.is_count:
+        options = {name: settings[name] for name in ("posterior", "n_threads") if name in settings}
+        start = start_gaussian(data, n_latent, likelihood, **options)
+    else:
+        if on_stage is not None and not likelihood.has_closed_form:
+            on_stage("Poisson start")
+        start = fit(data, n_latent, **settings)
+        if likelihood.has_closed_form or start.interrupted:
+            return start
+    if on_stage is not None:
+        on_stage(f"{type(likelihood).__name__} likelihood")
+    return fit_likelihood(data, start, likelihood, **settings)
+
+
+def infer_gaussians(
+    data: CountData, coefficients: Array, loadings: Array, likelihood: Likelihood, **settings: Any
+) -> tuple[Array, Array]:
+    """Optimal Gaussian posteriors of cells with all parameters fixed: means and packed covariances, as `infer`."""
+    if likelihood.has_closed_form:
+        return infer(data, coefficients, loadings, **settings)
+    return infer_likelihood(data, coefficients, loadings, likelihood, **settings)
+
+
+def gaussian_elbo(
+    data: CountData,
+    coefficients: Array,
+    loadings: Array,
+    likelihood: Likelihood,
+    mean: Array,
+    covariance: Array,
+    **settings: Any,
+) -> Array:
+    """Bound of each cell under Gaussian posteriors, in nats, (n,): as `elbo`."""
+    if likelihood.has_closed_form:
+        return elbo(data, coefficients, loadings, mean, covariance, **settings)
+    return elbo_likelihood(data, coefficients, loadings, likelihood, mean, covariance, **settings)

@@ -1,0 +1,188 @@
+"""Expectations of a likelihood under Gaussian log-rates, by Gauss-Hermite quadrature."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scpln.module import JointLikelihood
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from scpln.core import Array, DType
+    from scpln.module import CountBatch, Likelihood
+
+#: Smallest variance that derivatives are taken over, by precision: closer nodes differ by rounding only.
+SMALLEST_VARIANCE: dict[DType, float] = {np.float32: 1e-6, np.float64: 1e-12}
+
+
+@lru_cache
+def gauss_hermite(n_nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes x and weights w with Σ_k w_k f(x_k) = E[f(x)] for x ~ N(0, 1) and polynomials f of degree below 2 `n_nodes`."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
+    return nodes, weights / weights.sum()
+
+
+@dataclass
+class Expectation:
+    """Expectations over η ~ N(μ_ij, v_ij) for n cells and p genes, with ℓ = log p(y_ij | η)."""
+
+    value: Array  # Σ_j E[ℓ], (n,), float64
+    slope: Array  # E[ℓ'], (n, p): the derivative by μ
+    weight: Array  # −E[ℓ''], (n, p): minus twice the derivative by v
+    parameters: Array  # Σ_i E[∂ℓ/∂γ_j], (p, g), float64, for the g parameters γ_j of every gene
+
+    def take(self, cells: NDArray[np.intp]) -> Expectation:
+        """Expectations of some of the cells, without the sum over all."""
+        nothing = np.zeros_like(self.parameters)
+        return Expectation(self.value[cells], self.slope[cells], self.weight[cells], nothing)
+
+
+class Quadrature:
+    r"""Expected log-likelihoods and their derivatives.
+
+    With nodes x and weights w of the standard normal distribution, and :math:`\eta_k = \mu + \sqrt v\, x_k`,
+
+    .. math::
+        E[\ell] = \sum_k w_k \ell(\eta_k), \quad \frac{\partial E[\ell]}{\partial \mu} = \sum_k w_k \ell'(\eta_k), \quad
+        2 \frac{\partial E[\ell]}{\partial v} = E[\ell''] = \frac{1}{\sqrt v} \sum_k w_k x_k \ell'(\eta_k),
+
+    the identities of Bonnet and Price [1]_: first derivatives of the likelihood are all that is needed. They are the
+    derivatives of the sum over nodes itself, whatever their number.
+
+    Parameters
+    ----------
+    likelihood
+        It is copied.
+    n_nodes
+        Nodes.
+    dtype
+        Precision.
+    learn
+        Whether derivatives by the likelihood's parameters are wanted.
+
+    References
+    ----------
+    .. [1] Opper and Archambeau (2009), The variational Gaussian approximation revisited. Neural Computation 21, 786-792.
+    """
+
+    def __init__(self, likelihood: Likelihood, n_nodes: int, dtype: DType, *, learn: bool = False) -> None:
+        self.dtype = dtype
+        self._likelihood = copy.deepcopy(likelihood).to("cpu", torch_dtype(dtype)).requires_grad_(learn)
+        nodes, weights = gauss_hermite(n_nodes)
+        self._weights = weights
+        self._moments = torch.from_numpy(np.stack([np.ones_like(nodes), nodes]).astype(dtype))
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The likelihood, in the precision of the quadrature."""
+        return self._likelihood
+
+    @property
+    def parameters(self) -> Array:
+        """The genes' parameters γ, (p, g)."""
+        return read_parameters(self._likelihood)
+
+    @parameters.setter
+    def parameters(self, values: Array) -> None:
+        write_parameters(self._likelihood, values)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters of all genes together."""
+        return sum(parameter.numel() for parameter in self._likelihood.parameters())
+
+    @property
+    def n_evaluations(self) -> int:
+        """Numbers that an expectation of one cell is made of: K nodes × p genes."""
+        return len(self._weights) * self._likelihood.n_genes
+
+    def with_nodes(self, n_nodes: int) -> Quadrature:
+        """A copy with other nodes."""
+        return Quadrature(self._likelihood, n_nodes, self.dtype, learn=bool(self._learned))
+
+    def value(self, counts: CountBatch, mean: Array, variance: Array) -> Array:
+        """Σ_j E[ℓ_ij] of each cell, (n,), at means μ and variances v of log-rates, (n, p) each."""
+        with torch.no_grad():
+            eta = self._log_rates(mean, np.sqrt(np.maximum(variance, 0)))
+            return self._average(self._likelihood.log_likelihood(eta, counts))
+
+    def expect(self, counts: CountBatch, mean: Array, variance: Array) -> Expectation:
+        """Expectations and their derivatives, at means μ and variances v of log-rates, (n, p) each."""
+        spread = np.sqrt(np.maximum(variance, SMALLEST_VARIANCE[self.dtype]))
+        eta = self._log_rates(mean, spread)
+        value, (slopes, *by_parameter) = self._differentiate(counts, eta.requires_grad_(), [eta])
+        slope, tilt = (self._moments @ slopes.flatten(1)).view(2, *mean.shape).numpy()
+        np.divide(tilt, spread, out=tilt)
+        weight = np.negative(tilt, out=tilt)
+        return Expectation(value, slope, weight, _stack(by_parameter, mean.shape[1]))
+
+    def parameter_gradient(self, counts: CountBatch, mean: Array, variance: Array) -> Array:
+        """Σ_i E[∂ℓ/∂γ_j], (p, g), alone."""
+        if not self._learned:
+            return np.zeros((mean.shape[1], 0))
+        eta = self._log_rates(mean, np.sqrt(np.maximum(variance, 0)))
+        return _stack(self._differentiate(counts, eta, [])[1], mean.shape[1])
+
+    @property
+    def _learned(self) -> list[torch.Tensor]:
+        return [parameter for parameter in self._likelihood.parameters() if parameter.requires_grad]
+
+    def _log_rates(self, mean: Array, spread: Array) -> torch.Tensor:
+        """Log-rates at the nodes, (K, n, p)."""
+        return torch.addcmul(torch.from_numpy(mean), self._moments[1, :, None, None], torch.from_numpy(spread))
+
+    def _differentiate(
+        self, counts: CountBatch, eta: torch.Tensor, inputs: list[torch.Tensor]
+    ) -> tuple[Array, list[torch.Tensor]]:
+        """Expected values (n,), and gradients of their sum by `inputs` and by the parameters."""
+        with torch.enable_grad():
+            value = self._likelihood.log_likelihood(eta, counts)
+            weights = torch.from_numpy(self._weights).to(value.dtype)[:, None].expand_as(value)
+            gradients = torch.autograd.grad(value, [*inputs, *self._learned], weights)
+        return self._average(value.detach()), list(gradients)
+
+    def _average(self, value: torch.Tensor) -> Array:
+        return self._weights @ value.double().numpy()
+
+
+def read_parameters(likelihood: Likelihood) -> Array:
+    """Parameters γ of all genes, (p, g), float64; with 0 where genes have fewer than others."""
+    if isinstance(likelihood, JointLikelihood):
+        return stack_padded([read_parameters(part) for part in likelihood.parts.values()])
+    return _stack([parameter.detach() for parameter in likelihood.parameters()], likelihood.n_genes)
+
+
+def write_parameters(likelihood: Likelihood, values: Array) -> None:
+    """Set the parameters of all genes to `values`, (p, g)."""
+    if isinstance(likelihood, JointLikelihood):
+        for part, genes in zip(likelihood.parts.values(), likelihood.slices, strict=True):
+            write_parameters(part, values[genes, : len(list(part.parameters()))])
+        return
+    with torch.no_grad():
+        for parameter, value in zip(likelihood.parameters(), values.T, strict=True):
+            parameter.copy_(torch.from_numpy(value.copy()))
+
+
+def stack_padded(parts: Sequence[Array]) -> Array:
+    """Rows of all parts, (p_m, g_m) each, with columns of zeros where a part has fewer."""
+    width = max(part.shape[1] for part in parts)
+    return np.vstack([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
+
+
+def torch_dtype(dtype: DType) -> torch.dtype:
+    """The same precision in torch."""
+    return torch.float64 if dtype is np.float64 else torch.float32
+
+
+def _stack(vectors: list[torch.Tensor], p: int) -> Array:
+    columns = [vector.double().cpu().numpy() for vector in vectors]
+    return np.stack(columns, 1) if columns else np.zeros((p, 0))

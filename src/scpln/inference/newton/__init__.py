@@ -1,0 +1,21 @@
+"""Newton's method for Gaussian posteriors of cells and parameters of genes: what its solvers have in common."""
+
+from ._families import FAMILIES, GaussianFamilyName
+from ._genes import GeneParameters
+from ._problem import CellLaw
+from ._result import FitResult
+from ._rotation import identified_rotation
+from ._stages import COARSE_CELLS, COARSE_RATIO
+from ._states import CellStates
+
+__all__ = [
+    "COARSE_CELLS",
+    "COARSE_RATIO",
+    "FAMILIES",
+    "CellLaw",
+    "CellStates",
+    "FitResult",
+    "GaussianFamilyName",
+    "GeneParameters",
+    "identified_rotation",
+]

@@ -1,0 +1,30 @@
+"""The history of a fit, and when it has converged."""
+
+from __future__ import annotations
+
+import time
+
+#: Acceleration starts when an iteration gains less than this share of the bound, and remembers so many iterations.
+ACCELERATION_START, ACCELERATION_DEPTH = 2e-3, 10
+#: The gain that decides on convergence is averaged over so many iterations.
+PATIENCE = 10
+#: Share of the tolerance that the genes' gradient may still promise at convergence.
+PROMISE = 0.05
+
+
+class History:
+    """Mean bound per cell and seconds since the start, after each accepted iteration of the last `begin`."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the bounds of another problem, but not the time they took."""
+        self.elbo: list[float] = []
+        self.seconds: list[float] = []
+
+    def add(self, elbo: float) -> None:
+        """Note an accepted iteration."""
+        self.elbo.append(elbo)
+        self.seconds.append(time.perf_counter() - self._started)

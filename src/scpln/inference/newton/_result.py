@@ -1,0 +1,46 @@
+"""What a fit by Newton's method returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scpln.core import Array
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted model, in the identified rotation of its latent space.
+
+    Attributes
+    ----------
+    coefficients, loadings
+        B (p, d) and C (p, q).
+    mean, covariance
+        Posterior means m (n, q) and covariances V as packed lower triangles (n, q(q+1)/2), row by row.
+    elbo
+        Exact bound of each cell, nats, (n,).
+    rotation
+        W (q, q): the axes in which a mean-field posterior is diagonal are z @ Wᵀ. The identity for full rank.
+    history
+        Lists with one entry per accepted iteration of the last stage, which has the requested posterior and all cells: `"elbo"`
+        (mean bound per cell, nats) and `"seconds"` since the start of the first.
+    converged, reason
+        Whether the bound stopped rising, and why training stopped, in words.
+    """
+
+    coefficients: Array
+    loadings: Array
+    mean: Array
+    covariance: Array
+    elbo: Array
+    rotation: Array
+    history: dict[str, list[float]]
+    converged: bool
+    reason: str
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the fit."""
+        return self.reason.startswith("interrupted")

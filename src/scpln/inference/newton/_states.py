@@ -1,0 +1,89 @@
+"""Posteriors of cells while they move, and the steps that they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scpln.core import Array, DType
+
+    from ._families import GaussianFamily
+
+
+#: A cell whose last step promised to gain less than this has arrived, nats.
+CELL_TOLERANCE = 1e-6
+#: Shortest step length that a cell is brought down to.
+MIN_STEP = 2.0**-20
+#: Largest root-mean-square change of a cell's log-rates (weighted by its rates) and latent state in one step.
+TRUST_RADIUS = 2.0
+
+
+@dataclass
+class CellStates:
+    """Posteriors N(m_i, V_i) of n cells, and the length of each cell's next step."""
+
+    mean: Array  # m, (n, q)
+    variance: Array  # V, packed, (n, family.size)
+    log_det: Array  # log det V, (n,)
+    step: Array  # in (0, 1], (n,)
+
+    @classmethod
+    def at(cls, mean: Array, family: GaussianFamily, variance: float, dtype: DType) -> CellStates:
+        """States with the given means and V = `variance` · I, in the given precision."""
+        n, q = mean.shape
+        return cls(
+            mean.astype(dtype),
+            family.isotropic(n, variance).astype(dtype),
+            np.full(n, q * np.log(variance), dtype),
+            np.ones(n, dtype),
+        )
+
+    @property
+    def dtype(self) -> DType:
+        """Precision in which cells are computed."""
+        return self.mean.dtype.type
+
+    def take(self, cells: NDArray[np.intp]) -> CellStates:
+        """Copy of some of the states."""
+        return CellStates(self.mean[cells], self.variance[cells], self.log_det[cells], self.step[cells])
+
+    def divergence(self, cells: slice | NDArray[np.intp], family: GaussianFamily) -> Array:
+        """KL(N(m, V) ‖ N(0, I)) of some cells, nats."""
+        return _divergence(self.mean[cells], self.variance[cells], self.log_det[cells], family)
+
+
+def _divergence(mean: Array, variance: Array, log_det: Array, family: GaussianFamily) -> Array:
+    return 0.5 * ((mean * mean).sum(1) + family.trace(variance) - log_det - family.n_latent)
+
+
+@dataclass(frozen=True)
+class CellSteps:
+    """The last step of each cell of a block."""
+
+    direction: Array  # H⁻¹ g, (n, q)
+    decrement: Array  # gᵀ H⁻¹ g, (n,): the bound's slope along the direction
+    length: Array  # (n,)
+    accepted: NDArray[np.bool_]  # (n,)
+
+    @property
+    def gain(self) -> Array:
+        """What each cell's quadratic model promised for a step of length 1, nats, (n,)."""
+        return 0.5 * self.decrement
+
+    def take(self, rows: NDArray[np.intp]) -> CellSteps:
+        """The steps of some of the cells."""
+        return CellSteps(self.direction[rows], self.decrement[rows], self.length[rows], self.accepted[rows])
+
+    def next_length(self, gradient: Array, length: Array) -> Array:
+        """Secant estimate of the best next length, from the slope that the last step ended with.
+
+        Mean and covariance move as if the other stayed, which overshoots in some cells; their slope then changes sign.
+        """
+        remaining = np.einsum("nq,nq->n", self.direction, gradient) / np.maximum(self.decrement, 1e-30)
+        factor = np.clip(1 / np.maximum(1 - remaining, 1e-3), 0.25, 4.0)
+        return np.where(self.accepted, np.minimum(1, self.length * factor), length)

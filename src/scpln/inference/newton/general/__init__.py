@@ -1,0 +1,23 @@
+"""Newton's method for any likelihood, by quadrature."""
+
+from ._block import LikelihoodBlock, LogRateFeatures, block_size
+from ._bound import elbo_likelihood
+from ._factor_analysis import start_gaussian
+from ._fit import fit_likelihood
+from ._infer import INFER_NODES, infer_likelihood, n_nodes, precision, settle_likelihood
+from ._problem import AnyLaw
+
+__all__ = [
+    "INFER_NODES",
+    "AnyLaw",
+    "LikelihoodBlock",
+    "LogRateFeatures",
+    "block_size",
+    "elbo_likelihood",
+    "fit_likelihood",
+    "infer_likelihood",
+    "n_nodes",
+    "precision",
+    "settle_likelihood",
+    "start_gaussian",
+]

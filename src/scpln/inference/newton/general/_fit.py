@@ -1,0 +1,244 @@
+"""Fit PLN-PCA under any likelihood, from a fit under the Poisson likelihood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scpln.core import Threads, threads
+from scpln.inference.expectations import expectations_of, read_parameters, write_parameters
+from scpln.inference.newton._axes import independent_axes
+from scpln.inference.newton._convergence import History
+from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName, MeanField
+from scpln.inference.newton._result import FitResult
+from scpln.inference.newton._rotation import identified_rotation
+from scpln.inference.newton._stages import (
+    AXES_ITERATIONS,
+    COARSE_CELLS,
+    COARSE_RATIO,
+    START_VARIANCE,
+    STEPS_AFTER_TURN,
+    STEPS_FROM_PRIOR,
+)
+from scpln.inference.newton._states import CellStates
+from scpln.train import torch_threads
+
+from ._bound import BOUND_NODES, elbo_likelihood
+from ._genes import LikelihoodGenes
+from ._infer import n_nodes, posteriors, precision, precisions, settle_likelihood
+from ._solver import LikelihoodSolver
+from ._start import expected_counts, require_fit_of, some_cells, starting_point
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scpln.core import Array, CountData, DType
+    from scpln.module import Likelihood
+
+#: Nodes while the bound is maximised.
+FIT_NODES = 7
+
+
+def fit_likelihood(
+    data: CountData,
+    start: FitResult,
+    likelihood: Likelihood,
+    *,
+    posterior: GaussianFamilyName = "fullrank",
+    max_iter: int = 500,
+    tol: float = 1e-4,
+    seed: int = 0,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+    on_iteration: Callable[[int, float], None] | None = None,
+) -> FitResult:
+    """Maximise the bound of PLN-PCA under any likelihood over posteriors, coefficients, loadings and its parameters.
+
+    The likelihood's parameters start at moments of the data around what `start` expects, and are updated in place. The
+    result is never worse than `start` with these. An interrupt (Ctrl-C) ends the iterations and keeps what they reached.
+
+    Parameters
+    ----------
+    data
+        Counts, offsets and design.
+    start
+        A fit of the same data, under the Poisson likelihood, or, for Gaussian observations, by `start_gaussian`.
+    likelihood
+        Distribution of the counts given their log-rates.
+    posterior
+        `"fullrank"` for any Gaussian covariance per cell, `"meanfield"` for a diagonal one.
+    max_iter
+        Most iterations (passes over the data) of each stage.
+    tol
+        Converged when an iteration gains less than this, nats per cell, averaged over ten, or when the genes' gradient
+        promises less than a twentieth of it, twice running.
+    seed
+        Of the cells that many cells are first fitted on.
+    batch_size
+        Cells read at a time, at most.
+    n_threads
+        Threads; all available ones when None.
+    on_iteration
+        Called with the number of accepted iterations and the mean bound per cell.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from scpln.inference import CountData, fit, fit_likelihood
+    >>> from scpln.module import make_likelihood
+    >>> random = np.random.default_rng(0)
+    >>> rates = np.exp(random.normal(size=(60, 2)) @ random.normal(size=(2, 30))) * random.gamma(2, 0.5, size=(60, 30))
+    >>> data = CountData(sp.csr_matrix(random.poisson(rates)), np.zeros(60), np.ones((60, 1)))
+    >>> poisson, likelihood = fit(data, n_latent=2), make_likelihood("nb", 30)
+    >>> result = fit_likelihood(data, poisson, likelihood)
+    >>> result.converged, bool(result.elbo.mean() > poisson.elbo.mean())
+    (True, True)
+    """
+    require_fit_of(data, start, likelihood)
+    with threads(n_threads) as pool, torch_threads(1):
+        if likelihood.is_count:
+            likelihood.initialise(expected_counts(data, start))
+        family, dtype = FAMILIES[posterior](start.loadings.shape[1]), precision(data, likelihood, pool)
+        options = Options(pool, batch_size, n_threads, max_iter, tol, on_iteration)
+        fitting = _LikelihoodFitting(likelihood, family, dtype, options)
+        genes, cells, least = fitting.begin(data, start)
+        solver = fitting.run(data, genes, cells, seed)
+        result = fitting.result(data, solver.genes, solver.cells)
+        if result.elbo.mean() < least:
+            cells = fitting.begin(data, start)[1]
+            result = fitting.result(data, genes, cells)
+            solver.converged, solver.reason = False, f"the start is better than the end ({solver.reason})"
+    history = fitting.history
+    if not history.elbo:  # interrupted before the last stage
+        history.add(float(result.elbo.mean()))
+    return replace(
+        result,
+        history={"elbo": history.elbo, "seconds": history.seconds},
+        converged=solver.converged,
+        reason=solver.reason,
+    )
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a fit is run."""
+
+    pool: Threads
+    batch_size: int | None
+    n_threads: int | None
+    max_iter: int
+    tol: float
+    on_iteration: Callable[[int, float], None] | None
+
+
+@dataclass(frozen=True)
+class _LikelihoodFitting:
+    """The stages of a fit. Each starts where the one before it ended, and none runs after an interrupt."""
+
+    likelihood: Likelihood
+    family: GaussianFamily
+    dtype: DType
+    options: Options
+    history: History = field(default_factory=History)
+
+    def begin(self, data: CountData, start: FitResult) -> tuple[LikelihoodGenes, CellStates, float]:
+        """Genes and cells of another fit, and their mean bound per cell."""
+        linear, cells = starting_point(data, start, self.family, self.dtype)
+        covariance = self.family.covariance(cells.variance)
+        nodes = n_nodes(self.likelihood, FIT_NODES)
+        bound = self.bound(data, linear.coefficients, linear.loadings, cells.mean, covariance, nodes)
+        return LikelihoodGenes(linear, read_parameters(self.likelihood)), cells, float(bound.mean())
+
+    def run(self, data: CountData, genes: LikelihoodGenes, cells: CellStates, seed: int) -> LikelihoodSolver:
+        """All stages; the solver of the last."""
+        if data.n_cells <= COARSE_RATIO * COARSE_CELLS:
+            return self._from_posteriors(data, genes, cells)
+        sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
+        part = self._from_posteriors(data.subset(sample, self.options.batch_size), genes, cells.take(sample))
+        return self._from_genes(data, part)
+
+    def _from_posteriors(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
+        """From genes and posteriors; the axes of mean-field are turned a few times on the way."""
+        solver, max_iter = self._solver(data, genes, cells), self.options.max_iter
+        turns = AXES_ITERATIONS if isinstance(self.family, MeanField) else ()
+        self._iterate(solver, min((*turns, max_iter)), first_cell_steps=1)
+        for last_iteration in (*turns, max_iter)[1:]:
+            if solver.interrupted or len(self.history.elbo) >= max_iter:
+                break
+            axes = self._independent_axes(solver)
+            self._iterate(solver, min(last_iteration, max_iter), first_cell_steps=STEPS_AFTER_TURN, axes=axes)
+        return solver
+
+    def _from_genes(self, data: CountData, part: LikelihoodSolver) -> LikelihoodSolver:
+        """All cells, from parameters fitted on a part of them."""
+        means = np.zeros((data.n_cells, self.family.n_latent))
+        solver = self._solver(data, part.genes, CellStates.at(means, self.family, START_VARIANCE, self.dtype))
+        self.history.begin()
+        if part.interrupted:
+            solver.interrupted, solver.reason = True, part.reason
+        else:
+            self._iterate(solver, self.options.max_iter, first_cell_steps=STEPS_FROM_PRIOR)
+        return solver
+
+    def _solver(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
+        nodes = n_nodes(self.likelihood, FIT_NODES)
+        rule = expectations_of(self.likelihood, nodes, self.dtype, learn=True)
+        options = self.options
+        return LikelihoodSolver(data, self.family, rule, genes, cells, pool=options.pool, batch_size=options.batch_size)
+
+    def _iterate(
+        self, solver: LikelihoodSolver, max_iter: int, *, first_cell_steps: int, axes: Array | None = None
+    ) -> None:
+        solver.run(
+            self.history,
+            max_iter=max_iter,
+            tol=self.options.tol,
+            on_iteration=self.options.on_iteration,
+            first_cell_steps=first_cell_steps,
+            axes=axes,
+        )
+
+    def _independent_axes(self, solver: LikelihoodSolver) -> Array:
+        """Axes in which the cells' full-rank posteriors are most independent."""
+        sample = some_cells(solver.data)
+        data = solver.data.subset(sample, self.options.batch_size)
+        return independent_axes(precisions(data, solver.genes, solver.cells.take(sample), self.family, self.likelihood))
+
+    def result(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> FitResult:
+        """Result in the identified rotation, with posteriors at their optimum; sets the likelihood's parameters."""
+        options = self.options
+        write_parameters(self.likelihood, genes.parameters)
+        settle_likelihood(
+            data, genes.linear, cells, self.family, self.likelihood, pool=options.pool, batch_size=options.batch_size
+        )
+        rotation = identified_rotation(genes.linear.loadings)
+        mean, covariance = posteriors(cells, self.family, rotation)
+        loadings = genes.linear.loadings @ rotation
+        return FitResult(
+            coefficients=genes.linear.coefficients,
+            loadings=loadings,
+            mean=mean,
+            covariance=covariance,
+            elbo=self.bound(data, genes.linear.coefficients, loadings, mean, covariance),
+            rotation=rotation if isinstance(self.family, MeanField) else np.eye(self.family.n_latent),
+            history={},
+            converged=False,
+            reason="",
+        )
+
+    def bound(
+        self,
+        data: CountData,
+        coefficients: Array,
+        loadings: Array,
+        mean: Array,
+        covariance: Array,
+        n_nodes: int = BOUND_NODES,
+    ) -> Array:
+        """Bound of every cell."""
+        options = {"batch_size": self.options.batch_size, "n_threads": self.options.n_threads}
+        return elbo_likelihood(
+            data, coefficients, loadings, self.likelihood, mean, covariance, n_nodes=n_nodes, **options
+        )

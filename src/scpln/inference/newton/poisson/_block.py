@@ -1,0 +1,107 @@
+"""A block of cells: what of the data and of the genes' parameters stays in the cache while its cells are computed."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scpln.core import _linalg as linalg
+from scpln.inference.expectations import MAX_LOG_RATE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scpln.core import Array, CountData, DType, Rows
+    from scpln.inference.newton._families import GaussianFamily
+    from scpln.inference.newton._states import CellStates
+
+
+@dataclass(frozen=True)
+class GeneFeatures:
+    """What cells need to know of B and C: every log-rate and curvature is a product of these with a cell's numbers."""
+
+    rate: Array  # (e_j, B_j, C_j, ½ C_jᵀ · C_j), (p, G + d + q + size), with e_j the gene's group: log-rates
+    curvature: Array  # (1, C_j, C_j C_jᵀ packed), (p, 1 + q + q(q+1)/2): totals, gradients, Hessians
+    loadings: Array  # C, (p, q)
+
+    @classmethod
+    def of(
+        cls, membership: Array, coefficients: Array, loadings: Array, family: GaussianFamily, dtype: DType
+    ) -> GeneFeatures:
+        """Features of genes' groups (p, G), B (p, d) and C (p, q), in the given precision."""
+        one = np.ones((len(loadings), 1))
+        rate = np.hstack([membership, coefficients, loadings, family.features(loadings)])
+        curvature = np.hstack([one, loadings, linalg.packed_outer(loadings)])
+        return cls(rate.astype(dtype), curvature.astype(dtype), loadings.astype(dtype))
+
+
+class Block:
+    """A block of cells: its counts and rates, in buffers that are reused from block to block."""
+
+    def __init__(self, size: int, data: CountData, family: GaussianFamily, dtype: DType) -> None:
+        self._data, self._dtype = data, dtype
+        p, d = data.n_genes, data.design.shape[1]
+        self._counts = np.empty((size, p), dtype)
+        self._rates = np.empty((size, p), dtype)
+        self._n_known = data.membership.shape[1] + d
+        self._inputs = np.empty((size, self._n_known + family.n_latent + family.size), dtype)
+
+    def load(self, start: int, stop: int, rows: Rows) -> None:
+        """Take in the cells `start` to `stop`, whose counts are `rows`."""
+        n = stop - start
+        self.cells: slice | NDArray[np.intp] = slice(start, stop)
+        self.counts, self.rates, self.inputs = self._counts[:n], self._rates[:n], self._inputs[:n]
+        if isinstance(rows, np.ndarray):
+            self.counts[...] = rows
+        else:
+            self.counts[...] = 0
+            rows.astype(self._dtype).toarray(out=self.counts)
+        self.design: Array = self._data.design[self.cells].astype(self._dtype)
+        n_groups = self._n_known - self.design.shape[1]
+        self.inputs[:, :n_groups] = self._data.log_sizes[self.cells]
+        self.inputs[:, n_groups : self._n_known] = self.design
+
+    def narrow(self, rows: NDArray[np.intp]) -> Block:
+        """A block of some of the cells, with copies of their counts and rates."""
+        part = copy.copy(self)
+        part.cells = (
+            np.arange(self.cells.start, self.cells.stop)[rows] if isinstance(self.cells, slice) else self.cells[rows]
+        )
+        part.counts, part.rates, part.inputs = self.counts[rows], self.rates[rows], self.inputs[rows]
+        part.design = self.design[rows]
+        return part
+
+    def arrive(self, states: CellStates, features: GeneFeatures) -> None:
+        """Evaluate the rates at the cells' current posteriors."""
+        self.evaluate(states.mean[self.cells], states.variance[self.cells], features)
+
+    def evaluate(self, mean: Array, variance: Array, features: GeneFeatures) -> Array:
+        """Expected rates A (n, p) at posteriors N(m, V), and return their totals per cell."""
+        self.inputs[:, self._n_known :] = np.hstack([mean, variance])
+        self._exponentiate(self.inputs, self.rates, features)
+        return self.rates.sum(1)
+
+    def curvature(self, features: GeneFeatures) -> tuple[Array, Array, Array]:
+        """Totals Σ_j A_ij (n,), slopes Cᵀ A_i (n, q), and precisions H_i = I + Cᵀ diag(A_i) C (q, q, n), of each cell."""
+        q = features.loadings.shape[1]
+        statistics = self.rates @ features.curvature
+        precision = linalg.unpack(statistics[:, 1 + q :], q)
+        np.einsum("aan->an", precision)[...] += 1
+        return statistics[:, 0], statistics[:, 1 : 1 + q], precision
+
+    def reevaluate(self, rows: NDArray[np.intp], mean: Array, variance: Array, features: GeneFeatures) -> None:
+        """Replace the rates of a few rows."""
+        inputs = self.inputs[rows]
+        inputs[:, self._n_known :] = np.hstack([mean, variance])
+        rates = np.empty((len(rows), self.rates.shape[1]), self._dtype)
+        self._exponentiate(inputs, rates, features)
+        self.rates[rows] = rates
+
+    @staticmethod
+    def _exponentiate(inputs: Array, rates: Array, features: GeneFeatures) -> None:
+        np.matmul(inputs, features.rate.T, out=rates)
+        np.minimum(rates, MAX_LOG_RATE, out=rates)
+        np.exp(rates, out=rates)

@@ -1,0 +1,208 @@
+"""Fit PLN-PCA: coefficients, loadings and the posterior of every cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scpln.core import Threads, threads
+from scpln.core import _linalg as linalg
+from scpln.inference.newton._axes import independent_axes
+from scpln.inference.newton._convergence import History
+from scpln.inference.newton._families import FullRank, GaussianFamily, GaussianFamilyName, MeanField
+from scpln.inference.newton._genes import GeneParameters
+from scpln.inference.newton._result import FitResult
+from scpln.inference.newton._rotation import identified_rotation
+from scpln.inference.newton._stages import (
+    AXES_CELLS,
+    AXES_ITERATIONS,
+    COARSE_CELLS,
+    COARSE_RATIO,
+    START_VARIANCE,
+    STEPS_AFTER_TURN,
+    STEPS_FROM_PRIOR,
+)
+from scpln.inference.newton._states import CellStates
+
+from ._bound import elbo
+from ._cells import precisions
+from ._infer import settle
+from ._solver import Solver
+from ._start import Totals, principal_scores, regress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scpln.core import CountData
+
+#: Full-rank iterations that mean-field starts from.
+ROUGH_ITERATIONS = 4
+
+
+def fit(
+    data: CountData,
+    n_latent: int,
+    *,
+    posterior: GaussianFamilyName = "fullrank",
+    max_iter: int = 500,
+    tol: float = 1e-4,
+    seed: int = 0,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+    on_iteration: Callable[[int, float], None] | None = None,
+) -> FitResult:
+    """Maximise the closed-form Poisson bound of PLN-PCA over posteriors, coefficients and loadings.
+
+    Mean-field starts from a few full-rank iterations, in the axes in which the posteriors are most independent, since
+    its own bound has spurious optima that depend on the rotation of C. Many cells start from the solution for some of
+    them. An interrupt (Ctrl-C) ends the iterations and keeps what they reached.
+
+    Parameters
+    ----------
+    data
+        Counts, offsets and design.
+    n_latent
+        Latent dimensions q.
+    posterior
+        `"fullrank"` for any Gaussian covariance per cell, `"meanfield"` for a diagonal one.
+    max_iter
+        Most iterations (passes over the data) of each stage.
+    tol
+        Converged when an iteration gains less than this, nats per cell, averaged over ten, or when the genes' gradient
+        promises less than a twentieth of it, twice running.
+    seed
+        Of the randomised principal components that the fit starts from.
+    batch_size
+        Cells read at a time; as many as fit the processor's cache when None.
+    n_threads
+        Threads; all available ones when None.
+    on_iteration
+        Called with the number of accepted iterations and the mean bound per cell.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from scpln.inference import CountData, fit
+    >>> random = np.random.default_rng(0)
+    >>> counts = random.poisson(np.exp(random.normal(size=(60, 2)) @ random.normal(size=(2, 30))))
+    >>> result = fit(CountData(sp.csr_matrix(counts), np.zeros(60), np.ones((60, 1))), n_latent=2)
+    >>> result.loadings.shape, result.converged
+    ((30, 2), True)
+    """
+    with threads(n_threads) as pool:
+        fitting = _Fitting(pool, batch_size, max_iter, tol, on_iteration)
+        solver = fitting.run(data, n_latent, posterior, seed)
+        settle(data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size)
+    rotation = identified_rotation(solver.genes.loadings)
+    loadings, mean = solver.genes.loadings @ rotation, solver.cells.mean @ rotation.astype(solver.cells.dtype)
+    covariance = solver.family.covariance(solver.cells.variance) @ linalg.congruence(rotation.T).astype(
+        solver.cells.dtype
+    )
+    coefficients = solver.genes.coefficients
+    bound = elbo(data, coefficients, loadings, mean, covariance, batch_size=batch_size, n_threads=n_threads)
+    if not fitting.history.elbo:  # interrupted before the last stage
+        fitting.history.add(float(bound.mean()))
+    return FitResult(
+        coefficients=coefficients,
+        loadings=loadings,
+        mean=mean,
+        covariance=covariance,
+        elbo=bound,
+        rotation=rotation if posterior == "meanfield" else np.eye(n_latent),
+        history={"elbo": fitting.history.elbo, "seconds": fitting.history.seconds},
+        converged=solver.converged,
+        reason=solver.reason,
+    )
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """The stages of a fit. Each starts where the one before it ended, and none runs after an interrupt."""
+
+    pool: Threads
+    batch_size: int | None
+    max_iter: int
+    tol: float
+    on_iteration: Callable[[int, float], None] | None
+    history: History = field(default_factory=History)
+
+    def run(self, data: CountData, n_latent: int, posterior: GaussianFamilyName, seed: int) -> Solver:
+        """All stages; the solver of the last."""
+        many = data.n_cells > COARSE_RATIO * COARSE_CELLS
+        part = data
+        if many:
+            sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
+            part = data.subset(sample, self.batch_size)
+        max_iter = self.max_iter if posterior == "fullrank" else min(self.max_iter, ROUGH_ITERATIONS)
+        solver = self._from_components(part, n_latent, seed, max_iter)
+        if posterior == "meanfield":
+            solver = self._mean_field(solver)
+        return self._from_genes(data, solver) if many else solver
+
+    def _from_components(self, data: CountData, n_latent: int, seed: int, max_iter: int) -> Solver:
+        """Full rank, from principal components of the residuals of a regression."""
+        block = data.block_size(self.batch_size)
+        totals = Totals.of(data, self.pool, block)
+        coefficients = regress(data, totals, self.pool, block)
+        scores = principal_scores(data, coefficients, n_latent, seed, self.pool, block)
+        genes = GeneParameters(coefficients, np.zeros((data.n_genes, n_latent)))
+        family = FullRank(n_latent)
+        cells = CellStates.at(scores, family, START_VARIANCE, totals.dtype)
+        solver = self._solver(data, family, totals, genes, cells)
+        self._iterate(solver, max_iter, first_cell_steps=0)
+        return solver
+
+    def _mean_field(self, full_rank: Solver) -> Solver:
+        """Mean-field, from a rough full-rank solution, in axes that are turned a few times on the way."""
+        data, family = full_rank.data, MeanField(full_rank.family.n_latent)
+        cells = full_rank.cells
+        variance = family.pack(cells.variance)
+        states = CellStates(cells.mean, variance, np.log(variance).sum(1), np.ones_like(cells.step))
+        solver = self._solver(data, family, full_rank.totals, full_rank.genes, states, after=full_rank)
+        sample = np.unique(np.linspace(0, data.n_cells - 1, AXES_CELLS).astype(int))
+        counts = data.subset(sample, self.batch_size)
+        self.history.begin()
+        for last_iteration in (*AXES_ITERATIONS, self.max_iter):
+            if solver.interrupted or len(self.history.elbo) >= self.max_iter:
+                break
+            genes = solver.genes
+            part = precisions(counts, genes.coefficients, genes.loadings, states.take(sample), family)
+            solver.rotate(independent_axes(part))
+            self._iterate(solver, min(last_iteration, self.max_iter), first_cell_steps=STEPS_AFTER_TURN)
+        return solver
+
+    def _from_genes(self, data: CountData, part: Solver) -> Solver:
+        """All cells, from parameters fitted on a part of them."""
+        totals = Totals.of(data, self.pool, data.block_size(self.batch_size))
+        means = np.zeros((data.n_cells, part.family.n_latent))
+        cells = CellStates.at(means, part.family, START_VARIANCE, totals.dtype)
+        solver = self._solver(data, part.family, totals, part.genes, cells, after=part)
+        self.history.begin()
+        self._iterate(solver, self.max_iter, first_cell_steps=STEPS_FROM_PRIOR)
+        return solver
+
+    def _solver(
+        self,
+        data: CountData,
+        family: GaussianFamily,
+        totals: Totals,
+        genes: GeneParameters,
+        cells: CellStates,
+        after: Solver | None = None,
+    ) -> Solver:
+        solver = Solver(data, family, totals, genes, cells, pool=self.pool, batch_size=self.batch_size)
+        if after is not None and after.interrupted:
+            solver.interrupted, solver.reason = True, after.reason
+        return solver
+
+    def _iterate(self, solver: Solver, max_iter: int, *, first_cell_steps: int) -> None:
+        if not solver.interrupted:
+            solver.run(
+                self.history,
+                max_iter=max_iter,
+                tol=self.tol,
+                on_iteration=self.on_iteration,
+                first_cell_steps=first_cell_steps,
+            )

@@ -1,0 +1,111 @@
+"""Posteriors of cells under given parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scpln.core import CountData, Threads, threads, working_precision
+from scpln.core import _linalg as linalg
+from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName
+from scpln.inference.newton._genes import GeneParameters
+from scpln.inference.newton._states import CellStates
+
+from ._block import Block, GeneFeatures
+from ._cells import move_cells
+
+if TYPE_CHECKING:
+    from scpln.core import Array, DType
+
+    pass
+
+#: Posterior variance that the first step assumes.
+START_VARIANCE = 0.1
+#: Most steps for a block of cells; a dozen is usual.
+MAX_STEPS = 100
+
+
+def infer(
+    data: CountData,
+    coefficients: Array,
+    loadings: Array,
+    *,
+    posterior: GaussianFamilyName = "fullrank",
+    rotation: Array | None = None,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+) -> tuple[Array, Array]:
+    """Optimal Gaussian posteriors of cells, with B and C fixed.
+
+    The bound of each cell is concave in its mean and covariance, so that the optimum is unique and does not depend on the other cells.
+
+    Parameters
+    ----------
+    data
+        Counts, offsets and design of the cells.
+    coefficients, loadings
+        B (p, d) and C (p, q).
+    posterior
+        `"fullrank"` or `"meanfield"`.
+    rotation
+        For a mean-field posterior, W (q, q): the axes in which it is diagonal are z @ Wᵀ; z itself when None.
+    batch_size
+        Cells read at a time.
+    n_threads
+        Threads; all available ones when None.
+
+    Returns
+    -------
+    Means (n, q), and covariances as packed lower triangles (n, q(q+1)/2), row by row.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from scpln.inference import CountData, infer
+    >>> data = CountData(sp.csr_matrix((1, 3)), np.zeros(1), np.ones((1, 1)))
+    >>> mean, covariance = infer(data, np.full((3, 1), -20.0), np.ones((3, 1)))
+    >>> mean.round(3), covariance.round(3)  # no counts, none expected: the prior
+    (array([[-0.]], dtype=float32), array([[1.]], dtype=float32))
+    """
+    q = loadings.shape[1]
+    family = FAMILIES[posterior](q)
+    axes = np.eye(q) if rotation is None or posterior == "fullrank" else np.asarray(rotation, np.float64)
+    genes = GeneParameters(np.asarray(coefficients, np.float64), loadings @ axes.T)
+    with threads(n_threads) as pool:
+        cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, _precision(data, pool, batch_size))
+        settle(data, genes, cells, family, pool=pool, batch_size=batch_size)
+    covariance = family.covariance(cells.variance) @ linalg.congruence(axes.T).astype(cells.dtype)
+    return cells.mean @ axes.astype(cells.dtype), covariance
+
+
+def settle(
+    data: CountData,
+    genes: GeneParameters,
+    cells: CellStates,
+    family: GaussianFamily,
+    *,
+    pool: Threads,
+    batch_size: int | None,
+) -> None:
+    """Move posteriors to their optimum for the given parameters, in place."""
+    features = GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, family, cells.dtype)
+    block = data.block_size(batch_size)
+
+    def share(start: int, stop: int) -> None:
+        work = Block(block, data, family, cells.dtype)
+        for begin, end, rows in data.blocks(start, stop, block):
+            work.load(begin, end, rows)
+            work.arrive(cells, features)
+            move_cells(work, cells, features, family, MAX_STEPS)
+
+    pool.map_shares(share, data.n_cells, block)
+
+
+def _precision(data: CountData, pool: Threads, batch_size: int | None) -> DType:
+    block = data.block_size(batch_size)
+
+    def share(start: int, stop: int) -> float:
+        return max(float(rows.sum(1, dtype=np.float64).max()) for *_, rows in data.blocks(start, stop, block))
+
+    return working_precision(np.array(pool.map_shares(share, data.n_cells, block)))

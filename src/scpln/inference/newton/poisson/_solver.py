@@ -1,0 +1,204 @@
+"""Maximise the closed-form Poisson bound over posteriors, coefficients and loadings.
+
+An iteration is one pass over the cells, in which every cell takes a Newton step and the sums that genes need are
+taken at the new posteriors, followed by a Newton step of every gene, the parameter expansion, and the
+acceleration. The pass is all that reads the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scpln.inference.newton._acceleration import SecantAcceleration
+from scpln.inference.newton._convergence import ACCELERATION_DEPTH, ACCELERATION_START, PATIENCE, PROMISE, History
+from scpln.inference.newton._expansion import Expansion
+from scpln.inference.newton._genes import GeneModel, GeneParameters
+
+from ._block import Block, GeneFeatures
+from ._cells import move_cells
+from ._statistics import GeneStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from scpln.core import Array, CountData, Threads
+    from scpln.inference.newton._families import GaussianFamily
+    from scpln.inference.newton._states import CellStates
+
+    from ._start import Totals
+
+#: Bounds that differ by less than this share are the same: the rounding of rates in float32.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a gene's step must improve on: its parameters, its part of the bound, and Σ y m, before the step."""
+
+    genes: GeneParameters
+    bound: Array
+    count_mean: Array
+
+
+class Solver:
+    """A bound being maximised: data, current posteriors `cells` and parameters `genes`."""
+
+    def __init__(
+        self,
+        data: CountData,
+        family: GaussianFamily,
+        totals: Totals,
+        genes: GeneParameters,
+        cells: CellStates,
+        *,
+        pool: Threads,
+        batch_size: int | None,
+    ) -> None:
+        self.data, self.family, self.totals = data, family, totals
+        self.genes, self.cells = genes, cells
+        self._pool, self._block = pool, data.block_size(batch_size)
+        self._constant = float(totals.constant.sum())
+        self._damping = np.zeros(data.n_genes)
+        self._fallback: GeneParameters | None = None  # where to return to if an extrapolation failed
+        self._promises: list[float] = []  # gain per cell that the genes' quadratic models promised, by iteration
+        self.converged, self.interrupted, self.reason = False, False, ""
+
+    def run(
+        self,
+        history: History,
+        *,
+        max_iter: int,
+        tol: float,
+        on_iteration: Callable[[int, float], None] | None = None,
+        first_cell_steps: int = 1,
+    ) -> None:
+        """Iterate until an iteration gains less than `tol` nats per cell, averaged over the last few.
+
+        Stop when `history` has `max_iter` entries.
+
+        The first pass takes `first_cell_steps` steps per cell: none where loadings are still zero, many where posteriors
+        are far from those of the parameters. An interrupt ends the iterations and leaves what they reached.
+        """
+        self.converged = False
+        self._promises.clear()
+        try:
+            for bound in self._iterations(max_iter - len(history.elbo), first_cell_steps):
+                history.add(bound)
+                if on_iteration is not None:
+                    on_iteration(len(history.elbo), bound)
+                self.reason = self._arrival(history, tol)
+                if self.reason:
+                    self.converged = True
+                    return
+            self.reason = f"stopped after {max_iter} iterations, the maximum, before convergence"
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self.genes = self._fallback or self.genes
+            self.reason = f"interrupted after {len(history.elbo)} iterations; what they reached is kept"
+
+    def rotate(self, axes: Array) -> None:
+        """Turn the latent space by a rotation W, z → z W. A family that cannot follow comes as near as it can."""
+        dtype = self.cells.dtype
+        self.cells.mean[...] = self.cells.mean @ axes.astype(dtype)
+        self.cells.variance[...], self.cells.log_det[...] = self.family.rotate(self.cells.variance, axes)
+        self.genes = GeneParameters(self.genes.coefficients, self.genes.loadings @ axes)
+
+    def _iterations(self, max_iter: int, first_cell_steps: int) -> Iterator[float]:
+        """Iterate, and yield the mean bound per cell whenever it did not fall."""
+        acceleration = SecantAcceleration(ACCELERATION_DEPTH)
+        accelerating, reference = False, None
+        best = -np.inf
+        for iteration in range(max_iter):
+            statistics = self._pass(first_cell_steps if iteration == 0 else 1)
+            gene_bounds = self.genes.bound(self.totals.count_design, statistics)
+            bound = float(gene_bounds.sum() - statistics.divergence + self._constant) / self.data.n_cells
+            if self._fallback is not None and not bound >= best - ROUNDING * abs(best):
+                acceleration.retreat()
+                self.genes, self._fallback, reference = self._fallback, None, None
+                continue
+            small = iteration > 2 and bound - best < ACCELERATION_START * abs(bound)
+            accelerating = accelerating or small
+            best, self._fallback = bound, None
+            yield bound
+            if iteration == max_iter - 1:
+                return
+            reference = self._step_genes(statistics, gene_bounds, reference, acceleration if accelerating else None)
+
+    def _arrival(self, history: History, tol: float) -> str:
+        """Why the iteration has converged, or nothing when it has not.
+
+        Small gains alone would also be met on a plateau: either many of them, or a vanishing gradient, decide.
+        """
+        promises, bounds = self._promises[-2:], history.elbo
+        if len(promises) == 2 and max(promises) < PROMISE * tol:
+            return f"converged: the gradient promises less than {PROMISE * tol:g} nats per cell"
+        if len(bounds) > PATIENCE and max(bounds[-PATIENCE:]) - max(bounds[:-PATIENCE]) < PATIENCE * tol:
+            return f"converged: the last {PATIENCE} iterations gained less than {tol:g} nats per cell each"
+        return ""
+
+    def _pass(self, cell_steps: int) -> GeneStatistics:
+        """Step every cell and sum what the genes need."""
+        genes, membership = self.genes, self.data.membership
+        features = GeneFeatures.of(membership, genes.coefficients, genes.loadings, self.family, self.cells.dtype)
+
+        def share(start: int, stop: int) -> GeneStatistics:
+            statistics = GeneStatistics(self.data, self.family)
+            work = Block(self._block, self.data, self.family, self.cells.dtype)
+            for begin, end, rows in self.data.blocks(start, stop, self._block):
+                work.load(begin, end, rows)
+                work.arrive(self.cells, features)
+                statistics.arrival += work.rates.sum(0)
+                move_cells(work, self.cells, features, self.family, cell_steps)
+                statistics.add(work, self.cells, self.family)
+            return statistics
+
+        first, *others = self._pool.map_shares(share, self.data.n_cells, self._block)
+        for other in others:
+            first += other
+        return first
+
+    def _step_genes(
+        self,
+        statistics: GeneStatistics,
+        bounds: Array,
+        reference: Reference | None,
+        acceleration: SecantAcceleration | None,
+    ) -> Reference | None:
+        """Step every gene. Without extrapolation, return what the step must improve on."""
+        count_design, d = self.totals.count_design, self.data.design.shape[1]
+        model = GeneModel.of(self.genes, count_design, statistics, self.family)
+        failed = self._failed(statistics, reference)
+        self._damping = np.where(failed, np.maximum(4 * self._damping, 1.0), 0.25 * self._damping)
+        self._damping[self._damping < 1e-3] = 0
+        step, promise = model.step(self._damping)
+        self._promises.append(promise / self.data.n_cells)
+        start = self.genes.stacked
+        if reference is not None and failed.any():
+            before = reference.genes.stacked[failed]
+            start[failed], step[failed] = before, 0.25 * (start[failed] - before)
+        moved = GeneParameters.unstacked(start + step, d)
+
+        expansion = Expansion.at(self.cells, self.data.design, self.family)
+        expansion.move_cells(self.cells, self.data.design, self.family)
+        image = expansion.move_genes(moved)
+        if acceleration is not None:
+            extrapolated = acceleration.extrapolate(self.genes.stacked, image.stacked, model)
+            self.genes, self._fallback = GeneParameters.unstacked(extrapolated, d), image
+            return None
+        old = expansion.move_genes(self.genes)
+        count_mean = expansion.move_count_mean(statistics.count_mean, count_design)
+        bounds = np.where(failed, -np.inf, bounds)
+        self.genes = image
+        return Reference(old, bounds, count_mean)
+
+    def _failed(self, statistics: GeneStatistics, reference: Reference | None) -> NDArray[np.bool_]:
+        """Genes whose last step lowered their part of the bound, (p,)."""
+        if reference is None:
+            return np.zeros(self.data.n_genes, bool)
+        reached = self.genes.linear(self.totals.count_design, reference.count_mean) - statistics.arrival
+        return ~(reached >= reference.bound - 1e-3 - ROUNDING * statistics.arrival)

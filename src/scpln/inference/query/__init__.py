@@ -1,0 +1,6 @@
+"""Coefficients of new columns of the design, with everything that was learned before as it is."""
+
+from ._columns import ColumnFit, fit_columns
+from ._prior import CoefficientPrior
+
+__all__ = ["CoefficientPrior", "ColumnFit", "fit_columns"]

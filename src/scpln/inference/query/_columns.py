@@ -1,0 +1,233 @@
+"""Coefficients of new columns of the design, with everything that was learned before as it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import block_diag
+
+from scpln.core import threads
+from scpln.inference.newton import FAMILIES, CellLaw, CellStates, GaussianFamilyName, GeneParameters
+from scpln.inference.newton.general import AnyLaw, precision
+from scpln.inference.newton.poisson import START_VARIANCE, PoissonLaw
+from scpln.module.likelihoods import Poisson
+from scpln.train import torch_threads
+
+from ._prior import CoefficientPrior
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from scpln.core import Array, CountData
+    from scpln.module import Likelihood
+
+#: Iterations in which the prior of the coefficients is learned: it changes little afterwards.
+PRIOR_ITERATIONS = 10
+#: Largest change of a coefficient in one step, and halvings of a step that lowered the objective.
+MAX_CHANGE, MAX_HALVINGS = 1.0, 8
+#: Curvature below which a gene says nothing about its coefficient.
+LEAST_CURVATURE = 1e-8
+#: Decrease of the objective that is rounding error, nats per cell.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class ColumnFit:
+    """Fitted coefficients of new columns.
+
+    Attributes
+    ----------
+    coefficients
+        B (p, d), with the new columns filled in.
+    prior
+        Prior of the new ones.
+    history
+        After each iteration, ``elbo``, the mean bound of the cells that the new columns are about, in nats, and
+        ``seconds``.
+    converged, interrupted, reason
+        Whether the optimum was found, whether Ctrl-C ended the search, and why it ended, in words.
+    """
+
+    coefficients: Array
+    prior: CoefficientPrior
+    history: dict[str, list[float]]
+    converged: bool
+    reason: str
+    interrupted: bool = False
+
+
+def fit_columns(
+    data: CountData,
+    coefficients: Array,
+    loadings: Array,
+    likelihood: Likelihood,
+    new: NDArray[np.bool_],
+    *,
+    posterior: GaussianFamilyName = "fullrank",
+    rotation: Array | None = None,
+    max_iter: int = 500,
+    tol: float = 1e-4,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+    on_iteration: Callable[[int, float], None] | None = None,
+) -> ColumnFit:
+    r"""Coefficients of new columns of the design, with all other parameters fixed.
+
+    Maximises the bound of the cells that have entries in these columns over their posteriors and the coefficients
+    b (p, k), with a normal prior of the latter,
+
+    .. math:: \sum_i \text{ELBO}_i(m_i, V_i, b) + \sum_{ja} \log N(b_{ja}; c_{ja} + \mu_{ga}, \tau_{ga}^2),
+
+    so that a gene without counts keeps a finite coefficient and a gene with few borrows from the others. Its mean is the
+    given coefficients c up to a shift; μ and τ are learned from all genes of a group (modality) in the first ten
+    iterations (empirical Bayes), and are fixed afterwards. For a log-concave likelihood the objective is then concave in all of its
+    arguments, so that the optimum does not depend on the start.
+
+    Posteriors and coefficients take turns. Where the counts determine latent states well that alone would be slow, since
+    a shift of all states and one of the coefficients can replace each other: :math:`m_i \to m_i - \delta^T x_i`,
+    :math:`b_j \to b_j + \delta C_j` leaves all log-rates as they are. The best δ is a linear solve.
+
+    Parameters
+    ----------
+    data
+        Counts, offsets and design of all cells.
+    coefficients, loadings
+        B (p, d), with c in the new columns, and C (p, q).
+    likelihood
+        Distribution of the counts given their log-rates.
+    new
+        Which columns of the design are new, (d,).
+    posterior, rotation, batch_size, n_threads
+        As in `infer`.
+    max_iter
+        Most iterations.
+    tol
+        Converged when an iteration gains less than this, nats per cell, and the gradient by the coefficients promises
+        less than a twentieth of it.
+    on_iteration
+        Called with the number of iterations and the mean bound per cell.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from scpln.inference import CountData, fit_columns
+    >>> from scpln.module import make_likelihood
+    >>> random, loadings, truth = np.random.default_rng(0), np.ones((20, 1)), np.linspace(-1, 1, 20)
+    >>> rates = np.exp(2 + truth + 0.1 * random.normal(size=(500, 1)))
+    >>> data = CountData(sp.csr_matrix(random.poisson(rates)), np.zeros(500), np.ones((500, 2)))
+    >>> start = np.tile([2.0, 0.0], (20, 1))
+    >>> result = fit_columns(data, start, 0.1 * loadings, make_likelihood("poisson", 20), np.array([False, True]))
+    >>> result.converged, bool(abs(result.coefficients[:, 1] - truth).max() < 0.1)
+    (True, True)
+    """
+    concerned = np.flatnonzero((data.design[:, new] != 0).any(1))
+    if len(concerned) < data.n_cells:
+        data = data.subset(concerned, batch_size)
+    q = loadings.shape[1]
+    axes = np.eye(q) if rotation is None or posterior == "fullrank" else np.asarray(rotation, np.float64)
+    genes = GeneParameters(np.array(coefficients, np.float64), loadings @ axes.T)
+    family = FAMILIES[posterior](q)
+    with threads(n_threads) as pool, torch_threads(1):
+        dtype = precision(data, likelihood, pool)
+        cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, dtype)
+        law = PoissonLaw if isinstance(likelihood, Poisson) else AnyLaw
+        search = _Search(law(data, family, likelihood, pool, batch_size), genes, cells, new)
+        search.run(max_iter, tol, on_iteration)
+    return ColumnFit(
+        search.genes.coefficients, search.prior, search.history, search.converged, search.reason, search.interrupted
+    )
+
+
+@dataclass
+class _Search:
+    """The alternation, and where it is."""
+
+    law: CellLaw
+    genes: GeneParameters
+    cells: CellStates
+    new: NDArray[np.bool_]
+    history: dict[str, list[float]] = field(default_factory=lambda: {"elbo": [], "seconds": []})
+    converged: bool = False
+    interrupted: bool = False
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        self.prior = CoefficientPrior.unlearned(self.values, self.law.data.groups)
+
+    @property
+    def values(self) -> Array:
+        """The new coefficients b, (p, k)."""
+        return self.genes.coefficients[:, self.new]
+
+    def run(self, max_iter: int, tol: float, on_iteration: Callable[[int, float], None] | None) -> None:
+        """Iterate until convergence or an interrupt."""
+        begin, n = time.perf_counter(), self.law.data.n_cells
+        best = (-np.inf, self.values, self.cells.mean.copy())  # bound, coefficients and means that it was reached from
+        halvings = 0
+        try:
+            while len(self.history["elbo"]) < max_iter:
+                self.law.settle(self.genes, self.cells)
+                bound = self._bound()
+                last = best[0] + self.prior.log_density(best[1])
+                gain = (bound + self.prior.log_density(self.values) - last) / n
+                if gain < -ROUNDING and halvings < MAX_HALVINGS:
+                    halvings += 1
+                    self._move_to(0.5 * (self.values + best[1]), best[2])
+                    continue
+                halvings = 0
+                best = (bound, self.values, self.cells.mean.copy())
+                self.history["elbo"].append(bound / n)
+                self.history["seconds"].append(time.perf_counter() - begin)
+                if on_iteration is not None:
+                    on_iteration(len(self.history["elbo"]), bound / n)
+                promise = self._improve() / n
+                if len(self.history["elbo"]) > PRIOR_ITERATIONS and gain < tol and promise < tol / 20:
+                    self.converged = True
+                    break
+        except KeyboardInterrupt:
+            self.interrupted = True
+        self._move_to(best[1], best[2])  # where the last bound was reached: the step after it has not been tried
+        done = f"{len(self.history['elbo']):,} iterations"
+        outcome = "interrupted after " if self.interrupted else "converged: " if self.converged else "stopped after "
+        self.reason = f"{outcome}{done}"
+
+    def _bound(self) -> float:
+        covariance = self.law.family.covariance(self.cells.variance)
+        return float(self.law.bound(self.genes, self.cells.mean, covariance).sum())
+
+    def _improve(self) -> float:
+        """One step of the prior, as long as it is learned, of the coefficients, and of the shift; the promised gain."""
+        slopes = self.law.slopes(self.genes, self.cells, self.new)
+        if len(self.history["elbo"]) <= PRIOR_ITERATIONS:
+            precision = np.maximum(np.einsum("jaa->ja", slopes.curvature), LEAST_CURVATURE)
+            change = np.clip(slopes.gradient / precision, -MAX_CHANGE, MAX_CHANGE)
+            self.prior = self.prior.learned(self.values + change, precision)
+        weights = self.prior.precision
+        gradient = slopes.gradient - weights * (self.values - self.prior.mean)
+        curvature = slopes.curvature + weights[:, :, None] * np.eye(weights.shape[1])
+        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        promise = 0.5 * float((gradient * step).sum())
+        values = self.values + np.clip(step, -MAX_CHANGE, MAX_CHANGE)
+        shift = self._best_shift(values)
+        mean = self.cells.mean - (self.law.data.design[:, self.new] @ shift).astype(self.cells.dtype)
+        self._move_to(values + self.genes.loadings @ shift.T, mean)
+        return promise
+
+    def _best_shift(self, values: Array) -> Array:
+        """Shift δ (k, q) of the latent states into the coefficients that the priors of both like best."""
+        x, c = self.law.data.design[:, self.new], self.genes.loadings
+        weights = self.prior.precision
+        target = x.T @ self.cells.mean - (weights * (values - self.prior.mean)).T @ c
+        system = np.kron(x.T @ x, np.eye(c.shape[1])) + block_diag(*((c.T * weight) @ c for weight in weights.T))
+        return np.linalg.solve(system, target.ravel()).reshape(target.shape)
+
+    def _move_to(self, values: Array, mean: Array) -> None:
+        coefficients = self.genes.coefficients.copy()
+        coefficients[:, self.new] = values
+        self.genes = GeneParameters(coefficients, self.genes.loadings)
+        self.cells.mean[...] = mean

@@ -1,0 +1,264 @@
+"""Bounds of each cell's log-likelihood, and how far its posterior can be trusted."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scvi
+
+from scpln.data import cell_positions
+from scpln.inference import log_weights, summarize_weights
+from scpln.utils import positive_integer, resolve_seed
+
+from ._terms import BoundTerms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import ArrayLike, NDArray
+
+    from scpln.core import CountData
+    from scpln.data import Data
+    from scpln.module import Posterior
+
+logger = logging.getLogger("scpln")
+
+#: Pareto k̂ above which importance sampling, and with it the posterior, cannot be trusted (Vehtari et al., 2024).
+UNRELIABLE = 0.7
+#: Draws of each cell that its diagnostics are computed from, and draws × cells × genes up to which `annotate` writes
+#: them unasked: 10 to 50 seconds of a core.
+DIAGNOSTIC_DRAWS, _QUICK_ENTRIES = 500, 2e9
+#: Draws × cells × genes that the summary after training may cost, and draws of each cell in it.
+_SUMMARY_ENTRIES, _SUMMARY_DRAWS = 2e7, 128
+
+
+class Bounds(BoundTerms):
+    """Models that give each cell a posterior q(z | y) and can evaluate log p(y, z)."""
+
+    def get_elbo(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        return_mean: bool = True,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+    ) -> float | NDArray[np.float64]:
+        """Evidence lower bound of each cell's counts, given its size factor, if it has one: nats, higher is better.
+
+        With the full log-factorial. Of PLN-PCA with Gaussian posteriors it is exact (in closed form for Poisson counts, by
+        quadrature for other likelihoods), and that of training cells is the one that training ended with. Under flows,
+        and of autoencoders, it is the mean over draws.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, refine
+            As in `get_posterior`.
+        return_mean
+            Whether to return the mean over cells, or one value for each (n,).
+        """
+        values = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=True)[1]
+        return float(values.mean()) if return_mean else values
+
+    def get_iw_bound(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        n_samples: int = 1000,
+        return_mean: bool = True,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+        seed: int | None = None,
+    ) -> float | NDArray[np.float64]:
+        r"""Importance-weighted bound of each cell's log-likelihood, given its size factor, in nats.
+
+        .. math::
+            \log \frac1K \sum_{k=1}^K \frac{p(y_i, z_k)}{q(z_k \mid y_i)}, \quad z_k \sim q(z \mid y_i),
+
+        which on average rises with K from the ELBO (K = 1) to :math:`\log p(y_i)`. Draws are made in chunks, so that
+        memory does not grow with K; a cell's draws depend on its position in `adata` and the seed only.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, refine
+            As in `get_posterior`.
+        n_samples
+            Draws K of each cell.
+        return_mean
+            Whether to return the mean over cells, or one value for each (n,).
+        seed
+            Of the draws; by default ``scvi.settings.seed``, or 0.
+
+        References
+        ----------
+        Y. Burda, R. Grosse and R. Salakhutdinov (2016), Importance weighted autoencoders, ICLR.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNPCA(adata, n_latent=2)
+        >>> model.train(progress=False)
+        >>> model.get_iw_bound(n_samples=500) > model.get_elbo()
+        True
+        """
+        n_samples, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
+        posterior, _ = self._infer(adata, indices, batch_size=batch_size, refine=refine)
+        values = np.empty(len(posterior))
+        for cells, weights in self._log_weights(posterior, adata, indices, n_samples, seed):
+            values[cells] = summarize_weights(weights).iw_bound
+        return float(values.mean()) if return_mean else values
+
+    def get_posterior_diagnostics(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        n_samples: int = DIAGNOSTIC_DRAWS,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        r"""How close each cell's posterior is to the exact one, from importance weights of draws.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, refine
+            As in `get_posterior`.
+        n_samples
+            Draws of each cell; a few hundred are needed for k̂, which is NaN with fewer than 25.
+        seed
+            Of the draws; by default ``scvi.settings.seed``, or 0.
+
+        Returns
+        -------
+        Table with one row for each cell:
+
+        ``elbo``
+            Evidence lower bound, nats.
+        ``iw_bound``
+            Importance-weighted bound with `n_samples` draws, nats.
+        ``gap``
+            Their difference: an estimate, from below, of KL(q ‖ exact posterior). A little below 0 where the draws'
+            noise exceeds it.
+        ``ess``
+            Effective sample size :math:`(\sum_k w_k)^2 / \sum_k w_k^2` as a share of the draws, in (0, 1].
+        ``pareto_k``
+            Shape k̂ of the weights' tail, however little the tail weighs. Below 0.5 all is well; above 0.7 importance
+            sampling converges slowly, and where ``ess`` is small too, q misses a part of the exact posterior, and the
+            cell's bounds and expectations are unreliable. ∞ where one draw has all the weight.
+
+        References
+        ----------
+        A. Vehtari, D. Simpson, A. Gelman, Y. Yao and J. Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
+        Y. Yao, A. Vehtari, D. Simpson and A. Gelman (2018), Yes, but did it work? Evaluating variational inference,
+        ICML.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNPCA(adata, n_latent=2)
+        >>> model.train(progress=False)
+        >>> list(model.get_posterior_diagnostics(indices=[0, 1]).columns)
+        ['elbo', 'iw_bound', 'gap', 'ess', 'pareto_k']
+        """
+        n_samples, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
+        posterior, elbo = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=True)
+        names = self._data_or_own(adata).obs_names
+        positions = cell_positions(indices, len(names))
+        columns = self._diagnose(posterior, elbo, adata, indices, n_samples, seed)
+        return pd.DataFrame({"elbo": elbo, **columns}, index=names if positions is None else names[positions])
+
+    def _diagnose(
+        self,
+        posterior: Posterior,
+        elbo: NDArray[np.float64],
+        adata: AnnData | MuData | None,
+        indices: Any,
+        n_samples: int,
+        seed: int,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Columns of `get_posterior_diagnostics`, besides the bound itself."""
+        columns = {name: np.empty(len(posterior)) for name in ("iw_bound", "gap", "ess", "pareto_k")}
+        for cells, weights in self._log_weights(posterior, adata, indices, n_samples, seed):
+            summary = summarize_weights(weights, tail=True)
+            columns["iw_bound"][cells] = summary.iw_bound
+            columns["gap"][cells] = summary.iw_bound - elbo[cells]
+            columns["ess"][cells] = summary.ess
+            columns["pareto_k"][cells] = summary.pareto_k
+        return columns
+
+    def _diagnostic_columns(
+        self, posterior: Posterior, elbo: NDArray[np.float64], adata: Data, diagnostics: bool | None
+    ) -> dict[str, NDArray[np.float64]]:
+        """The same for `annotate`; nothing if they are not wanted, or if None leaves it to what they cost."""
+        entries = DIAGNOSTIC_DRAWS * len(posterior) * (self.module.n_genes + posterior.draw_cost)
+        if diagnostics is None and entries > _QUICK_ENTRIES:
+            logger.info(
+                "Left out the diagnostics of %s posteriors, which take a while: get them with "
+                "annotate(diagnostics=True), or of some cells with get_posterior_diagnostics(indices=...).",
+                f"{len(posterior):,}",
+            )
+        elif diagnostics or diagnostics is None:
+            return self._diagnose(posterior, elbo, adata, None, DIAGNOSTIC_DRAWS, resolve_seed(None))
+        return {}
+
+    def _log_weights(
+        self, posterior: Posterior, adata: AnnData | MuData | None, indices: Any, n_samples: int, seed: int
+    ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Log-weights of draws, block by block."""
+        adata = self._data_or_own(adata)
+        positions = cell_positions(indices, adata.n_obs)
+        data: CountData = self._read(adata, positions).data
+        return log_weights(
+            data,
+            self.module.generative,
+            posterior,
+            n_samples=n_samples,
+            seed=seed,
+            positions=positions,
+            n_threads=scvi.settings.num_threads,
+        )
+
+    def _status(self) -> dict[str, str]:
+        """State of training, and how far the posteriors can be trusted."""
+        summary = self.training_.get("posterior")
+        return super()._status() if summary is None else {**super()._status(), "posteriors": summary}
+
+    def _summarize_posteriors(
+        self, data: CountData, posterior_of: Callable[[NDArray[np.intp]], Posterior], seed: int, n_threads: int | None
+    ) -> dict[str, Any]:
+        """How far the posteriors can be trusted, from some of the training cells: ``posterior``, in words, and ``reliability``.
+
+        The latter has ``gap`` (nats per cell from the bound to an importance-weighted one), ``unreliable`` (share of cells
+        with Pareto k̂ above 0.7) and ``n_cells``, the cells that were looked at.
+        """
+        n_cells = int(np.clip(_SUMMARY_ENTRIES / (_SUMMARY_DRAWS * data.n_genes), 20, 1000))
+        chosen = np.unique(np.linspace(0, data.n_cells - 1, min(n_cells, data.n_cells)).astype(int))
+        weights = log_weights(
+            data.subset(chosen),
+            self.module.generative,
+            posterior_of(chosen),
+            n_samples=_SUMMARY_DRAWS,
+            seed=seed,
+            positions=chosen,
+            n_threads=n_threads,
+        )
+        n_above, gap = 0, 0.0
+        for _, values in weights:
+            summary = summarize_weights(values, tail=True)
+            n_above += int((summary.pareto_k > UNRELIABLE).sum())
+            gap += float((summary.iw_bound - values.mean(0)).sum())
+        found = {"gap": gap / len(chosen), "unreliable": n_above / len(chosen), "n_cells": len(chosen)}
+        share = f"Pareto k̂ > {UNRELIABLE} for {100 * found['unreliable']:.1f} % of {len(chosen):,} cells"
+        text = f"{found['gap']:.3f} nats per cell below the log-likelihood, {share}"
+        return {"posterior": text, "reliability": found}

@@ -1,0 +1,184 @@
+"""Clusters of models whose prior is a mixture: probabilities, labels, parameters and draws of its components."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scpln.data import cell_positions
+from scpln.utils import positive_integer, resolve_seed
+
+from ._terms import BoundTerms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import ArrayLike, NDArray
+
+    from scpln.module import GaussianMixture, Posterior
+
+
+class Clusters(BoundTerms):
+    """Models whose prior is a mixture of Gaussians."""
+
+    label_names: list[str]
+
+    @property
+    def prior(self) -> GaussianMixture:
+        """The mixture p(z)."""
+        return cast("GaussianMixture", self.module.generative.prior)
+
+    @property
+    def component_names(self) -> list[str]:
+        """Names of the components: numbers as text, or labels, followed by ``"component 4"`` and so on."""
+        if not self.label_names:
+            return [str(number) for number in range(self.prior.n_components)]
+        extra = range(len(self.label_names), self.prior.n_components)
+        return [*self.label_names, *(f"component {number}" for number in extra)]
+
+    def get_cluster_probabilities(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Probabilities q(k | y) of the components, cells × components.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in `get_posterior`. Labels are not looked at: these are the probabilities that the counts give.
+        """
+        posterior, _ = self._infer(adata, indices, batch_size=batch_size)
+        names = self._cell_names(adata, indices)
+        return pd.DataFrame(posterior.responsibilities(self.prior_on_cpu), index=names, columns=self.component_names)
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> NDArray:
+        """Most probable component of each cell: its label where components stand for labels, or its number as text."""
+        return (
+            self.get_cluster_probabilities(adata, indices, batch_size=batch_size).idxmax(axis=1).to_numpy(dtype=object)
+        )
+
+    def get_component_parameters(self) -> dict[str, Any]:
+        """Parameters of the mixture.
+
+        Returns
+        -------
+        ``weights`` π (K,), ``means`` m (K × q) and ``covariances`` V (K × q × q), with ``names`` of the components.
+        """
+        self._require_trained()
+        with torch.no_grad():
+            return {
+                "names": self.component_names,
+                "weights": self.prior.log_weights.exp().cpu().double().numpy(),
+                "means": self.prior.loc.cpu().double().numpy(),
+                "covariances": self.prior.covariance.cpu().double().numpy(),
+            }
+
+    def get_cluster_summary(self, adata: AnnData | None = None) -> pd.DataFrame:
+        """Size of each component, with one row for each.
+
+        Returns
+        -------
+        ``n_cells`` whose most probable component it is, ``mean_probability`` of q(k | y) over cells, and ``weight`` π.
+        """
+        probabilities = self.get_cluster_probabilities(adata)
+        return self._cluster_summary(probabilities.to_numpy())
+
+    def get_n_effective_clusters(self, adata: AnnData | None = None) -> float:
+        """Effective number of clusters, exp of the entropy of the mean q(k | y): from 1 to K."""
+        mean = self.get_cluster_probabilities(adata).to_numpy().mean(0)
+        return effective_number(mean)
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        component: str | int | None = None,
+        *,
+        seed: int | None = None,
+        return_latent: bool = False,
+    ) -> NDArray | tuple[NDArray, NDArray]:
+        """Draw counts of new cells from the model.
+
+        Their size factor is that of an average cell, and their covariates are 0 or the reference category.
+
+        Parameters
+        ----------
+        n_samples
+            Cells.
+        component
+            Name (text) or number of the component to draw from; by default any, by their weights.
+        seed
+            Of the draws; by default ``scvi.settings.seed``, or 0.
+        return_latent
+            Whether to return their latent states too.
+
+        Returns
+        -------
+        Counts (cells × genes).
+        """
+        self._require_trained()
+        n, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        prior = copy.deepcopy(self.prior).cpu()
+        if component is None:
+            z = prior.sample(n, generator)
+        else:
+            z = prior.sample_components(torch.full((n,), self._component(component)), generator)
+        design = np.zeros((n, len(self.covariates)))
+        design[:, 0] = 1.0
+        eta, deviations = self.module.decode(z, design, np.zeros(n, dtype=np.int64))
+        counts = self.module.draw(
+            eta, int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]), deviations=deviations
+        )
+        return (counts, z.numpy()) if return_latent else counts
+
+    def _component(self, component: str | int) -> int:
+        names = self.component_names
+        if component in names:
+            return names.index(str(component))
+        if isinstance(component, int | np.integer) and 0 <= component < len(names):
+            return int(component)
+        msg = f"component={component!r} is not one of {names}."
+        raise ValueError(msg)
+
+    def _terms_of_divergence(
+        self, posterior: Posterior, divergence: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Shares of the component, and of the latent state given the component."""
+        of_components = self.prior.component_divergence(posterior.responsibilities(self.prior_on_cpu))
+        return {"kl_z": divergence - of_components, "kl_k": of_components}
+
+    @property
+    def prior_on_cpu(self) -> GaussianMixture:
+        """A copy of the mixture in float64, where posteriors are."""
+        return copy.deepcopy(self.prior).cpu().double()
+
+    def _cell_names(self, adata: AnnData | None, indices: Any) -> pd.Index:
+        names = self._data_or_own(adata).obs_names
+        positions = cell_positions(indices, len(names))
+        return names if positions is None else names[positions]
+
+    def _cluster_summary(self, probabilities: NDArray[np.float64]) -> pd.DataFrame:
+        sizes = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+        weights = self.get_component_parameters()["weights"]
+        columns = {"n_cells": sizes, "mean_probability": probabilities.mean(0), "weight": weights}
+        return pd.DataFrame(columns, index=pd.Index(self.component_names, name="component"))
+
+
+def effective_number(mean: NDArray[np.float64]) -> float:
+    """Effective number of clusters of the mean probabilities."""
+    present = mean[mean > 0]
+    return float(np.exp(-(present * np.log(present)).sum()))

@@ -1,0 +1,103 @@
+"""Posteriors of the cells' latent states: what bounds, draws and predictions are computed from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from scpln.model.base import ScplnModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import ArrayLike, NDArray
+
+    from scpln.module import LatentModule, Posterior
+
+
+class LatentModel(ScplnModel):
+    """Models that give each cell a posterior q(z | y) of its latent state."""
+
+    module: LatentModule
+    #: Draws of each cell that a bound without a closed form is the mean of.
+    _elbo_draws: ClassVar[int] = 100
+
+    @abstractmethod
+    def _infer(
+        self,
+        adata: AnnData | MuData | None,
+        indices: Any,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+        with_elbo: bool | Literal["exact"] = False,
+    ) -> tuple[Posterior, NDArray[np.float64]]:
+        """Posterior of each cell and, if asked for, its bound, or only if that is computed without draws (``"exact"``)."""
+
+    def get_posterior(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+    ) -> Posterior:
+        """Posteriors of the latent states; of PLN-PCA, in the coordinates of `get_loadings`.
+
+        Parameters
+        ----------
+        adata
+            Annotated data with the model's genes, in any order; by default the model's own. It may be a view or
+            backed, and need not be set up. Posteriors of cells that the model was not trained on are optimised, or
+            encoded if the model is amortized, with all parameters as they are.
+        indices
+            Positions of cells, or a mask over them; by default all.
+        batch_size
+            Cells that are in memory at a time.
+        refine
+            Gradient steps by which each cell's own Gaussian is then improved, with everything else as it is: for what
+            an encoder or a flow, which cells share, has missed. 50 is usual.
+
+        Returns
+        -------
+        Object with ``mean`` (n × q), ``covariance`` (n × q × q), ``sample(n, seed)`` and ``log_prob(z)``.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNPCA(adata, n_latent=2)
+        >>> model.train(progress=False)
+        >>> model.get_posterior()
+        GaussianPosterior(100 cells, 2 latent dimensions)
+        >>> model.get_posterior(indices=[0, 1]).sample(10).shape
+        (10, 2, 2)
+        """
+        return self._infer(adata, indices, batch_size=batch_size, refine=refine)[0]
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        return_dist: bool = False,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+    ) -> NDArray[np.float32] | tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Posterior means of the latent states, (n, q).
+
+        Parameters
+        ----------
+        adata, indices, batch_size, refine
+            As in `get_posterior`.
+        return_dist
+            Whether to return means and variances, (n, q) each.
+        """
+        posterior = self.get_posterior(adata, indices, batch_size=batch_size, refine=refine)
+        mean = posterior.mean.astype(np.float32)
+        return (mean, posterior.variance.astype(np.float32)) if return_dist else mean

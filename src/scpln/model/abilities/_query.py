@@ -1,0 +1,252 @@
+"""Query mapping: cells of new batches or conditions are placed onto a trained reference, which stays as it is."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import anndata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scvi import REGISTRY_KEYS
+
+from scpln.data import DESIGN_KEY, Design, _manager, _setup
+from scpln.model.base import ScplnModel
+from scpln.module import Growth
+from scpln.utils import warn
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+    from anndata import AnnData
+
+    from scpln.data import Data
+    from scpln.module import LatentModule
+
+logger = logging.getLogger("scpln")
+
+#: Why a training ended that had nothing to do.
+NOTHING_NEW = "nothing to train, since all categories are known"
+
+
+class QueryMapping(ScplnModel):
+    """Models onto which cells of new batches and conditions can be mapped."""
+
+    module: LatentModule
+
+    @classmethod
+    def load_query_data(
+        cls, adata: Data, reference_model: str | os.PathLike | Self, *, inplace_subset_query_vars: bool = False
+    ) -> Self:
+        r"""Model of new cells on a trained reference, to be trained on what is new about them.
+
+        Categories of ``batch_key`` and ``categorical_covariate_keys`` that the reference does not know get coefficients
+        of their own in `train`, and nothing else moves: loadings, networks, components and all other parameters, and
+        with them the latent states of the reference's cells, are bit by bit as before, so that those of both can be
+        looked at together. Cells of known categories need no training.
+
+        New coefficients have a normal prior around the average of the known categories, with a shift and a spread that
+        are learned from all genes, so that few cells, and genes without counts, are enough. Since latent states of a
+        batch are centred by its coefficients, a batch of other cell types than the reference is pulled towards its
+        centre: the more, the more cells it has.
+
+        Parameters
+        ----------
+        adata
+            Annotated data with the model's genes, in any order, and the columns of ``obs`` that the reference was set up
+            with; it need not be set up. Labels (``labels_key``) may be missing, all or some of them.
+        reference_model
+            A trained model of this class, or the directory that it was saved in.
+        inplace_subset_query_vars
+            Whether to bring the genes of `adata` into the model's order, in place, and drop others. Not needed.
+
+        Returns
+        -------
+        A model of `adata`, with all methods. If all categories are known it is trained already.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=300, n_vars=50, n_latent=2, n_batches=3)
+        >>> is_query = (adata.obs["batch"] == adata.obs["batch"].unique()[-1]).to_numpy()
+        >>> reference, query = adata[~is_query].copy(), adata[is_query].copy()
+        >>> scpln.model.setup_anndata(reference, batch_key="batch")
+        >>> model = scpln.model.PLNPCA(reference, n_latent=2)
+        >>> model.train(progress=False)
+        >>> mapped = scpln.model.PLNPCA.load_query_data(query, model)
+        >>> mapped.train(progress=False)
+        >>> bool((mapped.get_loadings() == model.get_loadings()).all(axis=None))
+        True
+        >>> latent = mapped.get_latent_representation()  # in the coordinates of model.get_latent_representation()
+        """
+        reference = _trained(cls, reference_model)
+        reference._check(adata, view_allowed=False)
+        if inplace_subset_query_vars:
+            cls.prepare_query_anndata(adata, reference)
+        registry = _manager.extended(reference.registry, adata)
+        model = cls(registry=registry, **reference.init_params_["non_kwargs"])
+        model._grow_from(reference)
+        model._attach(adata)
+        _warn_if_inseparable(model, adata)
+        if not model._growth.any:
+            logger.info("All categories of these %s cells are known: there is nothing to train.", f"{adata.n_obs:,}")
+            model.train(progress=False)
+        return model
+
+    @classmethod
+    def prepare_query_anndata(
+        cls,
+        adata: AnnData,
+        reference_model: str | os.PathLike | Self,
+        return_reference_var_names: bool = False,
+        inplace: bool = True,
+        *,
+        fill_missing: bool = False,
+    ) -> AnnData | pd.Index | None:
+        """Bring data to the genes of a reference, in its order; others are dropped.
+
+        Models match genes by name, so this is needed only where some are missing, to be filled with zeros.
+
+        Parameters
+        ----------
+        adata
+            Annotated data.
+        reference_model
+            A trained model, or the directory that it was saved in.
+        return_reference_var_names
+            Whether to return the names of the reference's genes, and do nothing.
+        inplace
+            Whether to change `adata`, or return another.
+        fill_missing
+            Whether genes that `adata` lacks are filled with zeros. That is refused by default, since they are
+            read as measured zeros: evidence that the gene is not expressed. In a new batch that has none of them, the
+            batch's coefficients take up most of it; in a known one, latent states do.
+
+        Returns
+        -------
+        None, the prepared data, or the names of genes.
+        """
+        genes = pd.Index(_trained(cls, reference_model).genes)
+        if return_reference_var_names:
+            return genes
+        _setup.check_adata(adata, view_allowed=not inplace)
+        if not adata.var_names.is_unique:
+            msg = "adata.var_names are not unique, and genes are matched by name. Run `adata.var_names_make_unique()`."
+            raise ValueError(msg)
+        prepared = _with_genes(adata, genes, fill_missing=fill_missing)
+        if not inplace:
+            return prepared
+        if not adata.var_names.equals(genes):
+            adata._init_as_actual(prepared)
+        return None
+
+    @property
+    def new_categories(self) -> dict[str, list[str]]:
+        """Of mapped cells, the categories of each key that the reference does not know."""
+        if self.query_ is None:
+            return {}
+        known = Design.from_state(self.query_["design"]).factors
+        design = Design.from_state(_manager.states(self.registry)[DESIGN_KEY])
+        new = {key: categories[len(known[key]) :] for key, categories in design.factors.items()}
+        return {key: categories for key, categories in new.items() if categories}
+
+    @abstractmethod
+    def _empty_module(self, tensors: dict[str, torch.Tensor]) -> LatentModule:
+        """A module into which saved tensors fit, but for those of cells and of the design."""
+
+    @property
+    def _growth(self) -> Growth:
+        """Where the module grew, compared with the reference's."""
+        assert self.query_ is not None
+        known = Design.from_state(self.query_["design"])
+        design = Design.from_state(_manager.states(self.registry)[DESIGN_KEY])
+        is_new, siblings = np.zeros(len(design.names), dtype=bool), []
+        for key, categories in known.factors.items():
+            columns, n_known = design.columns_of(key), len(categories) - 1
+            is_new[columns[n_known:]] = True
+            siblings += [columns[:n_known]] * (len(columns) - n_known)
+        return Growth(is_new, siblings, self.query_["n_batches"], self._n_batches(self.registry), self.query_["dims"])
+
+    @staticmethod
+    def _n_batches(registry: dict[str, Any]) -> int:
+        return len(_manager.states(registry)[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"])
+
+    def _grow_from(self, reference: Self) -> None:
+        """Take over what a reference has learned."""
+        by_cell = reference.module.by_cell
+        state = reference.module.state_dict()
+        tensors = {name: value.detach().cpu() for name, value in state.items() if name not in by_cell}
+        design, n_batches = _manager.states(reference.registry)[DESIGN_KEY], self._n_batches(reference.registry)
+        self.query_ = {"design": copy.deepcopy(design), "n_batches": n_batches, "dims": {}}
+        module = self._empty_module(tensors)
+        self.query_["dims"] = self._growth.grow(tensors, module).dims
+        self.module = module.requires_grad_(False).eval()
+
+    def _status(self) -> dict[str, str]:
+        """State of training, and what is new about mapped cells."""
+        if self.query_ is None:
+            return super()._status()
+        new = [f"{key}={category!r}" for key, names in self.new_categories.items() for category in names]
+        mapped = (
+            f"coefficients of {', '.join(new[:6])}{', …' if len(new) > 6 else ''}" if new else "nothing new to learn"
+        )
+        return {**super()._status(), "mapped onto a reference": mapped}
+
+
+def _trained(cls: type[QueryMapping], model: Any) -> Any:
+    """The model, loaded if it is a directory; an error unless it is a trained one of this class."""
+    if isinstance(model, str | Path):
+        model = cls.load(model, adata=False)
+    if type(model) is not cls:
+        name = type(model).__name__
+        hint = f" Call scpln.model.{name}.load_query_data(...)." if isinstance(model, QueryMapping) else ""
+        msg = f"reference_model must be a {cls.__name__}, or the directory that one was saved in, not a {name}.{hint}"
+        raise TypeError(msg)
+    model._require_trained()
+    return model
+
+
+def _with_genes(adata: AnnData, genes: pd.Index, *, fill_missing: bool) -> AnnData:
+    """A copy of data with these genes, in this order."""
+    missing = genes[~genes.isin(adata.var_names)]
+    if len(missing):
+        shown = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
+        share = f"{len(missing):,} of the reference's {len(genes):,} genes ({100 * len(missing) / len(genes):.1f} %)"
+        if not fill_missing:
+            msg = (
+                f"{share} are missing from adata.var_names: {shown}. Genes are matched by name, in any order. Pass an "
+                "AnnData that has all of them, train the reference on those in common, or fill them with zeros, which "
+                "are read as measured zeros: fill_missing=True."
+            )
+            raise ValueError(msg)
+        if len(missing) == len(genes):
+            msg = f"{share} are missing from adata.var_names: {shown}. Are genes named the same way in both?"
+            raise ValueError(msg)
+        warn(
+            f"{share} are missing from adata.var_names and filled with zeros, which are read as measured zeros: {shown}."
+        )
+        zeros = sp.csr_matrix((adata.n_obs, len(missing)), dtype=np.float32)
+        layers = {name: zeros.astype(layer.dtype) for name, layer in adata.layers.items()}
+        x = None if adata.X is None else zeros.astype(adata.X.dtype)
+        padding = anndata.AnnData(
+            x, obs=pd.DataFrame(index=adata.obs_names), var=pd.DataFrame(index=missing), layers=layers
+        )
+        adata = anndata.concat([adata, padding], axis=1, merge="first", uns_merge="first")
+    return adata[:, genes].copy()
+
+
+def _warn_if_inseparable(model: QueryMapping, adata: Data) -> None:
+    """Say if new categories always come together, so that only their sum is known."""
+    design = Design.from_state(_manager.states(model.registry)[DESIGN_KEY])
+    columns = design.matrix(adata.obs)[:, model._growth.is_new]
+    if np.linalg.matrix_rank(columns) < columns.shape[1]:
+        names = [name for name, new in zip(design.names, model._growth.is_new, strict=True) if new]
+        warn(
+            f"The coefficients of {names} cannot be told apart: in these cells, some of these categories always come "
+            "together. Latent states and rates are right, but effects are divided between them by their prior."
+        )

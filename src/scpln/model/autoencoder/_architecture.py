@@ -1,0 +1,152 @@
+"""What an autoencoder is made of: checked arguments of its constructor, and the parts that they describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+from scpln.model.base import FLOW, FLOW_HIDDEN, PosteriorName
+from scpln.module import FLOWS, LIKELIHOODS, Approximation, Encoder, MLPDecoder, check_flow, make_flow, make_likelihood
+from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scpln.module import Flow, Likelihood
+
+Dispersion = Literal["gene", "gene-batch", "gene-cell"]
+
+#: Likelihoods by the names that autoencoders take: another name for Poisson counts whose rates are shares of a total.
+CONSTRAINED = "constrained_poisson"
+CHOICES = [*LIKELIHOODS, CONSTRAINED]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes and choices of an autoencoder; see `CountVAE` for what they mean."""
+
+    n_latent: int
+    encoder_hidden: list[int]
+    decoder_hidden: list[int]
+    likelihood: str
+    k_max: int | None
+    posterior: PosteriorName
+    flow: str | None
+    n_transforms: int | None
+    flow_hidden: list[int]
+    dispersion: Dispersion
+    encode_covariates: bool
+    dropout_rate: float
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        n_latent: int,
+        n_hidden: int,
+        n_layers: int,
+        encoder_hidden: Sequence[int] | None,
+        decoder_hidden: Sequence[int] | None,
+        likelihood: str,
+        k_max: int | None,
+        posterior: PosteriorName,
+        flow: str | None,
+        n_transforms: int | None,
+        flow_hidden: Sequence[int] | None,
+        dispersion: Dispersion,
+        encode_covariates: bool,
+        dropout_rate: float,
+    ) -> Self:
+        """Check the arguments of a constructor, and fill in what follows from others."""
+        one_of("posterior", posterior, get_args(PosteriorName))
+        one_of("likelihood", likelihood, CHOICES)
+        one_of("dispersion", dispersion, get_args(Dispersion))
+        n_hidden = positive_integer("n_hidden", n_hidden)
+        if n_layers != 0:
+            n_layers = positive_integer("n_layers", n_layers)
+        n_latent = positive_integer("n_latent", n_latent)
+        for name, value in {"flow": flow, "n_transforms": n_transforms, "flow_hidden": flow_hidden}.items():
+            if value is not None and posterior != "flow":
+                msg = f"{name}={value!r} needs posterior='flow'."
+                raise ValueError(msg)
+        if posterior == "flow":
+            flow = FLOW if flow is None else flow
+            one_of("flow", flow, list(FLOWS))
+            check_flow(flow, n_latent)
+        if not 0 <= dropout_rate < 1:
+            msg = f"dropout_rate={dropout_rate!r}, but it must be at least 0 and less than 1."
+            raise ValueError(msg)
+        widths = [n_hidden] * n_layers
+        decoder = widths
+        if decoder_hidden is not None:
+            decoder = [] if decoder_hidden in ([], ()) else as_integers("decoder_hidden", decoder_hidden) or []
+        return cls(
+            n_latent=n_latent,
+            encoder_hidden=as_integers("encoder_hidden", encoder_hidden) or widths or [n_hidden],
+            decoder_hidden=decoder,
+            likelihood=likelihood,
+            k_max=positive_integer_or_none("k_max", k_max),
+            posterior=posterior,
+            flow=flow,
+            n_transforms=positive_integer_or_none("n_transforms", n_transforms),
+            flow_hidden=as_integers("flow_hidden", flow_hidden) or FLOW_HIDDEN,
+            dispersion=dispersion,
+            encode_covariates=encode_covariates,
+            dropout_rate=float(dropout_rate),
+        )
+
+    @property
+    def is_count(self) -> bool:
+        """Whether the likelihood is of counts."""
+        return self.likelihood == CONSTRAINED or LIKELIHOODS[self.likelihood].is_count
+
+    def make_likelihood(self, n_genes: int) -> Likelihood:
+        """The likelihood of so many genes."""
+        name = "poisson" if self.likelihood == CONSTRAINED else self.likelihood
+        return make_likelihood(name, n_genes, k_max=self.k_max)
+
+    def make_decoder(self, likelihood: Likelihood, n_covariates: int, n_batches: int) -> MLPDecoder:
+        """The decoder for a likelihood."""
+        if self.dispersion != "gene" and not set(likelihood.parameter_names) - set(likelihood.cell_parameter_names):
+            msg = (
+                f"dispersion={self.dispersion!r} is about parameters besides the rate, of which "
+                f"likelihood={self.likelihood!r} has none. Leave it out."
+            )
+            raise ValueError(msg)
+        varying = {name for name in likelihood.parameter_names if self.dispersion != "gene"}
+        by_cell = set(likelihood.cell_parameter_names) | (varying if self.dispersion == "gene-cell" else set())
+        return MLPDecoder(
+            likelihood.n_genes,
+            n_covariates,
+            self.n_latent,
+            hidden=self.decoder_hidden,
+            dropout=self.dropout_rate,
+            softmax=self.likelihood == CONSTRAINED,
+            by_cell=sorted(by_cell),
+            by_batch=sorted(varying - by_cell),
+            n_batches=n_batches,
+        )
+
+    def encoder_arguments(self, n_genes: int, n_covariates: int) -> dict[str, Any]:
+        """Arguments of `Encoder` and `ComponentEncoder`."""
+        return {
+            "n_genes": n_genes,
+            "n_covariates": n_covariates,
+            "n_latent": self.n_latent,
+            "hidden": self.encoder_hidden,
+            "diagonal": self.posterior == "meanfield",
+            "covariates": self.encode_covariates,
+            "dropout": self.dropout_rate,
+        }
+
+    def make_flow(self, n_context: int) -> Flow | None:
+        """The flow on the encoder's Gaussians, if there is one."""
+        if self.flow is None:
+            return None
+        hidden = self.flow_hidden
+        return make_flow(self.flow, self.n_latent, n_context, n_transforms=self.n_transforms, hidden=hidden)
+
+    def make_approximation(self, n_genes: int, n_covariates: int) -> Approximation:
+        """The encoder, with the flow."""
+        encoder = Encoder(**self.encoder_arguments(n_genes, n_covariates))
+        return Approximation(self.n_latent, encoder, self.make_flow(encoder.n_features))

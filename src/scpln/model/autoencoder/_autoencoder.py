@@ -1,0 +1,171 @@
+"""What count autoencoders share: training on Lightning, and posteriors from the encoder."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+
+from scpln.data import cell_positions, setup_args
+from scpln.inference import sampled_elbo
+from scpln.model.abilities import Differential, ExactSampling, QueryMapping
+from scpln.model.base import Annotation, check_kind
+from scpln.train import Minibatches, refine
+from scpln.train.epochs import split_cells
+from scpln.utils import positive_integer
+
+from ._architecture import CONSTRAINED
+from ._training import AutoencoderTraining
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scpln.core import CountData
+    from scpln.data import Cells
+    from scpln.module import AutoencoderModule, Posterior
+
+    from ._architecture import Architecture
+    from ._start import Start
+
+
+class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling):
+    """Base of the count autoencoders."""
+
+    module: AutoencoderModule
+    architecture: Architecture
+    size_factors: bool
+
+    def _untrained(self) -> AutoencoderModule:
+        """A module before training, made without a trace in torch's random numbers."""
+        with torch.random.fork_rng(devices=[]):
+            return self._make_module()
+
+    @abstractmethod
+    def _make_module(
+        self, start: Start | None = None, labels: NDArray[np.int64] | None = None, seed: int = 0
+    ) -> AutoencoderModule:
+        """A module with random networks, and a prior that suits the start."""
+
+    def _empty_module(self, tensors: dict[str, torch.Tensor]) -> AutoencoderModule:
+        """A module into which saved tensors fit."""
+        return self._make_module()
+
+    def _check_data(self) -> None:
+        """Refuse choices that these data, or other choices, do not go with."""
+        name = self.architecture.likelihood
+        if self.architecture.dispersion == "gene-batch" and setup_args(self.registry)["batch_key"] is None:
+            msg = "dispersion='gene-batch' needs batches: name them in setup_anndata(..., batch_key=...)."
+            raise ValueError(msg)
+        if name == CONSTRAINED and not self.size_factors:
+            msg = f"likelihood={name!r} divides the total of each cell's size factor. Leave out size_factors=False."
+            raise ValueError(msg)
+        check_kind(name, is_count=self.architecture.is_count, is_count_data=self.is_count_data)
+
+    @property
+    def n_latent(self) -> int:
+        """Latent dimensions q."""
+        return self.architecture.n_latent
+
+    @property
+    def train_indices(self) -> NDArray[np.intp]:
+        """Positions of the cells that the model was trained on."""
+        return self._split()[0]
+
+    @property
+    def validation_indices(self) -> NDArray[np.intp]:
+        """Positions of the cells that decided when training stopped."""
+        return self._split()[1]
+
+    def _split(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        self._require_trained()
+        return split_cells(self.training_["n_cells"], self.training_["validation_size"], self.training_["seed"])
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """Numbers of genes, columns of the design, and batches."""
+        return len(self.genes), len(self.covariates), int(self.summary_stats.n_batch)
+
+    def _read(self, adata: AnnData | None, positions: NDArray | None = None) -> Cells:
+        cells = super()._read(adata, positions)
+        if self.size_factors:
+            return cells
+        return replace(cells, data=replace(cells.data, offsets=np.zeros(cells.data.n_cells)))
+
+    def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.module = self._empty_module(tensors)
+        self.module.load_state_dict(tensors)
+        self.module.requires_grad_(False)
+        self.module.eval()
+
+    def _infer(
+        self,
+        adata: AnnData | None,
+        indices: Any,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+        with_elbo: bool | Literal["exact"] = False,
+    ) -> tuple[Posterior, NDArray[np.float64]]:
+        """Posterior of each cell, encoded, and if asked for its bound."""
+        self._require_trained()
+        adata = self._data_or_own(adata)
+        positions = cell_positions(indices, adata.n_obs)
+        data = self._read(adata, positions).data
+        posterior = self._encode(data, batch_size)
+        if refine:
+            posterior = self._refined(data, posterior, positive_integer("refine", refine))
+        values = self._elbo(data, posterior, positions, self._elbo_draws) if with_elbo is True else np.empty(0)
+        return posterior, values
+
+    def _encode(self, data: CountData, batch_size: int | None = None) -> Posterior:
+        """Posteriors of cells, batch by batch."""
+        parts: dict[str, list[torch.Tensor]] = {}
+        batches = Minibatches(data, data.block_size(batch_size))
+        for _, batch in batches.in_order():
+            for name, value in self.module.encode(batch.to(self.module.device)).items():
+                parts.setdefault(name, []).append(value.cpu())
+        return self.module.compose({name: torch.cat(values) for name, values in parts.items()})
+
+    def _elbo(
+        self, data: CountData, posterior: Posterior, positions: NDArray[np.intp] | None, n_samples: int
+    ) -> NDArray[np.float64]:
+        """Bound of each cell, the mean over draws."""
+        return sampled_elbo(
+            data,
+            self.module.generative,
+            posterior,
+            n_samples=n_samples,
+            positions=positions,
+            n_threads=scvi.settings.num_threads,
+        )
+
+    def _refined(self, data: CountData, posterior: Posterior, n_steps: int) -> Posterior:
+        """Posteriors that are improved cell by cell, with everything else as it is."""
+        model = copy.deepcopy(self.module.generative).cpu()
+        diagonal = self.architecture.posterior == "meanfield"
+        return refine(data, model, posterior, n_steps=n_steps, diagonal=diagonal, n_threads=scvi.settings.num_threads)
+
+    def get_gene_parameters(self) -> pd.DataFrame:
+        """Parameters of the likelihood (genes × parameters), with no columns if it has none, as Poisson.
+
+        ``inverse_dispersion`` θ of the negative binomial (variance μ + μ²/θ), ``zero_inflation`` π, the probability of
+        an excess zero. Where they vary by cell or batch, those that the decoder adds to.
+        """
+        self._require_trained()
+        parameters = self.module.generative.likelihood.gene_parameters()
+        return pd.DataFrame({name: value.cpu().numpy() for name, value in parameters.items()}, index=self.genes)
+
+    def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
+        posterior, values = self._infer(adata, None, with_elbo=True)
+        return Annotation(
+            latent=posterior.mean.astype(np.float32),
+            elbo=values,
+            obs=self._diagnostic_columns(posterior, values, adata, diagnostics),
+            var=self.get_gene_parameters(),
+        )

@@ -1,0 +1,153 @@
+"""Where an autoencoder starts: at the data's means, with an encoder that has learned the posteriors of a PLN-PCA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from scpln.inference import fit, start_gaussian
+from scpln.module import GaussianPosterior
+from scpln.train import Minibatches, ascend, divergence, torch_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from scpln.core import CountData
+    from scpln.module import AutoencoderModule, Batch, CountBatch, Likelihood
+
+    OnStep = Callable[[int, float], None]
+
+#: Cells that a start is computed from, at most.
+CELLS = 10_000
+#: Pseudo-count of each gene, so that one without counts has a finite log-rate.
+_PSEUDO_COUNT = 0.5
+#: Most iterations of PLN-PCA: its latent states change little afterwards.
+ITERATIONS = 30
+#: Steps in which the encoder learns, cells in each, and their learning rate.
+STEPS, BATCH, _LEARNING_RATE = 500, 256, 4e-3
+
+
+@dataclass(frozen=True)
+class Start:
+    """Latent states of some training cells, from PLN-PCA.
+
+    Parameters
+    ----------
+    cells
+        Their positions.
+    data
+        Their counts.
+    gaussian
+        Their posteriors.
+    """
+
+    cells: NDArray[np.intp]
+    data: CountData
+    gaussian: GaussianPosterior
+
+
+def some_cells(n_cells: int) -> NDArray[np.intp]:
+    """Positions of at most 10,000 cells, evenly spread."""
+    return np.unique(np.linspace(0, n_cells - 1, min(n_cells, CELLS)).astype(int))
+
+
+@torch.no_grad()
+def start_at_means(module: AutoencoderModule, data: CountData) -> None:
+    """Set each gene's log-rate to its mean, and the parameters of the likelihood to moments around that."""
+    generative = module.generative
+    cells = some_cells(data.n_cells)
+    data = data if len(cells) == data.n_cells else data.subset(cells)
+    totals, size = np.zeros(data.n_genes), np.exp(data.offsets).sum()
+    for _, batch in Minibatches(data, data.block_size()).in_order():
+        totals += batch.counts.dense.double().sum(0).numpy()
+    is_count = generative.likelihood.is_count
+    means = np.log((totals + _PSEUDO_COUNT) / size) if is_count else totals / data.n_cells
+    log_total = float(np.log((totals.sum() + _PSEUDO_COUNT) / size)) if is_count else 0.0
+    design = torch.from_numpy(data.design)
+    generative.decoder.start_at(means, log_total, design)
+    module.encoder.trunk.standardize.learn(design)
+    intercepts = torch.from_numpy(means).float()
+
+    def expected() -> Iterator[tuple[CountBatch, torch.Tensor]]:
+        for _, batch in Minibatches(data, data.block_size()).in_order():
+            eta = batch.offsets[:, None] + intercepts
+            yield batch.counts, eta.exp() if is_count else eta
+
+    generative.likelihood.initialise(expected())
+
+
+def fit_plnpca(
+    data: CountData,
+    n_latent: int,
+    likelihood: Likelihood,
+    *,
+    diagonal: bool,
+    seed: int,
+    n_threads: int | None,
+    on_iteration: OnStep | None = None,
+) -> Start:
+    """Posteriors of at most 10,000 cells under a Poisson PLN-PCA of these, or factor analysis of real values."""
+    cells = some_cells(data.n_cells)
+    part = data if len(cells) == data.n_cells else data.subset(cells)
+    family: Literal["fullrank", "meanfield"] = "meanfield" if diagonal else "fullrank"
+    q = min(n_latent, *part.counts.shape)
+    if likelihood.is_count:
+        result = fit(
+            part,
+            q,
+            posterior=family,
+            max_iter=ITERATIONS,
+            tol=1e-2,
+            seed=seed,
+            n_threads=n_threads,
+            on_iteration=on_iteration,
+        )
+    else:
+        result = start_gaussian(part, q, likelihood, posterior=family, seed=seed, n_threads=n_threads)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return Start(cells, part, _padded(GaussianPosterior(result.mean, result.covariance), n_latent))
+
+
+def pretrain_encoder(
+    module: AutoencoderModule, start: Start, *, seed: int, n_threads: int | None, on_step: OnStep | None = None
+) -> None:
+    """Let a module's encoder learn the posteriors of PLN-PCA.
+
+    If it has several components, they learn the same ones, and q(k | y) the responsibilities of the prior's components.
+    """
+    loc, scale = torch.from_numpy(start.gaussian.mean).float(), start.gaussian.scale.float()
+    encoder, prior = module.encoder, module.generative.prior
+
+    def step(cells: NDArray[np.intp], batch: Batch) -> torch.Tensor:
+        *logits, ours_loc, ours_scale, _ = encoder(batch)
+        times = len(ours_loc) // len(cells)
+        values = divergence(loc[cells].repeat(times, 1), scale[cells].repeat(times, 1, 1), ours_loc, ours_scale)
+        loss = values.mean()
+        if logits:
+            loss = loss + cross_entropy(logits[0], prior.responsibilities(loc[cells]).detach())
+        loss.backward()
+        return -values.detach().reshape(times, -1).mean(0)
+
+    batches = Minibatches(start.data, BATCH, seed=seed)
+    with torch_threads(n_threads or 1):
+        ascent = ascend(step, encoder, batches, n_steps=STEPS, learning_rate=_LEARNING_RATE, on_step=on_step)
+    if ascent.interrupted:
+        raise KeyboardInterrupt
+
+
+def _padded(gaussian: GaussianPosterior, n_latent: int) -> GaussianPosterior:
+    """The same with more dimensions, standard normal, where the data had too few cells or genes for them."""
+    n, q = gaussian.mean.shape
+    if q == n_latent:
+        return gaussian
+    mean = np.concatenate([gaussian.mean, np.zeros((n, n_latent - q))], axis=1)
+    covariance = np.tile(np.eye(n_latent), (n, 1, 1))
+    covariance[:, :q, :q] = gaussian.covariance
+    return GaussianPosterior(mean, covariance[:, *np.tril_indices(n_latent)])

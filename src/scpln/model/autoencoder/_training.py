@@ -1,0 +1,376 @@
+"""The training of count autoencoders, as a user calls it."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import scvi
+import torch
+
+from scpln.model.abilities import Bounds
+from scpln.model.base import announce, network_weights, newton_cost, steps_cost
+from scpln.train.epochs import TrainingOptions, check_checkpoint, default_epochs, train_by_gradients
+from scpln.utils import (
+    in_range,
+    one_of,
+    positive_integer,
+    positive_integer_or_none,
+    positive_number,
+    progress_bar,
+    resolve_seed,
+)
+
+from ._query import options_on_reference, start_on_reference
+from ._start import BATCH, CELLS, ITERATIONS, STEPS, fit_plnpca, pretrain_encoder, start_at_means
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
+    from numpy.typing import NDArray
+
+    from scpln.core import CountData
+    from scpln.model.base import Cost
+    from scpln.module import AutoencoderModule, Growth, Posterior
+
+    from ._architecture import Architecture
+    from ._start import Start
+
+StartKind = Literal["plnpca", "random"]
+
+#: Draws of each cell that a bound is the mean of; draws × cells × genes that the mean after training may cost.
+ELBO_DRAWS, _ELBO_ENTRIES = 100, 2e8
+#: Precision of the normal prior of the networks' weights.
+PRECISION = 10.0
+
+
+class AutoencoderTraining(Bounds):
+    """Stochastic gradients in epochs, from networks that start at a PLN-PCA."""
+
+    module: AutoencoderModule
+    architecture: Architecture
+
+    @property
+    @abstractmethod
+    def n_latent(self) -> int:
+        """Latent dimensions q."""
+
+    @property
+    @abstractmethod
+    def _growth(self) -> Growth:
+        """Where the module grew, compared with the reference's."""
+
+    @abstractmethod
+    def _make_module(
+        self, start: Start | None = None, labels: NDArray[np.int64] | None = None, seed: int = 0
+    ) -> AutoencoderModule:
+        """A module with random networks, and a prior that suits the start."""
+
+    @abstractmethod
+    def _encode(self, data: CountData, batch_size: int | None = None) -> Posterior:
+        """Posteriors of cells, batch by batch."""
+
+    @abstractmethod
+    def _elbo(
+        self, data: CountData, posterior: Posterior, positions: NDArray[np.intp] | None, n_samples: int
+    ) -> NDArray[np.float64]:
+        """Bound of each cell, the mean over draws."""
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int = 128,
+        learning_rate: float = 2e-3,
+        weight_decay: float | None = None,
+        validation_size: float = 0.1,
+        early_stopping: bool = True,
+        patience: int = 30,
+        kl_warmup: float | None = None,
+        free_bits: float = 0.0,
+        n_samples: int = 1,
+        gradient_clip: float = 50.0,
+        start: StartKind = "plnpca",
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        checkpoint_dir: str | os.PathLike | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
+        seed: int | None = None,
+        n_threads: int | None = None,
+        progress: bool = True,
+        callbacks: Sequence[Callback] = (),
+        logger: Logger | None = None,
+        enable_progress_bar: bool = True,
+        check_val_every_n_epoch: Literal[1] = 1,
+    ) -> None:
+        """Maximise the bound by stochastic gradients, through scvi-tools' training plan and Lightning.
+
+        Some of the cells are not trained on, and their bound decides when to stop and which weights to keep. It is
+        evaluated with all weights and penalties off. Ctrl-C stops early and keeps the best weights so far. Training
+        again starts anew. What is new about cells that were mapped onto a reference (`load_query_data`) is trained on all
+        of them, from an estimate in closed form, by about 400 steps unless `max_epochs` says otherwise.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the training cells; by default as many as suit the number of cells (see
+            ``stop_reason`` for what was done).
+        batch_size
+            Cells in a step.
+        learning_rate
+            Of Adam, for the networks; parameters of single genes learn ten times as fast. It rises over 20 steps and
+            falls to 0 like a cosine.
+        weight_decay
+            Of the networks: half the squared norm of their parameters times this is added to the loss per cell. By
+            default 10 divided by the number of cells, which is a normal prior of each weight with precision
+            10, whatever the number of cells.
+        validation_size
+            Share of cells to validate on, at most 0.9; 0 trains on all, without early stopping.
+        early_stopping, patience
+            Whether to stop when the bound of the validation cells has not improved for so many epochs, and keep the
+            weights that gave the best.
+        kl_warmup
+            Share of the planned steps over which the weight of the Kullback–Leibler terms grows from 0 to 1; by default
+            a third with a random start, none with another.
+        free_bits
+            Nats of divergence that cost nothing in training, as a mean over latent dimensions: while the divergence of
+            a batch is below their sum, its weight is 0.
+        n_samples
+            Draws of each cell in a step.
+        gradient_clip
+            Largest norm of a step's gradient.
+        start
+            Where training starts: ``"plnpca"``, an encoder that has learned the posteriors of a Poisson PLN-PCA of the
+            same data, or ``"random"`` networks.
+        accelerator, devices
+            Where to compute, in Lightning's words; ``"auto"`` takes a GPU if there is one.
+        checkpoint_dir, checkpoint_every, resume
+            Directory for checkpoints, epochs between them, and whether to go on from the one that is there, with the
+            same result as without the interruption.
+        seed
+            Of the networks, the start, the order of cells and the draws; by default ``scvi.settings.seed``, or 0.
+        n_threads
+            Threads; by default ``scvi.settings.num_threads``, or one unless steps are large.
+        progress
+            Whether to show a progress bar.
+        callbacks, logger
+            Callbacks and a logger of Lightning, for those who track or tune trainings: they get the means of each
+            epoch under the names of ``history``, such as ``"elbo_validation"``, minus the bound of the validation cells.
+        enable_progress_bar, check_val_every_n_epoch
+            What `scvi.autotune` passes to every model: False hides the progress bar, and cells validate in every epoch.
+
+        Raises
+        ------
+        FloatingPointError
+            The bound or its gradient was not finite, in several steps in a row. The model then has the last good
+            parameters.
+        """
+        seed = resolve_seed(seed)
+        self._check_start(start)
+        if kl_warmup is None:
+            kl_warmup = 1 / 3 if start == "random" else 0.0
+        kl_warmup = in_range("kl_warmup", kl_warmup, 0, 1)
+        if weight_decay is not None:
+            weight_decay = in_range("weight_decay", weight_decay, 0)
+        n_samples = positive_integer("n_samples", n_samples)
+        checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)
+        cells = self._read(None)
+        batch_size = positive_integer("batch_size", batch_size)
+        max_epochs = positive_integer_or_none("max_epochs", max_epochs)
+        options = TrainingOptions(
+            max_epochs=max_epochs or default_epochs(cells.data.n_cells, batch_size),
+            batch_size=batch_size,
+            validation_size=in_range("validation_size", validation_size, 0, 0.9),
+            learning_rate=positive_number("learning_rate", learning_rate),
+            weight_decay=PRECISION / cells.data.n_cells if weight_decay is None else weight_decay,
+            kl_warmup=kl_warmup,
+            free_bits=in_range("free_bits", free_bits, 0),
+            gradient_clip=positive_number("gradient_clip", gradient_clip),
+            early_stopping=early_stopping,
+            patience=positive_integer("patience", patience),
+            seed=seed,
+        )
+        n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        if check_val_every_n_epoch != 1:
+            msg = (
+                f"check_val_every_n_epoch={check_val_every_n_epoch!r}, but cells validate in every epoch. Leave it out."
+            )
+            raise ValueError(msg)
+        progress = progress and enable_progress_bar
+        if self.query_ is None and (accelerator == "cpu" or not torch.cuda.is_available()):
+            announce(self._cost(options, start, n_samples, n_threads), cells.data.n_cells, cells.data.n_genes)
+        labels = self._labels()
+        check_checkpoint(checkpoint_dir, resume=resume)
+        growth = None if self.query_ is None else self._growth
+        if growth is not None:
+            options = options_on_reference(options, cells.data.n_cells, max_epochs)
+        grown = None
+        if growth is None:
+            module, origin = self._started(cells.data, labels, start, seed, n_threads, progress), str(start)
+        else:
+            module, origin = copy.deepcopy(self.module), "reference"
+            grown = start_on_reference(module, cells.data, growth)
+        module.n_samples = n_samples
+        outcome = train_by_gradients(
+            module if grown is None else grown,
+            cells.data,
+            options,
+            labels=labels,
+            accelerator=accelerator,
+            devices=devices,
+            n_threads=n_threads,
+            checkpoint_dir=checkpoint_dir,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            settings={
+                "model": repr(self._params()),
+                "start": origin,
+                "n_samples": n_samples,
+                "fingerprint": cells.fingerprint(),
+            },
+            more_callbacks=callbacks,
+            lightning_logger=logger,
+            progress=progress,
+            description=type(self).__name__,
+        )
+        if grown is not None:
+            grown.put_back()
+        self.module = module
+        module.requires_grad_(False)
+        data = cells.data
+        draws = self._n_draws(data.n_cells, data.n_genes)
+        try:
+            elbo = float(self._elbo(data, self._encode(data), None, draws).mean())
+            summary = self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads)
+        except KeyboardInterrupt:  # what was trained is kept, and can be evaluated later
+            elbo, summary = float("nan"), {"posterior": "not evaluated"}
+        training = {
+            "converged": not (outcome.interrupted or outcome.failed),
+            "reason": outcome.reason,
+            "elbo": elbo,
+            **summary,
+            "n_epochs": outcome.n_epochs,
+            "n_steps": outcome.n_steps,
+            "n_skipped": outcome.n_skipped,
+            "best_epoch": outcome.best_epoch,
+            "start": origin,
+            "n_cells": cells.data.n_cells,
+            "n_samples": n_samples,
+            **asdict(options),
+            **self._training_summary(cells.data),
+        }
+        self._finish_training(cells, training, outcome.history)
+        if outcome.failure is not None:
+            raise outcome.failure
+
+    def get_cost_estimate(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int = 128,
+        n_samples: int = 1,
+        start: StartKind = "plnpca",
+        n_threads: int | None = None,
+    ) -> Cost:
+        """What `train` will take at most with these arguments: ``seconds``, and ``memory`` in bytes besides the data.
+
+        On the CPU, from the sizes of the data and the networks, and how fast the machine does a few milliseconds of
+        similar arithmetic; a GPU may be many times faster. Early stopping is not foreseen. Expect to be wrong by a factor
+        of two or three. `train` says so itself, as information in the log, when it expects to take more than a minute.
+
+        Parameters
+        ----------
+        max_epochs, batch_size, n_samples, start, n_threads
+            As in `train`.
+        """
+        epochs = max_epochs or default_epochs(self.summary_stats.n_cells, batch_size)
+        options = TrainingOptions(max_epochs=epochs, batch_size=batch_size)
+        return self._cost(options, start, n_samples, n_threads or scvi.settings.num_threads)
+
+    def _cost(self, options: TrainingOptions, start: StartKind, n_samples: int, n_threads: int | None) -> Cost:
+        """What training will take at most, on the CPU."""
+        n, p, q = self.summary_stats.n_cells, len(self.genes), self.n_latent
+        n_posterior = q * (q + 3) // 2
+        encoder = network_weights([p, *self.architecture.encoder_hidden, n_posterior])
+        decoder = network_weights([q, *self.architecture.decoder_hidden, p], [q, p])
+        trained = int(n * (1 - options.validation_size))
+        cost = steps_cost(
+            n,
+            p,
+            n_steps=options.max_epochs * -(-trained // options.batch_size),
+            batch_size=options.batch_size,
+            n_draws=n_samples * self._n_posteriors,
+            weights=encoder + decoder,
+            flow=self.architecture.flow,
+            n_evaluated=self._n_draws(n, p),
+            n_features=n_posterior * self._n_posteriors,
+        )
+        if start == "plnpca":
+            some = min(n, CELLS)
+            cost += newton_cost(some, p, q, len(self.covariates), max_iter=ITERATIONS, n_threads=n_threads)
+            cost += steps_cost(some, 0, n_steps=STEPS, batch_size=BATCH, n_draws=1, weights=encoder)
+        return cost
+
+    @property
+    def _n_posteriors(self) -> int:
+        """Posteriors that a cell has."""
+        return 1
+
+    @staticmethod
+    def _n_draws(n_cells: int, n_genes: int) -> int:
+        """Draws of each cell that the bound after training is the mean over."""
+        return int(np.clip(_ELBO_ENTRIES / (n_cells * n_genes), 1, ELBO_DRAWS))
+
+    def _check_start(self, start: StartKind) -> None:
+        """Refuse a start that the model cannot have."""
+        one_of("start", start, get_args(StartKind))
+
+    def _training_summary(self, data: CountData) -> dict[str, Any]:
+        """More to say of a training."""
+        return {}
+
+    def _labels(self) -> NDArray[np.int64] | None:
+        """Codes of the training cells' labels, for models that use them."""
+        return None
+
+    def _started(
+        self,
+        data: CountData,
+        labels: NDArray[np.int64] | None,
+        start: StartKind,
+        seed: int,
+        n_threads: int | None,
+        progress: bool,
+    ) -> AutoencoderModule:
+        """A new module at the start of training."""
+        diagonal, name = self.architecture.posterior == "meanfield", type(self).__name__
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            plnpca = None
+            if start == "plnpca":
+                likelihood = self.architecture.make_likelihood(data.n_genes)
+                with progress_bar(f"{name}, start from PLN-PCA", ITERATIONS, at_most=True, show=progress) as bar:
+                    plnpca = fit_plnpca(
+                        data,
+                        self.n_latent,
+                        likelihood,
+                        diagonal=diagonal,
+                        seed=seed,
+                        n_threads=n_threads,
+                        on_iteration=bar.update,
+                    )
+                    bar.finish("done")
+            module = self._make_module(plnpca, labels, seed)
+            start_at_means(module, data)
+            if plnpca is not None:
+                with progress_bar(f"{name}, start of the encoder (−KL)", STEPS, unit="step", show=progress) as bar:
+                    pretrain_encoder(module, plnpca, seed=seed, n_threads=n_threads, on_step=bar.update)
+                    bar.finish("done")
+        return module

@@ -1,0 +1,27 @@
+"""What every estimator shares: data, training, saving, annotation, cost."""
+
+from ._annotation import Annotation
+from ._cost import Cost, announce, network_weights, newton_cost, steps_cost
+from ._defaults import FLOW, FLOW_HIDDEN, PosteriorName
+from ._estimator import ScplnModel
+from ._likelihood_choice import check_kind, check_observation, genes_by_quadrature, make_observation
+from ._saving import model_file, read_model
+
+__all__ = [
+    "FLOW",
+    "FLOW_HIDDEN",
+    "Annotation",
+    "Cost",
+    "PosteriorName",
+    "ScplnModel",
+    "announce",
+    "check_kind",
+    "check_observation",
+    "genes_by_quadrature",
+    "make_observation",
+    "model_file",
+    "network_weights",
+    "newton_cost",
+    "read_model",
+    "steps_cost",
+]

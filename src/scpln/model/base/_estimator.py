@@ -1,0 +1,295 @@
+"""What every scpln model shares: its registration, its data, what it writes into them, how it is saved."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mudata import MuData
+
+from scpln import __version__
+from scpln.data import DESIGN_KEY, _manager, _setup, modality_slices, read_cells
+from scpln.utils import description
+
+from ._persistence import Persistent, history_lists, history_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scpln.data import Cells, Data
+
+    from ._annotation import Annotation
+
+logger = logging.getLogger("scpln")
+
+
+class ScplnModel(Persistent):
+    """Base of all scpln models.
+
+    A subclass builds ``self.module`` and ``self.init_params_`` in its constructor, trains in ``train`` (calling
+    `_finish_training`), and says in `_annotation` what it writes into AnnData.
+
+    Parameters
+    ----------
+    adata
+        Annotated data that `scpln.model.setup_anndata` was called with.
+    registry
+        What a saved model has learned of its data, in place of the data.
+    """
+
+    #: Whether a MuData with several modalities may be the data.
+    _takes_mudata: ClassVar[bool] = False
+
+    def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
+        name = type(self).__name__
+        if adata is None and registry is None:
+            msg = f"{name} needs data: {name}(adata), after scpln.model.setup_anndata(adata)."
+            raise ValueError(msg)
+        if adata is not None:
+            self._adopt(adata)
+        super().__init__(adata, registry=registry)
+        _manager.forget_with(self)
+        self.training_ = {}
+        self._fingerprint = ""
+        self._trained_cells = None
+
+    @classmethod
+    def _adopt(cls, adata: Data) -> None:
+        """Take the registration of these data for models of this class, if they have one that it can use."""
+        joint = isinstance(adata, MuData)
+        if joint and not cls._takes_mudata:
+            one = next(iter(adata.mod), "rna")
+            msg = (
+                f"{cls.__name__} models one AnnData, and this is a MuData. Take one of its modalities: "
+                f"`scpln.model.setup_anndata(mdata[{one!r}])`, then `{cls.__name__}(mdata[{one!r}])`. PLNPCA takes several."
+            )
+            raise TypeError(msg)
+        (_setup.check_mdata if joint else _setup.check_adata)(adata)
+        if _manager.adopt(cls, adata):
+            return
+        call = (
+            f"scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})"
+            if joint
+            else ("scpln.model.setup_anndata(adata, layer=...)")
+        )
+        which = "the modalities to model, and the layers" if joint else "the layer"
+        values = "raw counts" if joint else "raw counts, or other values with is_count_data=False"
+        msg = (
+            f"This {type(adata).__name__} is not set up. Call {call} first, with {which} that hold{'' if joint else 's'} "
+            f"the {values} (a copy, or one read from a file, has to be set up again)."
+        )
+        raise ValueError(msg)
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        is_count_data: bool = True,
+        source_registry: dict[str, Any] | None = None,
+    ) -> None:
+        """Register an AnnData for every scpln model: the same as `scpln.model.setup_anndata`, which see.
+
+        `source_registry` takes over the genes and categories of another registration, as scvi-tools does when it loads
+        a model.
+        """
+        manager = _setup.register(
+            adata,
+            source_registry,
+            layer=layer,
+            batch_key=batch_key,
+            labels_key=labels_key,
+            size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+            is_count_data=is_count_data,
+        )
+        _manager.adopt(cls, adata, manager)
+
+    @property
+    def genes(self) -> list[str]:
+        """Names of the model's genes, in its order."""
+        return list(_manager.states(self.registry)["X"]["column_names"])
+
+    @property
+    def covariates(self) -> list[str]:
+        """Names of the design's columns."""
+        return list(_manager.states(self.registry)[DESIGN_KEY]["names"])
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities that a MuData was set up with, in the order of their genes; none of one AnnData."""
+        return list(modality_slices(_manager.states(self.registry)))
+
+    @property
+    def is_count_data(self) -> bool:
+        """Whether the data were set up as counts, or else as real values (``setup_anndata(is_count_data=False)``)."""
+        return _manager.is_count_data(self.registry)
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether the last training ended at the optimum; None before training."""
+        return self.training_.get("converged")
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the last training stopped."""
+        return str(self.training_.get("reason", "not trained"))
+
+    def _require_trained(self) -> None:
+        if not self.is_trained_:
+            msg = f"This {type(self).__name__} is not trained: call train() first."
+            raise RuntimeError(msg)
+
+    def _check(self, adata: Any, *, view_allowed: bool = True) -> None:
+        """Refuse what is not the kind of data that the model was set up with."""
+        check = _setup.check_mdata if _manager.is_joint(self.registry) else _setup.check_adata
+        check(adata, view_allowed=view_allowed)
+
+    def _genes_of(self, modality: str | None) -> slice:
+        """Where the genes of a modality stand among the model's; None for all of them."""
+        if modality is None:
+            return slice(None)
+        slices = modality_slices(_manager.states(self.registry))
+        if modality not in slices:
+            known = f"It has {list(slices)}." if slices else "It was set up with one AnnData: leave modality out."
+            msg = f"This model has no modality {modality!r}. {known}"
+            raise ValueError(msg)
+        return slices[modality]
+
+    def _data_or_own(self, adata: Data | None) -> Data:
+        """The given data, or the model's own."""
+        if adata is not None:
+            self._check(adata)
+            return adata
+        if self.adata is None:
+            msg = "This model was loaded without its AnnData. Pass adata=, or load it with load(path, adata)."
+            raise ValueError(msg)
+        return self.adata
+
+    def _is_training_data(self, adata: Data | None) -> bool:
+        """Whether these are the cells that the model was trained on, so that what is stored of them applies."""
+        if adata is None and self.adata is None:
+            return True
+        own = self._data_or_own(adata)
+        if self._trained_cells is None:
+            return False
+        trained_on, names = self._trained_cells
+        same_object = trained_on() is own
+        if not same_object:
+            return False
+        same = bool(own.obs_names.equals(names))
+        if not same:
+            logger.info("The cells of this AnnData changed after training: inferring their posteriors.")
+        return same
+
+    def _read(self, adata: Data | None, positions: NDArray | None = None) -> Cells:
+        return read_cells(self._data_or_own(adata), self.registry, positions)
+
+    def _finish_training(self, cells: Cells, training: dict[str, Any], history: dict[str, list[float]]) -> None:
+        """Remember on which cells the model was trained, how, and why it stopped; say so."""
+        assert self.adata is not None
+        self._trained_cells = (weakref.ref(self.adata), self.adata.obs_names.copy())
+        self._fingerprint = cells.fingerprint()
+        self.training_ = training
+        self.history_ = history_tables(history)
+        self.is_trained_ = True
+        level = logging.INFO if training["converged"] else logging.WARNING
+        name, reason = type(self).__name__, training["reason"]
+        hint = " To go on, train with a larger max_epochs." if "the maximum" in reason else ""
+        logger.log(level, "%s %s (%.3f nats per cell).%s", name, reason, training["elbo"], hint)
+        if "posterior" in training:
+            logger.info("Posteriors: %s.", training["posterior"])
+
+    def annotate(
+        self, adata: AnnData | MuData | None = None, key_added: str | None = None, diagnostics: bool | None = None
+    ) -> None:
+        """Write the results into an AnnData or MuData, for scanpy, muon and for later.
+
+        Everything survives ``write_h5ad`` and ``read_h5ad``, or ``write_h5mu`` and ``read_h5mu``. A backed AnnData gets it in memory.
+
+        Parameters
+        ----------
+        adata
+            Annotated data to write into; by default the model's own. Of cells that the model was not trained on, the
+            posteriors are inferred.
+        key_added
+            Start of the names; by default the model's name in lower case.
+        diagnostics
+            Whether to write what `get_posterior_diagnostics` says of each cell, which takes 500 draws of each; by
+            default if that is quick: below 2e9 draws × cells × genes (2,000 cells of 2,000 genes), 10 to 50 seconds of a
+            core. Flows count as more genes, those of a mixture as very many.
+
+        Returns
+        -------
+        None. Sets ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's
+        contribution to the bound, nats), ``varm["{key}_loadings"]`` (PLN-PCA), ``obs["{key}_cluster"]`` and ``obsm["{key}_cluster_probs"]`` (mixtures),
+        ``var["{key}_{parameter}"]`` for each parameter that the likelihood has by gene, and ``uns["{key}"]`` (model class and version, parameters, mean bound, history, number of cells, keys used). With diagnostics, also
+        ``obs["{key}_iw_bound"]``, ``obs["{key}_gap"]``, ``obs["{key}_ess"]`` and ``obs["{key}_pareto_k"]``. Of a MuData,
+        what belongs to cells is in ``mdata.obs`` and ``mdata.obsm``, what belongs to genes in ``var`` and ``varm`` of
+        their modality.
+        """
+        self._require_trained()
+        adata = self._data_or_own(adata)
+        self._check(adata, view_allowed=False)
+        annotation = self._annotation(adata, diagnostics)
+        annotation.uns = {
+            "model": type(self).__name__,
+            "version": __version__,
+            "params": self._params(),
+            "setup": _manager.setup_args(self.registry),
+            "training": self.training_,
+            "history": history_lists(self.history_),
+            **annotation.uns,
+        }
+        written = annotation.write(adata, key_added or type(self).__name__.lower())
+        logger.info("Wrote %s.", ", ".join(written))
+
+    @abstractmethod
+    def _annotation(self, adata: Data, diagnostics: bool | None) -> Annotation:
+        """Results for the cells of these data, with diagnostics of their posteriors, or if these are quick (None)."""
+
+    def _params(self) -> dict[str, Any]:
+        """Arguments of the constructor, but those that were left to their default None."""
+        return {name: value for name, value in self.init_params_["non_kwargs"].items() if value is not None}
+
+    def __repr__(self) -> str:
+        lines = [f"  {name}: {text}" for name, text in {**self._data_in_words(), **self._status()}.items()]
+        return "\n".join([f"{type(self).__name__}({self._params_in_words()})", *lines])
+
+    def _repr_html_(self) -> str:
+        following = "model.annotate()" if self.is_trained_ else "model.train()"
+        parameters = {"parameters": self._params_in_words()}
+        return description(
+            type(self).__name__, {**parameters, **self._data_in_words(), **self._status(), "next": following}
+        )
+
+    def _params_in_words(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._params().items())
+
+    def _data_in_words(self) -> dict[str, str]:
+        """The data and the design."""
+        args = _manager.setup_args(self.registry)
+        shape, where = _setup.describe(self.registry)
+        shown = {key: value for key, value in args.items() if key not in ("layer", "modalities") and value is not None}
+        keys = [where, *(f"{key}={value!r}" for key, value in shown.items())]
+        names = self.covariates
+        more = f", … ({len(names)} columns)" if len(names) > 6 else ""
+        return {"data": f"{shape}, {', '.join(keys)}", "design": f"{', '.join(names[:6])}{more}"}
+
+    def _status(self) -> dict[str, str]:
+        """State of training, line by line."""
+        if not self.is_trained_:
+            return {"status": "not trained"}
+        return {"status": f"trained, {self.training_['elbo']:.3f} nats per cell; {self.stop_reason}"}

@@ -1,0 +1,5 @@
+"""PLN-PCA."""
+
+from ._plnpca import PLNPCA
+
+__all__ = ["PLNPCA"]

@@ -1,0 +1,216 @@
+"""The stages of fitting PLN-PCA: a Gaussian for each cell, then, if wanted, a flow or an encoder."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from scpln.inference import gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
+from scpln.module import GaussianPosterior, Generative, LinearDecoder, PLNPCAModule
+from scpln.train import Ascent, Minibatches, imitate, refine, standardize_context, train_approximation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from scpln.core import CountData
+    from scpln.inference import FitResult, GaussianFamilyName
+    from scpln.module import Approximation, Likelihood, Posterior
+
+    from ._options import GradientOptions
+
+    OnStep = Callable[[int, float], None]
+
+#: Draws that a flow's bound is the mean of.
+ELBO_DRAWS = 200
+
+
+def gaussian_module(result: FitResult, likelihood: Likelihood, approximation: Approximation | None) -> PLNPCAModule:
+    """Module with fitted parameters and Gaussians."""
+    decoder = LinearDecoder(result.coefficients, result.loadings)
+    module = PLNPCAModule(Generative(decoder, likelihood).double(), approximation)
+    module.set_cells(result.mean, result.covariance, result.elbo)
+    module.rotation.copy_(torch.from_numpy(result.rotation))
+    return module
+
+
+def in_diagonal_axes(result: FitResult) -> FitResult:
+    """The same fit in the coordinates in which a mean-field posterior is diagonal."""
+    w = result.rotation
+    gaussian = GaussianPosterior(result.mean, result.covariance).rotate(w.T)
+    return replace(
+        result,
+        loadings=result.loadings @ w.T,
+        mean=gaussian.mean.astype(np.float32),
+        covariance=gaussian.packed_covariance.astype(np.float32),
+        rotation=np.eye(len(w)),
+    )
+
+
+def start_shared(
+    data: CountData,
+    module: PLNPCAModule,
+    options: GradientOptions,
+    n_threads: int | None = None,
+    on_step: OnStep | None = None,
+) -> Ascent:
+    """Let a module's encoder imitate the Gaussians that it has, or its flow learn the scale of their features."""
+    approximation = module.approximation
+    assert approximation is not None
+    gaussian = GaussianPosterior(module.mean, module.covariance)
+    if approximation.encodes:
+        return imitate(data, approximation, gaussian, **_settings(options, n_threads, on_step))
+    standardize_context(data, approximation, gaussian, options.batch_size)
+    return Ascent()
+
+
+def train_shared(
+    data: CountData,
+    module: PLNPCAModule,
+    options: GradientOptions,
+    n_threads: int | None = None,
+    on_step: OnStep | None = None,
+) -> Ascent:
+    """Train a module's flow or encoder, and its other parameters, from where `start_shared` left them."""
+    assert module.approximation is not None
+    working = copy.deepcopy(module.generative).float()
+    try:
+        return train_approximation(
+            data,
+            working,
+            module.approximation,
+            GaussianPosterior(module.mean, module.covariance),
+            n_samples=options.n_samples,
+            n_importance=options.n_importance_samples,
+            reestimate=options.reestimate,
+            encoder_fixed=options.two_step,
+            **_settings(options, n_threads, on_step),
+        )
+    finally:
+        if options.reestimate:
+            module.generative.load_state_dict(working.state_dict())
+
+
+def finish_shared(data: CountData, module: PLNPCAModule, n_threads: int | None = None) -> None:
+    """Turn the loadings to their identified rotation, and store the posteriors of the training cells."""
+    assert module.approximation is not None
+    module.requires_grad_(False)
+    loadings = module.loadings.numpy()
+    frame = torch.from_numpy(identified_rotation(loadings))
+    module.loadings.copy_(torch.from_numpy(loadings) @ frame)
+    module.approximation.frame.copy_(frame)
+    gaussian, context = encode(module, data, GaussianPosterior(module.mean, module.covariance))
+    values = bound(module.generative, data, module.compose(gaussian, context), n_threads=n_threads)
+    module.set_cells(gaussian.mean.astype(np.float32), gaussian.packed_covariance.astype(np.float32), values, context)
+
+
+def _settings(options: GradientOptions, n_threads: int | None, on_step: OnStep | None) -> dict[str, Any]:
+    """What every stage of stochastic training takes."""
+    return {
+        "n_steps": options.n_steps,
+        "learning_rate": options.learning_rate,
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+        "n_threads": n_threads,
+        "on_step": on_step,
+    }
+
+
+def infer_posterior(
+    module: PLNPCAModule,
+    data: CountData,
+    family: GaussianFamilyName,
+    *,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+) -> Posterior:
+    """Posteriors of other cells, with all parameters as they are."""
+    gaussian = None
+    if module.approximation is None or not module.approximation.encodes:
+        model = module.generative if module.reference is None else module.reference
+        gaussian = _optimal_gaussians(
+            model, data, family, module.rotation.numpy(), batch_size=batch_size, n_threads=n_threads
+        )
+        if module.approximation is None:
+            return gaussian
+    return module.compose(*encode(module, data, gaussian))
+
+
+def refine_posterior(
+    module: PLNPCAModule,
+    data: CountData,
+    posterior: Posterior,
+    family: GaussianFamilyName,
+    n_steps: int,
+    *,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+) -> Posterior:
+    """Posteriors that are improved cell by cell: Gaussians to their optimum, those under a flow by gradient steps."""
+    if not posterior.is_gaussian:
+        model = copy.deepcopy(module.generative).float()
+        return refine(data, model, posterior, n_steps=n_steps, diagonal=family == "meanfield", n_threads=n_threads)
+    axes = module.rotation if module.approximation is None else module.approximation.frame
+    return _optimal_gaussians(module.generative, data, family, axes.numpy(), batch_size=batch_size, n_threads=n_threads)
+
+
+def _optimal_gaussians(
+    model: Generative,
+    data: CountData,
+    family: GaussianFamilyName,
+    rotation: NDArray[np.float64],
+    *,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+) -> GaussianPosterior:
+    b, c = linear_parameters(model)
+    settings: dict[str, Any] = {
+        "posterior": family,
+        "rotation": rotation,
+        "batch_size": batch_size,
+        "n_threads": n_threads,
+    }
+    return GaussianPosterior(*infer_gaussians(data, b, c, model.likelihood, **settings))
+
+
+def encode(
+    module: PLNPCAModule, data: CountData, gaussian: GaussianPosterior | None
+) -> tuple[GaussianPosterior, torch.Tensor]:
+    """Gaussians of cells and the context of the flow, batch by batch."""
+    means, covariances, contexts = [], [], []
+    for cells, batch in Minibatches(data, data.block_size()).in_order():
+        encoded, context = module.encode(batch, None if gaussian is None else gaussian[cells])
+        means.append(encoded.mean)
+        covariances.append(encoded.packed_covariance)
+        contexts.append(context)
+    return GaussianPosterior(np.concatenate(means), np.concatenate(covariances)), torch.cat(contexts)
+
+
+def bound(
+    model: Generative,
+    data: CountData,
+    posterior: Posterior,
+    *,
+    positions: NDArray[np.intp] | None = None,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Evidence lower bound of each cell: exact for Gaussians, the mean over draws for flows."""
+    if not posterior.is_gaussian:
+        return sampled_elbo(data, model, posterior, n_samples=ELBO_DRAWS, positions=positions, n_threads=n_threads)
+    b, c = linear_parameters(model)
+    gaussian = posterior.mean, posterior.packed_covariance
+    return gaussian_elbo(data, b, c, model.likelihood, *gaussian, batch_size=batch_size, n_threads=n_threads)
+
+
+def linear_parameters(model: Generative) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """B (p, d) and C (p, q) of a model whose decoder is linear, wherever its parameters are."""
+    linear = model.decoder.linear_map()
+    assert linear is not None
+    coefficients, loadings = (value.detach().cpu().numpy() for value in linear)
+    return coefficients, loadings

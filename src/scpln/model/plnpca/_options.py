@@ -1,0 +1,84 @@
+"""How PLN-PCA is trained, and how its stages ended."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scpln.train import Ascent, NotFiniteError
+
+#: Fewest steps of stochastic training, and passes over the data that these should make.
+STEPS, EPOCHS = 1000, 10
+#: Groups of draws of each cell in a step: of one draw each, or one group of several.
+GROUPS = 4
+
+
+@dataclass(frozen=True)
+class NewtonOptions:
+    """How Gaussian posteriors are fitted: arguments of `PLNPCA.train`."""
+
+    max_epochs: int
+    tol: float
+    batch_size: int | None
+    seed: int
+    n_threads: int | None
+
+
+@dataclass(frozen=True)
+class GradientOptions:
+    """How a flow or an encoder is trained: arguments of `PLNPCA.train`, with their defaults filled in."""
+
+    n_steps: int
+    n_samples: int
+    n_importance_samples: int
+    learning_rate: float
+    reestimate: bool
+    two_step: bool
+    batch_size: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        n_cells: int,
+        *,
+        n_steps: int | None,
+        n_samples: int | None,
+        n_importance_samples: int,
+        batch_size: int,
+        learning_rate: float,
+        reestimate: bool,
+        two_step: bool,
+        seed: int,
+    ) -> GradientOptions:
+        """Options for so many cells."""
+        return cls(
+            n_steps=n_steps or max(STEPS, -(-EPOCHS * n_cells // batch_size)),
+            n_samples=n_samples or (GROUPS if n_importance_samples == 1 else 1),
+            n_importance_samples=n_importance_samples,
+            learning_rate=learning_rate,
+            reestimate=reestimate,
+            two_step=two_step,
+            batch_size=batch_size,
+            seed=seed,
+        )
+
+
+@dataclass
+class Outcome:
+    """How the stages of a training ended: what they were told, and what they say."""
+
+    converged: bool
+    reason: str
+    options: dict[str, Any]
+    history: dict[str, list[float]]
+    failure: NotFiniteError | None = None
+
+    def then(self, ascent: Ascent, failure: NotFiniteError | None, options: GradientOptions) -> None:
+        """Add stochastic training to the stages."""
+        self.converged &= not (ascent.interrupted or ascent.failed)
+        self.reason = f"{self.reason}; {ascent.reason}"
+        self.options |= asdict(options)
+        self.history |= {"stochastic_bound": ascent.bound, "stochastic_seconds": ascent.seconds}
+        self.failure = failure

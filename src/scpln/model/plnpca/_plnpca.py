@@ -1,0 +1,297 @@
+"""PLN-PCA: counts whose log-rates are linear in a few latent dimensions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import scvi
+import torch
+
+from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
+from scpln.model.abilities import Differential, ExactSampling, LinearDecoder, QueryMapping
+from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_observation, make_observation
+from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
+from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none
+
+from ._fit import ELBO_DRAWS, bound, infer_posterior, refine_posterior
+from ._training import PLNPCATraining
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from scpln.data import Data
+    from scpln.module import Likelihood, Posterior
+
+#: Widths of the hidden layers of an encoder.
+ENCODER_HIDDEN = [128, 128]
+
+
+class PLNPCA(QueryMapping, LinearDecoder, Differential, PLNPCATraining, ExactSampling):
+    r"""Poisson log-normal principal component analysis of counts.
+
+    .. math::
+        z_i \sim N(0, I_q), \quad \eta_{ij} = o_i + x_i \cdot B_j + z_i \cdot C_j, \quad
+        y_{ij} \sim \text{Poisson}(e^{\eta_{ij}})
+
+    with known log size factors o and design x, or another likelihood with log-rate η. Each cell has a posterior of z,
+    and the evidence lower bound is maximised over those and the coefficients B and loadings C. C is rotated so that its
+    columns are orthogonal, in the order of the variance that they explain, with the largest entry of each positive;
+    latent states are in these coordinates.
+
+    Parameters
+    ----------
+    adata
+        AnnData after `scpln.model.setup_anndata`; or MuData after `scpln.model.setup_mudata`, whose modalities share each
+        cell's latent state, while each has size factors, loadings and a likelihood of its own. What a cell lacks adds
+        nothing to its bound.
+    n_latent
+        Latent dimensions q, at most the number of cells and of genes.
+    posterior
+        Family of the posteriors: ``"fullrank"``, Gaussians with any covariance; ``"meanfield"``, with diagonal ones, all
+        in the same axes, which gives a lower bound; ``"flow"``, a normalizing flow on top of full-rank Gaussians, which
+        starts at these and raises the bound.
+    likelihood
+        Distribution of the counts: ``"poisson"``, ``"nb"`` (negative binomial), ``"zip"`` and ``"zinb"`` (with zero
+        inflation), each with parameters of every gene; ``"bernoulli"``, for whether a count is not zero; or
+        ``"gaussian"``, for real-valued data (``setup_anndata(..., is_count_data=False)``). Of modalities, one for all, or
+        a mapping with one for each, ``{"rna": "poisson", "prot": "nb"}``.
+    amortized
+        Whether an encoder gives the posteriors, from the counts, in place of an optimum for each cell. New cells then
+        take one pass through it; their bound is lower.
+    flow
+        Kind of flow for ``posterior="flow"``: ``"sylvester"`` (the default: the closest for its time), ``"nsf"`` (neural
+        splines), ``"iaf"`` and ``"maf"`` (inverse and masked autoregressive), ``"realnvp"``, ``"planar"`` or
+        ``"radial"``. ``"iaf"``, ``"maf"`` and ``"realnvp"`` need two dimensions.
+    n_transforms, flow_hidden
+        Transforms of the flow, by default 3 to 8 according to its kind, and widths of the hidden layers of its networks, by default 64 and 64.
+    encoder_hidden
+        Widths of the encoder's hidden layers, by default 128 and 128.
+    registry
+        For loading; leave it out.
+
+    References
+    ----------
+    J. Chiquet, M. Mariadassou and S. Robin (2018), Variational inference for probabilistic Poisson PCA, Annals of
+    Applied Statistics 12(4): 2674-2698. D. Rezende and S. Mohamed (2015), Variational inference with normalizing flows,
+    ICML.
+
+    Examples
+    --------
+    >>> import scpln
+    >>> adata = scpln.datasets.simulate(n_obs=300, n_vars=50, n_latent=3)
+    >>> scpln.model.setup_anndata(adata)
+    >>> model = scpln.model.PLNPCA(adata, n_latent=3)
+    >>> model.train(progress=False)
+    >>> model.get_loadings().shape
+    (50, 3)
+    >>> model.annotate()
+    >>> adata.obsm["X_plnpca"].shape
+    (300, 3)
+    """
+
+    module: PLNPCAModule
+    _takes_mudata = True
+    _elbo_draws = ELBO_DRAWS
+
+    def __init__(
+        self,
+        adata: Data | None = None,
+        n_latent: int = 10,
+        *,
+        posterior: PosteriorName = "fullrank",
+        likelihood: str | Mapping[str, str] = "poisson",
+        amortized: bool = False,
+        flow: str | None = None,
+        n_transforms: int | None = None,
+        flow_hidden: Sequence[int] | None = None,
+        encoder_hidden: Sequence[int] | None = None,
+        registry: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(adata, registry=registry)
+        one_of("posterior", posterior, get_args(PosteriorName))
+        likelihood = check_observation(likelihood, self._sizes_of_modalities, is_count_data=self.is_count_data)
+        n_latent = positive_integer("n_latent", n_latent)
+        if registry is None:  # cells that are mapped onto a reference may be few
+            self._check_n_latent(n_latent)
+        self.n_latent = n_latent
+        self.posterior: PosteriorName = posterior
+        self.likelihood = likelihood
+        self.amortized = amortized
+        _check_belongs(
+            posterior == "flow", "posterior='flow'", flow=flow, n_transforms=n_transforms, flow_hidden=flow_hidden
+        )
+        _check_belongs(amortized, "amortized=True", encoder_hidden=encoder_hidden)
+        self.flow = None
+        if posterior == "flow":
+            self.flow = FLOW if flow is None else flow
+            one_of("flow", self.flow, list(FLOWS))
+            check_flow(self.flow, n_latent)
+        flow_hidden = as_integers("flow_hidden", flow_hidden)
+        encoder_hidden = as_integers("encoder_hidden", encoder_hidden)
+        self._sizes: dict[str, Any] = {
+            "n_transforms": positive_integer_or_none("n_transforms", n_transforms),
+            "flow_hidden": flow_hidden or FLOW_HIDDEN,
+            "encoder_hidden": encoder_hidden or ENCODER_HIDDEN,
+        }
+        self.module = self._new_module()
+        self.init_params_ = self._get_init_params(locals())
+
+    def _check_n_latent(self, n_latent: int) -> None:
+        """These data must be able to have that many dimensions."""
+        n, p = self.summary_stats.n_cells, self.summary_stats.n_vars
+        if n_latent > min(n, p):
+            msg = (
+                f"n_latent={n_latent}, but it can be at most {min(n, p):,}, the smaller of the numbers of cells ({n:,}) "
+                f"and genes ({p:,})."
+            )
+            raise ValueError(msg)
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        modalities: Mapping[str, str | Mapping[str, str | None] | None] | Sequence[str],
+        batch_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        source_registry: dict[str, Any] | None = None,
+    ) -> None:
+        """Register a MuData: the same as `scpln.model.setup_mudata`, which see.
+
+        `source_registry` takes over the genes and categories of another registration, as scvi-tools does when it loads
+        a model.
+        """
+        manager = register_mudata(
+            mdata,
+            source_registry,
+            modalities=modalities,
+            batch_key=batch_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+        )
+        adopt(cls, mdata, manager)
+
+    @property
+    def _sizes_of_modalities(self) -> dict[str, int]:
+        """Number of genes of each modality of a MuData."""
+        return modality_sizes(states(self.registry))
+
+    def _new_likelihood(self) -> Likelihood:
+        """The law of the model's genes, as it starts."""
+        return make_observation(self.likelihood, self._sizes_of_modalities, len(self.genes))
+
+    @property
+    def _kind(self) -> str:
+        """What cells share, in a few words."""
+        kinds = [*(["encoder"] if self.amortized else []), *([self.flow] if self.flow else [])]
+        return " and ".join(kinds) or "affine map"
+
+    @property
+    def _gaussian_family(self) -> Literal["fullrank", "meanfield"]:
+        """Family of the Gaussians that a posterior is or starts from."""
+        return "meanfield" if self.posterior == "meanfield" else "fullrank"
+
+    def _new_approximation(self, n_importance_samples: int, seed: int = 0) -> Approximation | None:
+        """What cells share besides B and C; None if each has a Gaussian of its own.
+
+        The importance-weighted bound has its optimum at other Gaussians, which an affine flow moves these to.
+        """
+        flow = self.flow
+        if flow is None and not self.amortized and n_importance_samples > 1:
+            flow = "affine"
+        if flow is None and not self.amortized:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Approximation.build(
+                len(self.genes),
+                len(self.covariates),
+                self.n_latent,
+                amortized=self.amortized,
+                diagonal=self.posterior == "meanfield",
+                flow=flow,
+                n_groups=len(self._sizes_of_modalities),
+                **self._sizes,
+            )
+
+    def _new_module(self, approximation: Approximation | None = None) -> PLNPCAModule:
+        """Module that is not trained."""
+        return PLNPCAModule.empty(
+            len(self.genes),
+            len(self.covariates),
+            self.n_latent,
+            likelihood=self._new_likelihood(),
+            approximation=approximation,
+        )
+
+    def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNPCAModule:
+        shared = any(name.startswith("approximation.") for name in tensors)
+        importance = int(shared) + 1
+        return self._new_module(self._new_approximation(importance) if shared else None)
+
+    def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.module = self._empty_module(tensors)
+        self.module.load(tensors)
+
+    def _infer(
+        self,
+        adata: Data | None,
+        indices: Any,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+        with_elbo: bool | Literal["exact"] = False,
+    ) -> tuple[Posterior, NDArray[np.float64]]:
+        """Posterior and, if asked for, bound of each cell: stored ones of training cells, or new ones."""
+        self._require_trained()
+        stored = self._is_training_data(adata)
+        if stored and not refine:
+            chosen = cell_positions(indices, len(self.module.elbo))
+            values = self.module.elbo.cpu().numpy()
+            return self.module.posterior(chosen), values if chosen is None else values[chosen]
+        adata = self._data_or_own(adata)
+        positions = cell_positions(indices, adata.n_obs)
+        data = self._read(adata, positions).data
+        settings = {"batch_size": batch_size, "n_threads": scvi.settings.num_threads}
+        if stored:
+            posterior = self.module.posterior(positions)
+        else:
+            posterior = infer_posterior(self.module, data, self._gaussian_family, **settings)
+        if refine:
+            refine = positive_integer("refine", refine)
+            posterior = refine_posterior(self.module, data, posterior, self._gaussian_family, refine, **settings)
+        values = np.empty(0)
+        if with_elbo is True or (with_elbo and self.module.has_exact_bound(posterior)):
+            values = bound(self.module.generative, data, posterior, positions=positions, **settings)
+        return posterior, values
+
+    def _annotation(self, adata: Data, diagnostics: bool | None) -> Annotation:
+        posterior, values = self._infer(adata, None, with_elbo=True)
+        uns: dict[str, Any] = {"variance_explained": self.get_variance_explained().to_numpy()}
+        if self.modalities:
+            uns["modalities"] = self.modalities
+            uns["variance_explained_by_modality"] = {
+                name: self.get_variance_explained(name).to_numpy() for name in self.modalities
+            }
+        return Annotation(
+            latent=posterior.mean.astype(np.float32),
+            elbo=values,
+            obs=self._diagnostic_columns(posterior, values, adata, diagnostics),
+            var=self.get_gene_parameters(),
+            varm={"loadings": self.get_loadings()},
+            uns=uns,
+            modalities=modality_slices(states(self.registry)),
+        )
+
+
+def _check_belongs(used: bool, where: str, **arguments: object) -> None:
+    """Refuse arguments of something that the model does not have."""
+    for name, value in arguments.items():
+        if value is not None and not used:
+            msg = f"{name}={value!r} needs {where}."
+            raise ValueError(msg)

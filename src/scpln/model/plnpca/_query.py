@@ -1,0 +1,115 @@
+"""How PLN-PCA learns what is new about mapped cells: coefficients by Newton's method, inputs of an encoder by gradients."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from scpln.inference import CoefficientPrior, ColumnFit, fit_columns
+from scpln.module import Generative, GrownTraining, LinearDecoder, VAEModule
+from scpln.train import Ascent, Minibatches, NotFiniteError, ascend, torch_threads
+
+from ._fit import bound, infer_posterior, linear_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from scpln.core import CountData
+    from scpln.inference import GaussianFamilyName
+    from scpln.module import Batch, Growth, PLNPCAModule
+
+    from ._options import GradientOptions, NewtonOptions
+
+
+def fit_coefficients(
+    module: PLNPCAModule,
+    data: CountData,
+    growth: Growth,
+    family: GaussianFamilyName,
+    options: NewtonOptions,
+    on_step: Callable[[int, float], None] | None = None,
+) -> ColumnFit:
+    """Set new coefficients of PLN-PCA to their optimum under Gaussian posteriors; also those that a flow starts from."""
+    axes = module.rotation if module.approximation is None else module.approximation.frame
+    fits = []
+    for generative in (module.generative, module.reference):
+        if generative is None:
+            continue
+        start, loadings = linear_parameters(generative)
+        start = start.copy()
+        start[:, growth.is_new] = growth.average(start, is_count=generative.likelihood.is_count)
+        fit = fit_columns(
+            data,
+            start,
+            loadings,
+            generative.likelihood,
+            growth.is_new,
+            posterior=family,
+            rotation=axes.numpy(),
+            max_iter=options.max_epochs,
+            tol=options.tol,
+            batch_size=options.batch_size,
+            n_threads=options.n_threads,
+            on_iteration=on_step,
+        )
+        cast("torch.Tensor", generative.decoder.coefficients).copy_(torch.from_numpy(fit.coefficients))
+        fits.append(fit)
+    return fits[0]
+
+
+def train_inputs(
+    module: PLNPCAModule,
+    data: CountData,
+    growth: Growth,
+    prior: CoefficientPrior,
+    options: GradientOptions,
+    n_threads: int | None,
+    on_step: Callable[[int, float], None] | None = None,
+) -> tuple[Ascent, NotFiniteError | None]:
+    """Train what an encoder of PLN-PCA makes of new categories, and their coefficients under its posteriors.
+
+    Also what it failed with, if it did; what was reached is in the module.
+    """
+    approximation = module.approximation
+    assert approximation is not None
+    decoder = LinearDecoder(module.coefficients, module.loadings @ approximation.frame.T)
+    generative = Generative(decoder, copy.deepcopy(module.generative.likelihood)).float()
+    vae = VAEModule(generative, approximation, data.n_cells)
+    vae.n_samples = options.n_samples
+    training = GrownTraining(vae, growth, prior.mean, prior.spread)
+
+    def step(cells: NDArray[np.intp], batch: Batch) -> torch.Tensor:
+        output = training.loss(batch)
+        output.value.backward()
+        return -output.of_cells
+
+    batches, failure = Minibatches(data, options.batch_size, seed=options.seed), None
+    settings: dict[str, Any] = {"n_steps": options.n_steps, "learning_rate": options.learning_rate, "on_step": on_step}
+    with torch.random.fork_rng(devices=[]), torch_threads(n_threads or 1):
+        torch.manual_seed(options.seed)
+        try:
+            ascent = ascend(step, training, batches, **settings)
+        except NotFiniteError as error:
+            ascent, failure = error.ascent, error
+    training.put_back()
+    module.coefficients[:, growth.is_new] = decoder.coefficients[:, growth.is_new].double()
+    return ascent, failure
+
+
+def store_posteriors(module: PLNPCAModule, data: CountData, family: GaussianFamilyName, n_threads: int | None) -> None:
+    """Infer the posteriors of all cells, and keep them."""
+    posterior = infer_posterior(module, data, family, n_threads=n_threads)
+    values = bound(module.generative, data, posterior, n_threads=n_threads)
+    gaussian, context = posterior.gaussian, getattr(posterior, "context", None)
+    assert gaussian is not None
+    module.set_cells(
+        gaussian.mean.astype(np.float32),
+        gaussian.packed_covariance.astype(np.float32),
+        values,
+        None if context is None else context.float(),
+    )

@@ -1,0 +1,120 @@
+"""How PLN-PCA is trained: Gaussians by Newton's method, then, if wanted, a flow or an encoder by stochastic gradients."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from scpln.inference import fit_gaussians
+from scpln.model.abilities import NOTHING_NEW
+from scpln.train import NotFiniteError
+from scpln.utils import progress_bar
+
+from ._fit import finish_shared, gaussian_module, in_diagonal_axes, start_shared, train_shared
+from ._options import Outcome
+from ._query import fit_coefficients, store_posteriors, train_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scpln.data import Cells
+    from scpln.inference import GaussianFamilyName
+    from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
+    from scpln.train import Ascent
+
+    from ._options import GradientOptions, NewtonOptions
+
+
+def train_gaussians(
+    name: str,
+    cells: Cells,
+    n_latent: int,
+    likelihood: Likelihood,
+    family: GaussianFamilyName,
+    options: NewtonOptions,
+    make_approximation: Callable[[], Approximation | None],
+    *,
+    progress: bool,
+) -> tuple[PLNPCAModule, Outcome]:
+    """Fit B, C and the cells' Gaussians: the module, with a flow or an encoder that is not trained yet, and how it went."""
+    with progress_bar(f"{name}, {family} Gaussians", options.max_epochs, at_most=True, show=progress) as bar:
+        result = fit_gaussians(
+            cells.data,
+            n_latent,
+            likelihood,
+            posterior=family,
+            max_iter=options.max_epochs,
+            tol=options.tol,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            n_threads=options.n_threads,
+            on_iteration=bar.update,
+            on_stage=bar.stage,
+        )
+        bar.finish(result.reason)
+    outcome = Outcome(result.converged, result.reason, asdict(options), dict(result.history))
+    approximation = None if result.interrupted else make_approximation()
+    if approximation is not None:
+        result = in_diagonal_axes(result)
+    return gaussian_module(result, likelihood, approximation), outcome
+
+
+def train_approximation_of(
+    name: str,
+    cells: Cells,
+    module: PLNPCAModule,
+    options: GradientOptions,
+    n_threads: int | None,
+    *,
+    progress: bool,
+) -> tuple[Ascent, NotFiniteError | None]:
+    """Train a flow or an encoder, and what it failed with, if it did; what was reached is in the module."""
+    assert module.approximation is not None
+    encodes, failure = module.approximation.encodes, None
+    try:
+        with progress_bar(
+            f"{name}, learning the Gaussians (−KL)", options.n_steps, unit="step", show=progress and encodes
+        ) as bar:
+            ascent = start_shared(cells.data, module, options, n_threads, bar.update)
+            bar.finish(ascent.reason)
+        if not ascent.interrupted:
+            with progress_bar(name, options.n_steps, unit="step", show=progress) as bar:
+                ascent = train_shared(cells.data, module, options, n_threads, bar.update)
+                bar.finish(ascent.reason)
+    except NotFiniteError as error:
+        if len(error.cells):
+            error.add_note(f"These cells are {cells.names[error.cells[:5]].to_list()}.")
+        ascent, failure = error.ascent, error
+    finish_shared(cells.data, module, n_threads)
+    return ascent, failure
+
+
+def train_on_reference(
+    name: str,
+    cells: Cells,
+    module: PLNPCAModule,
+    growth: Growth,
+    family: GaussianFamilyName,
+    newton: NewtonOptions,
+    gradient: GradientOptions,
+    *,
+    progress: bool,
+) -> tuple[PLNPCAModule, Outcome]:
+    """Learn what is new about cells that were mapped onto a reference, and their posteriors, in a copy of the module."""
+    module = copy.deepcopy(module)
+    growth.restart(module)
+    outcome = Outcome(True, NOTHING_NEW, asdict(newton), {})
+    if growth.is_new.any():
+        with progress_bar(name, newton.max_epochs, at_most=True, show=progress) as bar:
+            fit = fit_coefficients(module, cells.data, growth, family, newton, bar.update)
+            bar.finish(fit.reason)
+        outcome = Outcome(fit.converged, fit.reason, asdict(newton), dict(fit.history))
+        if module.encodes and not fit.interrupted:
+            with progress_bar(f"{name} and inputs", gradient.n_steps, unit="step", show=progress) as bar:
+                settings = gradient, newton.n_threads, bar.update
+                ascent, failure = train_inputs(module, cells.data, growth, fit.prior, *settings)
+                bar.finish(ascent.reason)
+            outcome.then(ascent, failure, gradient)
+    store_posteriors(module, cells.data, family, newton.n_threads)
+    return module, outcome

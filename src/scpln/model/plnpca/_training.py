@@ -1,0 +1,277 @@
+"""The training of PLN-PCA, as a user calls it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Literal
+
+import scvi
+
+from scpln.model.abilities import Bounds
+from scpln.model.base import announce, genes_by_quadrature
+from scpln.utils import positive_integer, positive_integer_or_none, positive_number, resolve_seed, warn
+
+from ._cost import cost_of_approximation, cost_of_gaussians
+from ._options import GradientOptions, NewtonOptions, Outcome
+from ._stages import train_approximation_of, train_gaussians, train_on_reference
+
+if TYPE_CHECKING:
+    from scpln.data import Cells
+    from scpln.model.base import Cost, PosteriorName
+    from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
+
+MAX_EPOCHS = 500
+#: Cells in a step of stochastic training, and its largest learning rate.
+CELLS_IN_STEP, LEARNING_RATE = 512, 4e-3
+
+
+class PLNPCATraining(Bounds):
+    """Gaussians by Newton's method, then, if wanted, a flow or an encoder by stochastic gradients."""
+
+    module: PLNPCAModule
+    n_latent: int
+    likelihood: str | dict[str, str]
+    posterior: PosteriorName
+    amortized: bool
+    flow: str | None
+    _sizes: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def _sizes_of_modalities(self) -> dict[str, int]:
+        """Number of genes of each modality of a MuData."""
+
+    @property
+    @abstractmethod
+    def _gaussian_family(self) -> Literal["fullrank", "meanfield"]:
+        """Family of the Gaussians that a posterior is or starts from."""
+
+    @property
+    @abstractmethod
+    def _kind(self) -> str:
+        """What cells share, in a few words."""
+
+    @property
+    @abstractmethod
+    def _growth(self) -> Growth:
+        """Where the module grew, compared with the reference's."""
+
+    @abstractmethod
+    def _new_likelihood(self) -> Likelihood:
+        """The likelihood of the model's genes, as it starts."""
+
+    @abstractmethod
+    def _new_approximation(self, n_importance_samples: int, seed: int = 0) -> Approximation | None:
+        """What cells share besides B and C; None if each has a Gaussian of its own."""
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        tol: float = 1e-4,
+        n_steps: int | None = None,
+        n_samples: int | None = None,
+        n_importance_samples: int = 1,
+        learning_rate: float = LEARNING_RATE,
+        reestimate: bool = True,
+        two_step: bool = False,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        n_threads: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Maximise the bound over coefficients, loadings and posteriors.
+
+        Gaussian posteriors are found by Newton's method, in closed form for Poisson counts and by quadrature for other
+        likelihoods. A flow, an encoder, or training on the importance-weighted bound starts from these, and goes on by
+        stochastic gradients.
+
+        Ctrl-C stops early and keeps the best parameters so far (before the first iteration, the model stays as it
+        was). Training again starts anew.
+
+        Parameters
+        ----------
+        max_epochs
+            At most so many passes over the data for the Gaussians; by default 500.
+        tol
+            These have converged when an iteration gains less than this many nats per cell, averaged over ten, or when
+            the gradient promises less than a twentieth of it.
+        n_steps
+            Steps of stochastic training; by default 1,000, or as many as make ten passes over the data.
+        n_samples
+            Draws of each cell's posterior in a step, or groups of draws if these are importance-weighted; by default 4,
+            or 1 group.
+        n_importance_samples
+            Above 1, train on the importance-weighted bound with so many draws in a group. It is closer to the
+            log-likelihood, so that B and C are less biased.
+        learning_rate
+            Largest learning rate of Adam, which rises over 20 steps and falls to 0 like a cosine.
+        reestimate
+            Whether B, C and the likelihood's parameters move in stochastic training, or stay as the Gaussians gave them.
+        two_step
+            Whether an encoder only learns the Gaussian posteriors, and then stays as it is while B and C are
+            re-estimated under it (a posterior smoothed over cells); otherwise all of them are trained together.
+        batch_size
+            Cells that are in memory at a time, for data on disk; by default as many as suit the processor's cache. In
+            stochastic training, cells in a step; by default 512.
+        seed
+            Seed of the starting point, the order of cells and the draws; by default ``scvi.settings.seed``, or 0.
+        n_threads
+            Threads; by default ``scvi.settings.num_threads``, or all cores.
+        progress
+            Whether to show a progress bar, in the style of ``scvi.settings.progress_bar_style``.
+
+        Raises
+        ------
+        FloatingPointError
+            Stochastic training met a bound or a gradient that was not finite, in several steps in a row. The model then
+            has the last good parameters.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNPCA(adata, n_latent=2, posterior="flow")
+        >>> model.train(n_steps=50, progress=False)
+        >>> model.stop_reason
+        'converged: ...; 50 stochastic steps'
+        """
+        seed, batch_size = resolve_seed(seed), positive_integer_or_none("batch_size", batch_size)
+        newton = NewtonOptions(
+            max_epochs=positive_integer("max_epochs", MAX_EPOCHS if max_epochs is None else max_epochs),
+            tol=positive_number("tol", tol),
+            batch_size=batch_size,
+            seed=seed,
+            n_threads=positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads,
+        )
+        gradient = GradientOptions.of(
+            self.summary_stats.n_cells,
+            n_steps=positive_integer_or_none("n_steps", n_steps),
+            n_samples=positive_integer_or_none("n_samples", n_samples),
+            n_importance_samples=positive_integer("n_importance_samples", n_importance_samples),
+            learning_rate=positive_number("learning_rate", learning_rate),
+            reestimate=reestimate,
+            two_step=two_step,
+            batch_size=batch_size or CELLS_IN_STEP,
+            seed=seed,
+        )
+        is_stochastic = self._is_stochastic(gradient)
+        if not is_stochastic:
+            _warn_without_effect(
+                n_steps=n_steps is not None,
+                n_samples=n_samples is not None,
+                learning_rate=learning_rate != LEARNING_RATE,
+                reestimate=not reestimate,
+            )
+        if two_step and not self.amortized:
+            msg = "two_step=True trains an encoder in two steps, and this model has none. Make it with amortized=True."
+            raise ValueError(msg)
+        cells, name, family = self._read(None), type(self).__name__, self._gaussian_family
+        if self.query_ is not None:
+            name = f"{name}, new coefficients"
+            module, outcome = train_on_reference(
+                name, cells, self.module, self._growth, family, newton, gradient, progress=progress
+            )
+            self._conclude(cells, module, outcome, newton)
+            return
+        announce(self._cost(newton, gradient), self.summary_stats.n_cells, len(self.genes))
+        module, outcome = train_gaussians(
+            name,
+            cells,
+            self.n_latent,
+            self._new_likelihood(),
+            family,
+            newton,
+            lambda: self._new_approximation(gradient.n_importance_samples, seed),
+            progress=progress,
+        )
+        if module.approximation is not None:
+            name = f"{name}, {self._kind}"
+            ascent, failure = train_approximation_of(name, cells, module, gradient, newton.n_threads, progress=progress)
+            outcome.then(ascent, failure, gradient)
+        self._conclude(cells, module, outcome, newton)
+
+    def get_cost_estimate(
+        self,
+        max_epochs: int = MAX_EPOCHS,
+        *,
+        n_steps: int | None = None,
+        n_samples: int | None = None,
+        n_importance_samples: int = 1,
+        batch_size: int | None = None,
+        n_threads: int | None = None,
+    ) -> Cost:
+        """What `train` will take with these arguments: ``seconds``, and ``memory`` in bytes besides the data.
+
+        From the sizes of the data and the model, and how fast the machine does a few milliseconds of the same arithmetic.
+        How many iterations it takes to converge is not known beforehand: expect to be wrong by a factor of two or three.
+        `train` says so itself, as information in the log, when it expects to take more than a minute.
+
+        Parameters
+        ----------
+        max_epochs, n_steps, n_samples, n_importance_samples, batch_size, n_threads
+            As in `train`.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNPCA(adata, n_latent=2)
+        >>> print(model.get_cost_estimate())
+        about 1 s and 30 MB
+        """
+        threads = n_threads or scvi.settings.num_threads
+        newton = NewtonOptions(max_epochs=max_epochs, tol=1e-4, batch_size=batch_size, seed=0, n_threads=threads)
+        gradient = GradientOptions.of(
+            self.summary_stats.n_cells,
+            n_steps=n_steps,
+            n_samples=n_samples,
+            n_importance_samples=n_importance_samples,
+            batch_size=batch_size or CELLS_IN_STEP,
+            learning_rate=LEARNING_RATE,
+            reestimate=True,
+            two_step=False,
+            seed=0,
+        )
+        return self._cost(newton, gradient)
+
+    def _is_stochastic(self, gradient: GradientOptions) -> bool:
+        """Whether something is left for stochastic gradients after the Gaussians."""
+        return self.posterior == "flow" or self.amortized or gradient.n_importance_samples > 1
+
+    def _cost(self, newton: NewtonOptions, gradient: GradientOptions) -> Cost:
+        """What training will take."""
+        shape = self.summary_stats.n_cells, len(self.genes)
+        by_quadrature = genes_by_quadrature(self.likelihood, self._sizes_of_modalities, len(self.genes))
+        cost = cost_of_gaussians(shape, self.n_latent, len(self.covariates), by_quadrature, newton)
+        if not self._is_stochastic(gradient):
+            return cost
+        hidden = self._sizes["encoder_hidden"] if self.amortized else None
+        return cost + cost_of_approximation(shape, self.n_latent, gradient, flow=self.flow, encoder_hidden=hidden)
+
+    def _conclude(self, cells: Cells, module: PLNPCAModule, outcome: Outcome, newton: NewtonOptions) -> None:
+        """Keep what was trained, and say how it went; then raise what it failed with, if it did."""
+        self.module = module
+        training = {
+            "converged": outcome.converged,
+            "reason": outcome.reason,
+            "elbo": float(module.elbo.mean()),
+            **self._summarize_posteriors(cells.data, module.posterior, newton.seed, newton.n_threads),
+            **outcome.options,
+        }
+        self._finish_training(cells, training, outcome.history)
+        if outcome.failure is not None:
+            raise outcome.failure
+
+
+def _warn_without_effect(**given: bool) -> None:
+    """Say which arguments of stochastic training were given for nothing."""
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        warn(
+            f"train({'=..., '.join(names)}=...) has no effect: a Gaussian of its own for each cell is found without "
+            "stochastic steps. Leave it out, or make the model with posterior='flow' or amortized=True, or train with "
+            "n_importance_samples=8, say."
+        )

@@ -1,0 +1,7 @@
+"""Encoders: from counts to the parameters of posteriors."""
+
+from ._component_encoder import ComponentEncoder
+from ._encoder import Encoder
+from ._features import GaussianFeatures
+
+__all__ = ["ComponentEncoder", "Encoder", "GaussianFeatures"]

@@ -1,0 +1,7 @@
+"""Priors of latent states."""
+
+from ._base import Prior
+from ._gaussian_mixture import GaussianMixture
+from ._standard_normal import StandardNormal
+
+__all__ = ["GaussianMixture", "Prior", "StandardNormal"]

@@ -1,0 +1,23 @@
+"""Training by stochastic gradients: ascent on a bound, amortisation, refinement. Lightning is in `scpln.train.epochs` only."""
+
+from ._amortize import divergence, imitate, standardize_context, train_approximation
+from ._ascent import Ascent, NotFiniteError, ascend
+from ._minibatches import RUN, Minibatches, as_batch, random_order
+from ._refine import refine
+from ._torch_threads import torch_threads
+
+__all__ = [
+    "RUN",
+    "Ascent",
+    "Minibatches",
+    "NotFiniteError",
+    "as_batch",
+    "ascend",
+    "divergence",
+    "imitate",
+    "random_order",
+    "refine",
+    "standardize_context",
+    "torch_threads",
+    "train_approximation",
+]
