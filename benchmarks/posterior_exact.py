@@ -59,7 +59,7 @@ def importance_em(data: CountData, b: Array, c: Array, *, seed: int = 0) -> tupl
     for iteration in range(_ITERATIONS):
         posterior = GaussianPosterior(*infer(data, b, c, n_threads=1))
         noise = torch.randn((n_draws, n, q), generator=generator, dtype=torch.float64)
-        z, log_q = posterior.push(noise)
+        z, log_q = posterior.reparameterize(noise)
         features = torch.cat([x.expand(n_draws, n, d), z.float()], 2)
         weights = _weights(y, o, features, b, c, log_q)
         b, c, features = _expand(b, c, features, weights, d)

@@ -19,7 +19,7 @@ DEEPEST = 6
 SAYING = {"warn": 0, "warning": 0, "add_note": 0, "_fail": 0}
 #: Exceptions whose message is not the first argument.
 POSITIONS = {"ConfigError": 2}
-SAYS = re.compile(r"\braise \w|\b(warn|warning|_fail)\(")
+SAYS = re.compile(r"\braise \w|\b(warn|warning|_fail|add_note)\(")
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,19 @@ from scipy import stats
 
 from scpln.datasets import simulate_multimodal
 
-LAWS = {"rna": "poisson", "prot": "nb", "atac": "bernoulli"}
+LIKELIHOODS = {"rna": "poisson", "prot": "nb", "atac": "bernoulli"}
 SIZES = {"rna": 60, "prot": 40, "atac": 50}
 
 
 def make(**options) -> MuData:
-    settings = {"likelihood": LAWS, "n_latent": 3, "n_batches": 2, "density": 0.5, "inverse_dispersion": 2.0, **options}
+    settings = {
+        "likelihood": LIKELIHOODS,
+        "n_latent": 3,
+        "n_batches": 2,
+        "density": 0.5,
+        "inverse_dispersion": 2.0,
+        **options,
+    }
     return simulate_multimodal(500, SIZES, **settings)
 
 
@@ -27,18 +34,18 @@ def rates(mdata, name):
     return adata.obs["size_factor"].to_numpy()[:, None] * np.exp(eta)
 
 
-@pytest.mark.parametrize("name", LAWS)
-def test_counts_follow_their_law_given_the_truth(name):
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_counts_follow_their_distribution_given_the_truth(name):
     """Randomised probability integral transform of every count is uniform."""
     mdata = make(missing={"rna": 0.2, "prot": 0.1})
     counts, rate = mdata[name].X.toarray(), rates(mdata, name)
-    law = {
+    distribution = {
         "rna": stats.poisson(rate),
         "prot": stats.nbinom(2.0, 2.0 / (2.0 + rate)),
         "atac": stats.bernoulli(-np.expm1(-rate)),
     }[name]
     u = np.random.default_rng(0).uniform(size=counts.shape)
-    transformed = law.cdf(counts - 1) + u * law.pmf(counts)
+    transformed = distribution.cdf(counts - 1) + u * distribution.pmf(counts)
     assert stats.kstest(transformed.ravel(), "uniform").pvalue > 1e-3
 
 
@@ -64,7 +71,7 @@ def test_cells_lack_at_most_one_modality():
 
 def test_same_seed_same_counts_and_another_seed_others():
     first, again, other = make(seed=3), make(seed=3), make(seed=4)
-    for name in LAWS:
+    for name in LIKELIHOODS:
         assert (first[name].X != again[name].X).nnz == 0
         assert (first[name].X != other[name].X).nnz > 0
 
@@ -79,7 +86,7 @@ def test_it_survives_a_file(tmp_path):
     with mudata.set_options(pull_on_update=False):
         mdata.write_h5mu(tmp_path / "simulated.h5mu")
         read = mudata.read_h5mu(tmp_path / "simulated.h5mu")
-    assert read.uns["simulation"]["likelihood"] == LAWS
+    assert read.uns["simulation"]["likelihood"] == LIKELIHOODS
     np.testing.assert_allclose(rates(read, "prot"), rates(mdata, "prot"))
 
 

@@ -8,11 +8,11 @@ from scpln.inference import ABSENT, CountData
 from scpln.module import JointLikelihood, make_likelihood
 
 SIZES = {"poisson": 20, "nb": 12, "bernoulli": 16}
-LAWS = ["poisson", "nb", "zip", "zinb", "bernoulli"]
+LIKELIHOOD_NAMES = ["poisson", "nb", "zip", "zinb", "bernoulli"]
 
 
 def joint(sizes: dict[str, int], seed: int | None = None) -> JointLikelihood:
-    """Laws of modalities that are named after them, in double precision; with a seed, genes differ."""
+    """Likelihoods of modalities that are named after them, in double precision; with a seed, genes differ."""
     random = np.random.default_rng(seed)
     likelihood = JointLikelihood({name: make_likelihood(name, p) for name, p in sizes.items()}).double()
     with torch.no_grad():
@@ -24,7 +24,7 @@ def joint(sizes: dict[str, int], seed: int | None = None) -> JointLikelihood:
 def draw_joint(
     n: int, q: int, sizes: dict[str, int], *, d: int = 1, seed: int = 0, missing: float = 0.0
 ) -> tuple[CountData, dict, JointLikelihood]:
-    """Counts, what they were drawn from, and laws. Of the cells, the share `missing` lacks all but one modality."""
+    """Counts, what they were drawn from, and likelihoods. A fraction `missing` of cells lacks all but one modality."""
     random = np.random.default_rng(seed)
     likelihood, p = joint(sizes, seed), sum(sizes.values())
     groups = np.repeat(np.arange(len(sizes)), list(sizes.values()))

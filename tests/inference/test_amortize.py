@@ -11,9 +11,9 @@ from scipy.special import logsumexp
 from scpln.inference import (
     CountData,
     NotFiniteError,
+    distill_gaussians,
     elbo,
     fit,
-    imitate,
     infer_likelihood,
     log_weights,
     refine,
@@ -64,7 +64,7 @@ class Trained:
         common = {"n_steps": 100, "learning_rate": 4e-3, "batch_size": 512, "seed": 0, "n_threads": 1}
         common |= {name: options.pop(name) for name in list(options) if name in common}
         if approximation.encodes:
-            imitate(self.data, approximation, self.gaussian, **common)
+            distill_gaussians(self.data, approximation, self.gaussian, **common)
         else:
             standardize_context(self.data, approximation, self.gaussian, common["batch_size"])
         working = copy.deepcopy(self.module.generative).float()
@@ -230,7 +230,7 @@ def test_the_divergence_is_that_between_gaussians():
 def test_an_encoder_learns_given_gaussians(fitted):
     trained = of_fit(fitted, amortized=True)
     options = {"learning_rate": 1e-2, "batch_size": 40, "seed": 0, "n_threads": 1}
-    ascent = imitate(trained.data, trained.module.approximation, trained.gaussian, n_steps=400, **options)
+    ascent = distill_gaussians(trained.data, trained.module.approximation, trained.gaussian, n_steps=400, **options)
     assert ascent.bound[0] < -0.3
     assert -0.05 < ascent.bound[-1] < 0
 
@@ -280,7 +280,7 @@ def test_an_interrupted_refinement_gives_nothing(fitted, monkeypatch):
 
     trained = of_fit(fitted, flow="affine")
     trained.train(n_steps=1)
-    monkeypatch.setattr(refining, "climb", interrupt)
+    monkeypatch.setattr(refining, "backpropagate_bound", interrupt)
     with pytest.raises(KeyboardInterrupt):
         refine(trained.data, trained.module.generative.float(), trained.posterior(), n_steps=5)
 
@@ -314,10 +314,10 @@ def test_bounds_are_below_the_log_likelihood_of_one_dimension(likelihood, kind):
     """And the importance-weighted bound is within Monte-Carlo error of it; by quadrature, for every cell."""
     data, truth = draw(40, 8, 1, level=-0.5)
     b, c = truth["coefficients"], truth["loadings"]
-    law = make_likelihood(likelihood, 8).double()
+    likelihood_module = make_likelihood(likelihood, 8).double()
     if likelihood == "bernoulli":
         data = CountData((data.counts > 0).astype(float), data.offsets, data.design)
-    gaussian = GaussianPosterior(*infer_likelihood(data, b, c, law, n_threads=1))
+    gaussian = GaussianPosterior(*infer_likelihood(data, b, c, likelihood_module, n_threads=1))
     trained = make(data, c, b, gaussian, likelihood=likelihood, **kind)
     if kind:
         trained.train(n_steps=60, learning_rate=1e-2)

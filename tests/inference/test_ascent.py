@@ -1,4 +1,4 @@
-"""Stochastic ascent: it arrives, counts its steps, and survives what is not finite."""
+"""Stochastic ascent: it converges, counts its steps, and survives what is not finite."""
 
 import itertools
 
@@ -33,7 +33,7 @@ def run(module: Hill, step=None, *, n_steps: int, on_step=None, learning_rate: f
     return ascend(step or module.step, module, batches, n_steps=n_steps, learning_rate=learning_rate, on_step=on_step)
 
 
-def test_it_climbs():
+def test_it_raises_the_bound():
     module, seen = Hill(), []
     result = run(module, n_steps=305, on_step=lambda number, bound: seen.append((number, bound)))
     np.testing.assert_allclose(module.x.detach(), 1, atol=0.02)

@@ -1,4 +1,4 @@
-"""Laws that every fit obeys."""
+"""Properties that every fit obeys."""
 
 import h5py
 import numpy as np
@@ -202,7 +202,7 @@ def test_shapes_must_match():
         CountData(np.ones((3, 2)), np.zeros(2), np.ones((3, 1)))
 
 
-def test_inference_arrives_where_rare_genes_have_large_loadings():
+def test_inference_converges_where_rare_genes_have_large_loadings():
     """A gene seen in a few cells gets loadings in the tens, and from the prior its expected count is astronomical."""
     random = np.random.default_rng(0)
     data, _ = draw(150, 40, 3)

@@ -8,7 +8,7 @@ from scpln.inference import infer
 from scpln.inference.newton._families import FAMILIES
 from scpln.inference.newton._genes import GeneModel, GeneParameters
 from scpln.inference.newton._states import CellStates
-from scpln.inference.newton.poisson._block import Block, GeneFeatures
+from scpln.inference.newton.poisson._block import GeneFeatures, RateBlock
 from scpln.inference.newton.poisson._statistics import GeneStatistics
 
 from . import reference
@@ -28,9 +28,11 @@ def gene_model(posterior: str, spread: float):
     states = CellStates.at(truth["latent"], family, 1.0, np.float64)
     states.variance[...] = family.pack(packed)
     genes = GeneParameters(truth["coefficients"], truth["loadings"])
-    block = Block(60, data, family, np.float64)
+    block = RateBlock(60, data, family, np.float64)
     block.load(0, 60, data.rows(0, 60))
-    block.arrive(states, GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, family, np.float64))
+    block.update_expectations(
+        states, GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, family, np.float64)
+    )
     statistics = GeneStatistics(data, family)
     statistics.add(block, states, family)
     count_design = np.asarray(data.counts.T @ data.design)

@@ -1,4 +1,4 @@
-"""Laws of log size factors that groups of genes have of their own, and of groups that cells lack."""
+"""Properties of log size factors that groups of genes have of their own, and of groups that cells lack."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from scpln.module import CountBatch, GaussianPosterior, Generative, LinearDecode
 
 from . import reference
 from .conftest import draw
-from .modalities import LAWS, draw_joint, take_genes
+from .modalities import LIKELIHOOD_NAMES, draw_joint, take_genes
 
 SIZES = {"poisson": 25, "nb": 15}
 FULL_AND_MEAN_FIELD = ["fullrank", "meanfield"]
@@ -74,16 +74,17 @@ def test_groups_with_equal_sizes_change_nothing(posterior, small):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", LIKELIHOOD_NAMES)
 def test_groups_with_equal_sizes_change_nothing_of_any_likelihood(name, small):
     truth = draw(200, 40, 3, 2)[1]
-    law = make_likelihood(name, 40).double()
+    likelihood_module = make_likelihood(name, 40).double()
     posteriors = [
-        infer_likelihood(data, truth["coefficients"], truth["loadings"], law) for data in (small, grouped(small))
+        infer_likelihood(data, truth["coefficients"], truth["loadings"], likelihood_module)
+        for data in (small, grouped(small))
     ]
     for ours, theirs in zip(*posteriors, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
-    at = truth["coefficients"], truth["loadings"], law, *posteriors[0]
+    at = truth["coefficients"], truth["loadings"], likelihood_module, *posteriors[0]
     np.testing.assert_allclose(elbo_likelihood(grouped(small), *at), elbo_likelihood(small, *at), rtol=1e-12)
 
 
@@ -156,14 +157,14 @@ def test_a_modality_that_no_cell_has_and_a_cell_without_modalities(patchy):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", LIKELIHOOD_NAMES)
 def test_absent_genes_add_nothing_to_expectations(name, dtype):
     """Not to values, and not to slopes by log-rates and parameters, wherever the genes' own levels are."""
     p = 6
-    law = make_likelihood(name, p).double()
+    likelihood_module = make_likelihood(name, p).double()
     counts = CountBatch.from_counts(np.zeros((2, p)), torch.float64 if dtype is np.float64 else torch.float32)
     mean = np.tile(np.linspace(-10, 12, p), (2, 1)).astype(dtype) + dtype(ABSENT)
-    rule = expectations_of(law, 12, dtype, learn=True)
+    rule = expectations_of(likelihood_module, 12, dtype, requires_grad=True)
     expectation = rule.expect(counts, mean, np.full_like(mean, 2.0))
     largest = 1e-18
     assert np.abs(expectation.value).max() <= largest
@@ -173,7 +174,7 @@ def test_absent_genes_add_nothing_to_expectations(name, dtype):
     assert np.abs(rule.value(counts, mean, np.full_like(mean, 2.0))).max() <= largest
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", LIKELIHOOD_NAMES)
 def test_draws_bounds_and_chains_leave_absent_genes_out(name, patchy):
     """Importance weights, refined Gaussians and exact draws of a cell, with and without the columns that it lacks."""
     data, truth = patchy
@@ -181,8 +182,8 @@ def test_draws_bounds_and_chains_leave_absent_genes_out(name, patchy):
     results = []
     for genes, cells in ((np.arange(40), slice(35, 36)), (np.flatnonzero(data.groups == 0), slice(35, 36))):
         part = take_genes(data, genes, cells)
-        law = make_likelihood(name, len(genes)).double()
-        model = Generative(LinearDecoder(b[genes], c[genes]), law).double().requires_grad_(False)
+        likelihood_module = make_likelihood(name, len(genes)).double()
+        model = Generative(LinearDecoder(b[genes], c[genes]), likelihood_module).double().requires_grad_(False)
         gaussian = GaussianPosterior(np.zeros((1, 2)), np.array([[0.3, 0.1, 0.4]]))
         ((_, weights),) = log_weights(part, model, gaussian, n_samples=50)
         (chain,) = sample_exact(part, model, gaussian, n_samples=4, n_warmup=3)

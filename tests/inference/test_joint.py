@@ -1,4 +1,4 @@
-"""Laws of fits to several modalities at once, each with a likelihood of its own."""
+"""Properties of fits to several modalities at once, each with a likelihood of its own."""
 
 from dataclasses import replace
 
@@ -11,10 +11,10 @@ from scipy.special import logsumexp
 from scpln.inference import (
     ABSENT,
     CountData,
+    distill_gaussians,
     elbo_likelihood,
     fit,
     fit_likelihood,
-    imitate,
     infer_likelihood,
     log_weights,
     refine,
@@ -39,7 +39,7 @@ from scpln.module import (
 
 from . import reference
 from .conftest import draw, subspace_angle
-from .modalities import LAWS, dense_elbo, draw_joint, joint, log_probability, take_genes
+from .modalities import LIKELIHOOD_NAMES, dense_elbo, draw_joint, joint, log_probability, take_genes
 
 SIZES = {"poisson": 20, "nb": 15, "bernoulli": 18, "zinb": 10}
 N_GENES = sum(SIZES.values())
@@ -64,21 +64,21 @@ def generative(result, likelihood) -> Generative:
     return Generative(LinearDecoder(result.coefficients, result.loadings), likelihood).double().requires_grad_(False)
 
 
-@pytest.mark.parametrize("learn", [False, True])
-def test_expectations_are_those_of_each_modality(learn):
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_expectations_are_those_of_each_modality(requires_grad):
     """And Poisson ones, in closed form, are what many nodes approach."""
     random, n = np.random.default_rng(0), 7
     likelihood = joint(SIZES, seed=3)
     y = random.poisson(1.0, (n, N_GENES))
     mean, variance = random.normal(size=(n, N_GENES)), random.gamma(2, 0.1, (n, N_GENES))
-    rule = expectations_of(likelihood, 40, np.float64, learn=learn)
+    rule = expectations_of(likelihood, 40, np.float64, requires_grad=requires_grad)
     actual = rule.expect(CountBatch.from_counts(y, torch.float64), mean, variance)
     assert isinstance(rule, JointExpectations)
-    assert actual.parameters.shape == (N_GENES, 2 if learn else 0)
+    assert actual.parameters.shape == (N_GENES, 2 if requires_grad else 0)
     first, value = 0, 0
     for name, part in likelihood.parts.items():
         genes = slice(first, first + part.n_genes)
-        quadrature = Quadrature(part, 40, np.float64, learn=learn)
+        quadrature = Quadrature(part, 40, np.float64, requires_grad=requires_grad)
         counts = CountBatch.from_counts(y[:, genes], torch.float64)
         expected = quadrature.expect(counts, mean[:, genes], variance[:, genes])
         np.testing.assert_allclose(actual.slope[:, genes], expected.slope, atol=1e-9, err_msg=name)
@@ -181,7 +181,7 @@ def test_one_likelihood_in_all_modalities_is_that_likelihood():
     expected, actual = fit_likelihood(data, start, single), fit_likelihood(data, start, parts)
     np.testing.assert_allclose(actual.elbo.mean(), expected.elbo.mean(), atol=2e-3)
     np.testing.assert_allclose(actual.loadings, expected.loadings, atol=0.02)
-    theta = (law.gene_parameters()["inverse_dispersion"] for law in (parts, single))
+    theta = (likelihood_module.gene_parameters()["inverse_dispersion"] for likelihood_module in (parts, single))
     np.testing.assert_allclose(*theta, rtol=0.05)
 
 
@@ -212,7 +212,7 @@ def test_posteriors_are_those_of_the_genes_that_cells_have(posterior, data, fitt
         np.testing.assert_allclose(bound, whole, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", LIKELIHOOD_NAMES)
 def test_gene_parameters_are_learned_from_the_cells_that_have_the_gene(name):
     """Cells that lack a modality change nothing of a fit to it, but for the expansion's rescaling of latent states."""
     sizes = {name: 25}
@@ -223,18 +223,20 @@ def test_gene_parameters_are_learned_from_the_cells_that_have_the_gene(name):
         np.ones((250, 1)),
         groups=data.groups,
     )
-    laws, start = [joint(sizes), joint(sizes)], fit(data, 1)
+    likelihood_modules, start = [joint(sizes), joint(sizes)], fit(data, 1)
     prior = np.zeros((100, 1), np.float32), np.ones((100, 1), np.float32)
     extended = replace(
         start, mean=np.vstack([start.mean, prior[0]]), covariance=np.vstack([start.covariance, prior[1]])
     )
     results = []
-    for law, part, begin in zip(laws, (data, more), (start, extended), strict=True):
-        law.initialise(expected_counts(part, begin))
-    for ours, theirs in zip(*(law.gene_parameters().values() for law in laws), strict=True):
+    for likelihood_module, part, begin in zip(likelihood_modules, (data, more), (start, extended), strict=True):
+        likelihood_module.initialise(expected_counts(part, begin))
+    for ours, theirs in zip(
+        *(likelihood_module.gene_parameters().values() for likelihood_module in likelihood_modules), strict=True
+    ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    for law, part, begin in zip(laws, (data, more), (start, extended), strict=True):
-        results.append(fit_likelihood(part, begin, law, tol=1e-5))
+    for likelihood_module, part, begin in zip(likelihood_modules, (data, more), (start, extended), strict=True):
+        results.append(fit_likelihood(part, begin, likelihood_module, tol=1e-5))
     np.testing.assert_allclose(results[1].elbo[150:], 0, atol=1e-3)
     np.testing.assert_allclose(results[1].elbo.sum(), results[0].elbo.sum(), atol=0.5)
 
@@ -290,7 +292,7 @@ def test_flows_and_encoders_train_on_all_modalities(amortized, data, fitted):
     )  # fmt: skip
     options = {"learning_rate": 1e-2, "batch_size": 250, "seed": 0}
     if amortized:
-        before = imitate(data, approximation, gaussian, n_steps=100, **options)
+        before = distill_gaussians(data, approximation, gaussian, n_steps=100, **options)
         assert before.bound[-1] > before.bound[0] + 1
         gaussian = None
     else:
@@ -318,8 +320,11 @@ def test_two_modalities_say_more_than_one():
     """Loadings and cell states come closer to the truth with the second modality than without."""
     sizes = {"bernoulli": 25, "nb": 20}
     data, truth, _ = draw_joint(300, 2, sizes, seed=3)
-    first, law = take_genes(data, np.arange(25)), make_likelihood("bernoulli", 25)
-    both, one = fit_likelihood(data, fit(data, 2), joint(sizes)), fit_likelihood(first, fit(first, 2), law)
+    first, likelihood_module = take_genes(data, np.arange(25)), make_likelihood("bernoulli", 25)
+    both, one = (
+        fit_likelihood(data, fit(data, 2), joint(sizes)),
+        fit_likelihood(first, fit(first, 2), likelihood_module),
+    )
 
     def explained(states: np.ndarray) -> float:
         """Share of the variance of the true states that a linear map of the estimated ones gives."""

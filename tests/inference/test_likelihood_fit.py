@@ -1,4 +1,4 @@
-"""Laws that every fit under a likelihood other than the closed-form Poisson one obeys."""
+"""Properties that every fit under a likelihood other than the closed-form Poisson one obeys."""
 
 import h5py
 import numpy as np

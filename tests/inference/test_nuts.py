@@ -42,7 +42,7 @@ def test_moments_are_those_of_quadrature(likelihood):
 def test_moments_are_those_of_importance_weighted_draws():
     data, model, posterior = make(2, n=2)
     chains = draw(data, model, posterior)
-    z, log_q = posterior.push(
+    z, log_q = posterior.reparameterize(
         torch.randn(20_000, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     )
     batch = Batch.from_arrays(data.counts, data.offsets, data.design, dtype=torch.float64)

@@ -85,7 +85,7 @@ def test_derivatives_are_those_of_the_value(name, n_nodes):
     n, p = 6, 9
     y = random.poisson(2.0, (n, p)) * (random.random((n, p)) < 0.6)
     mean, variance = random.normal(0, 1.5, (n, p)), random.gamma(2, 0.2, (n, p))
-    quadrature = Quadrature(varied(name, p), n_nodes, np.float64, learn=True)
+    quadrature = Quadrature(varied(name, p), n_nodes, np.float64, requires_grad=True)
     counts = CountBatch.from_counts(y, torch.float64)
     expectation = quadrature.expect(counts, mean, variance)
     np.testing.assert_allclose(expectation.value, quadrature.value(counts, mean, variance), rtol=1e-12)
@@ -134,13 +134,13 @@ def test_gradient_of_the_bound_is_autograds(name):
     data, truth = draw(30, 8, 2, 2)
     data, family = numbers(name, data), FAMILIES["fullrank"](2)
     mean, packed = random_posteriors(30, 2)
-    quadrature = Quadrature(varied(name, 8), 9, np.float64, learn=True)
+    quadrature = Quadrature(varied(name, 8), 9, np.float64, requires_grad=True)
     features = LogRateFeatures.of(data.membership, truth["coefficients"], truth["loadings"], family, np.float64)
     covariance = reference.unpack(packed, 2)
     states = CellStates(mean, packed, np.linalg.slogdet(covariance.numpy())[1], np.ones(30))
     block = LikelihoodBlock(data, quadrature)
     block.load(0, 30, data.rows(0, 30))
-    block.arrive(states, features)
+    block.update_expectations(states, features)
     sums = GeneGradient(data, family, quadrature.parameters.shape[1])
     sums.add(block, states)
 
@@ -272,7 +272,7 @@ def test_an_indefinite_curvature_does_not_stop_cells():
     features = LogRateFeatures.of(data.membership, b, c, family, np.float64)
     block = LikelihoodBlock(data, Quadrature(likelihood, 12, np.float64))
     block.load(0, 5, data.counts)
-    block.arrive(states, features)
+    block.update_expectations(states, features)
     assert (1 + block.expectation.weight @ c**2 < 0).any()
     bounds = [elbo_likelihood(data, b, c, likelihood, states.mean, states.variance, n_nodes=12)]
     for _ in range(30):

@@ -28,21 +28,21 @@ def simulate(n: int = 300, p: int = 25, *, likelihood: str = "poisson", seed: in
     coefficients = np.column_stack([rng.normal(1, 0.7, p), rng.normal(0, 0.5, p), rng.normal(0.3, 0.5, p)])
     loadings = rng.normal(0, 0.5, (p, 2))
     rates = np.exp(design @ coefficients.T + rng.normal(size=(n, 2)) @ loadings.T)
-    law = make_likelihood(likelihood, p).double()
+    likelihood_module = make_likelihood(likelihood, p).double()
     if likelihood == "nb":
-        law.log_inverse_dispersion.data.fill_(1.0)
+        likelihood_module.log_inverse_dispersion.data.fill_(1.0)
         rates = rates * rng.gamma(np.e, 1 / np.e, size=rates.shape)
     data = CountData(sp.csr_matrix(rng.poisson(rates).astype(float)), np.zeros(n), design)
     truth, start = coefficients[:, 2], coefficients.copy()
     start[:, 2] = 0
-    return data, start, loadings, law, truth, batch == 2
+    return data, start, loadings, likelihood_module, truth, batch == 2
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "nb"])
 @pytest.mark.parametrize("posterior", ["fullrank", "meanfield"])
 def test_a_new_batch_gets_its_true_coefficients(likelihood, posterior):
-    data, start, loadings, law, truth, _ = simulate(1500, likelihood=likelihood)
-    result = fit_columns(data, start, loadings, law, NEW, posterior=posterior)
+    data, start, loadings, likelihood_module, truth, _ = simulate(1500, likelihood=likelihood)
+    result = fit_columns(data, start, loadings, likelihood_module, NEW, posterior=posterior)
     assert result.converged
     # what cells' mean states say of it, as their prior N(0, I) allows, is part of the truth's error
     assert np.abs(result.coefficients[:, 2] - truth).max() < 0.25
@@ -52,9 +52,9 @@ def test_a_new_batch_gets_its_true_coefficients(likelihood, posterior):
 
 @pytest.mark.parametrize("likelihood", ["poisson", "nb"])
 def test_coefficients_are_the_optimum(likelihood):
-    data, start, loadings, law, _, new_cells = simulate(120, 8, likelihood=likelihood)
+    data, start, loadings, likelihood_module, _, new_cells = simulate(120, 8, likelihood=likelihood)
     data = data.subset(np.flatnonzero(new_cells))
-    result = fit_columns(data, start, loadings, law, NEW, tol=1e-7)
+    result = fit_columns(data, start, loadings, likelihood_module, NEW, tol=1e-7)
 
     def objective(values):
         b = result.coefficients.copy()
@@ -62,7 +62,14 @@ def test_coefficients_are_the_optimum(likelihood):
         if likelihood == "poisson":
             bound = elbo(data, b, loadings, *infer(data, b, loadings))
         else:
-            bound = elbo_likelihood(data, b, loadings, law, *infer_likelihood(data, b, loadings, law), n_nodes=12)
+            bound = elbo_likelihood(
+                data,
+                b,
+                loadings,
+                likelihood_module,
+                *infer_likelihood(data, b, loadings, likelihood_module),
+                n_nodes=12,
+            )
         return bound.sum() + result.prior.log_density(values[:, None])
 
     best, rng = result.coefficients[:, 2], np.random.default_rng(0)
@@ -78,8 +85,8 @@ def test_coefficients_are_the_optimum(likelihood):
 
 
 def test_bound_rises_once_the_prior_is_known():
-    data, start, loadings, law, *_ = simulate()
-    result = fit_columns(data, start, loadings, law, NEW, tol=1e-6)
+    data, start, loadings, likelihood_module, *_ = simulate()
+    result = fit_columns(data, start, loadings, likelihood_module, NEW, tol=1e-6)
     bound = np.array(result.history["elbo"])
     assert bound[-1] > bound[0] + 1
     objective_gain = np.diff(bound[10:])  # the log-prior may be traded for at most this much
@@ -87,12 +94,12 @@ def test_bound_rises_once_the_prior_is_known():
 
 
 def test_the_same_as_a_joint_fit_of_many_cells():
-    data, _, _, law, _, new_cells = simulate(3000, 12)
+    data, _, _, likelihood_module, _, new_cells = simulate(3000, 12)
     known = data.subset(np.flatnonzero(~new_cells))
     known = CountData(known.counts, known.offsets, known.design[:, :2])
     reference, joint = fit(known, 2, tol=1e-5), fit(data, 2, tol=1e-5)
     start = np.column_stack([reference.coefficients, np.zeros(12)])
-    result = fit_columns(data, start, reference.loadings, law, NEW)
+    result = fit_columns(data, start, reference.loadings, likelihood_module, NEW)
     np.testing.assert_allclose(result.coefficients[:, 2], joint.coefficients[:, 2], atol=0.06)
 
 
@@ -101,7 +108,7 @@ def test_prior_is_learned_from_all_genes():
     precision = rng.gamma(2, 10, size=(4000, 1))
     values = rng.normal(0.7, 0.4, size=(4000, 1))
     estimates = values + rng.normal(size=values.shape) / np.sqrt(precision)
-    prior = CoefficientPrior.unlearned(np.zeros_like(values)).learned(estimates, precision)
+    prior = CoefficientPrior.with_unit_spread(np.zeros_like(values)).empirical_bayes(estimates, precision)
     np.testing.assert_allclose(prior.shift, 0.7, atol=0.03)
     np.testing.assert_allclose(prior.spread, 0.4, atol=0.03)
 
@@ -111,60 +118,64 @@ def test_groups_of_genes_have_priors_of_their_own():
     groups = np.repeat([0, 1], 2000)
     rng.shuffle(groups)
     values = rng.normal(np.array([0.7, -1.0])[groups], np.array([0.4, 0.1])[groups])[:, None]
-    prior = CoefficientPrior.unlearned(np.zeros_like(values), groups).learned(values, np.full_like(values, 1e4))
+    prior = CoefficientPrior.with_unit_spread(np.zeros_like(values), groups).empirical_bayes(
+        values, np.full_like(values, 1e4)
+    )
     np.testing.assert_allclose(prior.shift[:, 0], np.array([0.7, -1.0])[groups], atol=0.03)
     np.testing.assert_allclose(prior.spread[:, 0], np.array([0.4, 0.1])[groups], atol=0.03)
 
 
 def test_an_absent_group_learns_nothing():
-    data, start, loadings, law, *_ = simulate(400)
+    data, start, loadings, likelihood_module, *_ = simulate(400)
     groups = np.repeat([0, 1], [data.n_genes - 4, 4])
     counts = data.counts.toarray() * (groups == 0)
     offsets = np.column_stack([data.offsets, np.full(data.n_cells, ABSENT)])
     partial = CountData(sp.csr_matrix(counts), offsets, data.design, groups=groups)
-    prior = fit_columns(partial, start, loadings, law, NEW).prior
+    prior = fit_columns(partial, start, loadings, likelihood_module, NEW).prior
     np.testing.assert_allclose(prior.shift[groups == 1], 0, atol=1e-6)
     assert abs(prior.shift[0, 0]) > 0.01
 
 
 def test_history_ends_with_the_bound_of_what_is_returned():
-    data, start, loadings, law, _, new_cells = simulate(200)
+    data, start, loadings, likelihood_module, _, new_cells = simulate(200)
     alone = data.subset(np.flatnonzero(new_cells))
-    result = fit_columns(alone, start, loadings, law, NEW, max_iter=4)
+    result = fit_columns(alone, start, loadings, likelihood_module, NEW, max_iter=4)
     mean, covariance = infer(alone, result.coefficients, loadings)
     bound = elbo(alone, result.coefficients, loadings, mean, covariance).mean()
     assert bound == pytest.approx(result.history["elbo"][-1], abs=1e-3)
 
 
 def test_a_gene_without_counts_has_a_finite_coefficient():
-    data, start, loadings, law, _, new_cells = simulate(200)
+    data, start, loadings, likelihood_module, _, new_cells = simulate(200)
     counts = data.counts.toarray()
     counts[:, 3] = 0
     few = CountData(sp.csr_matrix(counts[new_cells][:5]), np.zeros(5), data.design[new_cells][:5])
-    values = fit_columns(few, start, loadings, law, NEW).coefficients[:, 2]
+    values = fit_columns(few, start, loadings, likelihood_module, NEW).coefficients[:, 2]
     assert -6 < values[3] < np.median(values)
 
 
 def test_cells_of_known_categories_do_not_matter():
-    data, start, loadings, law, _, new_cells = simulate()
+    data, start, loadings, likelihood_module, _, new_cells = simulate()
     alone = data.subset(np.flatnonzero(new_cells))
-    values = [fit_columns(some, start, loadings, law, NEW).coefficients for some in (data, alone)]
+    values = [fit_columns(some, start, loadings, likelihood_module, NEW).coefficients for some in (data, alone)]
     np.testing.assert_array_equal(*values)
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "nb"])
 def test_order_of_cells_and_genes_does_not_matter(likelihood):
-    data, start, loadings, law, *_ = simulate(likelihood=likelihood)
+    data, start, loadings, likelihood_module, *_ = simulate(likelihood=likelihood)
     rng = np.random.default_rng(1)
     cells, genes = rng.permutation(data.n_cells), rng.permutation(data.n_genes)
     other = CountData(data.counts[cells][:, genes], data.offsets[cells], data.design[cells])
-    expected = fit_columns(data, start, loadings, law, NEW, tol=1e-6).coefficients[genes, 2]
-    values = fit_columns(other, start[genes], loadings[genes], law.subset(genes), NEW, tol=1e-6).coefficients[:, 2]
+    expected = fit_columns(data, start, loadings, likelihood_module, NEW, tol=1e-6).coefficients[genes, 2]
+    values = fit_columns(
+        other, start[genes], loadings[genes], likelihood_module.subset(genes), NEW, tol=1e-6
+    ).coefficients[:, 2]
     np.testing.assert_allclose(values, expected, atol=2e-3)
 
 
 def test_several_new_columns_at_once():
-    data, start, loadings, law, truth, _ = simulate(1500)
+    data, start, loadings, likelihood_module, truth, _ = simulate(1500)
     rng = np.random.default_rng(2)
     treated = rng.random(data.n_cells) < 0.5
     effect = rng.normal(0, 0.5, data.n_genes)
@@ -172,6 +183,6 @@ def test_several_new_columns_at_once():
     counts = rng.poisson(data.counts.toarray() * rates)  # of counts: a little wider than Poisson
     data = CountData(sp.csr_matrix(counts.astype(float)), data.offsets, np.column_stack([data.design, treated]))
     start = np.column_stack([start, np.zeros(data.n_genes)])
-    result = fit_columns(data, start, loadings, law, np.array([False, False, True, True]))
+    result = fit_columns(data, start, loadings, likelihood_module, np.array([False, False, True, True]))
     assert np.corrcoef(result.coefficients[:, 2], truth)[0, 1] > 0.97
     assert np.corrcoef(result.coefficients[:, 3], effect)[0, 1] > 0.97

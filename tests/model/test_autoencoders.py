@@ -1,4 +1,4 @@
-"""Laws that both autoencoders obey, and what each has of its own."""
+"""Properties that both autoencoders obey, and what each has of its own."""
 
 import numpy as np
 import pandas as pd

@@ -208,13 +208,13 @@ class TestMeaning:
         data = trained._read(mdata, positions).data
         own = CountData(data.counts[:, :30].tocsr(), data.offsets[:, 0], data.design)
         b, c = trained.module.coefficients.numpy()[:30], trained.module.loadings.numpy()[:30]
-        law = Poisson(30)
-        mean, covariance = infer_likelihood(own, b, c, law)
+        likelihood = Poisson(30)
+        mean, covariance = infer_likelihood(own, b, c, likelihood)
         posterior = trained.get_posterior(mdata.copy(), indices=positions)
         np.testing.assert_allclose(posterior.mean, mean, atol=2e-3)
         np.testing.assert_allclose(
             trained.get_elbo(mdata.copy(), indices=positions, return_mean=False),
-            elbo_likelihood(own, b, c, law, mean, covariance),
+            elbo_likelihood(own, b, c, likelihood, mean, covariance),
             atol=1e-3,
         )
 
@@ -237,10 +237,13 @@ class TestMeaning:
         assert strong.sum() >= 4
         assert min(correlation) > 0.6
 
-    def test_a_law_for_each_modality(self, trained):
-        law = trained.module.generative.likelihood
-        assert isinstance(law, JointLikelihood)
-        assert {name: type(part) for name, part in law.parts.items()} == {"rna": Poisson, "prot": NegativeBinomial}
+    def test_a_likelihood_for_each_modality(self, trained):
+        likelihood = trained.module.generative.likelihood
+        assert isinstance(likelihood, JointLikelihood)
+        assert {name: type(part) for name, part in likelihood.parts.items()} == {
+            "rna": Poisson,
+            "prot": NegativeBinomial,
+        }
         theta = trained.get_gene_parameters("prot")["inverse_dispersion"]
         assert 2 < np.exp(np.log(theta).mean()) < 12  # the truth is 5
 

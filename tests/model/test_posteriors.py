@@ -1,4 +1,4 @@
-"""Every posterior that PLN-PCA can have obeys the same laws, whatever gives it: an optimum, a flow, an encoder."""
+"""Every posterior that PLN-PCA can have has the same properties, whatever gives it: an optimum, a flow, an encoder."""
 
 import logging
 
@@ -231,15 +231,15 @@ def test_a_model_that_is_not_reestimated_stays(models, name):
 def test_two_steps_keep_the_encoder(monkeypatch):
     """The encoder that the first step ends with is the one that the second ends with, and B and C have moved."""
     encoders = []
-    imitate = _amortize.imitate
+    distill_gaussians = _amortize.distill_gaussians
     from scpln.model.plnpca import _fit as _plnpca_fit
 
     def remember(data, approximation, *args, **options):
-        result = imitate(data, approximation, *args, **options)
+        result = distill_gaussians(data, approximation, *args, **options)
         encoders.append({name: value.clone() for name, value in approximation.source.state_dict().items()})
         return result
 
-    monkeypatch.setattr(_plnpca_fit, "imitate", remember)
+    monkeypatch.setattr(_plnpca_fit, "distill_gaussians", remember)
     model = make("encoder, fullrank", two_step=True)
     for name, value in model.module.approximation.source.state_dict().items():
         np.testing.assert_array_equal(value, encoders[0][name])
@@ -253,27 +253,27 @@ class TestTrouble:
     """Interrupts, and what is not finite."""
 
     @pytest.fixture
-    def climb_until(self, monkeypatch):
+    def backpropagate_until(self, monkeypatch):
         """Let the bound of two cells be NaN from some step on, or be interrupted there."""
 
         def install(step: int, *, interrupt: bool) -> None:
-            climb, steps = _amortize.climb, iter(range(10**6))
+            backpropagate_bound, steps = _amortize.backpropagate_bound, iter(range(10**6))
 
-            def climbing(*args, **options):
-                bound = climb(*args, **options)
+            def counted_bound(*args, **options):
+                bound = backpropagate_bound(*args, **options)
                 if next(steps) >= step:
                     if interrupt:
                         raise KeyboardInterrupt
                     bound[[4, 9]] = np.nan
                 return bound
 
-            monkeypatch.setattr(_amortize, "climb", climbing)
+            monkeypatch.setattr(_amortize, "backpropagate_bound", counted_bound)
 
         return install
 
     @pytest.mark.parametrize("name", ["sylvester", "encoder, fullrank"])
-    def test_cells_that_are_not_finite_are_named(self, climb_until, name, caplog):
-        climb_until(20, interrupt=False)
+    def test_cells_that_are_not_finite_are_named(self, backpropagate_until, name, caplog):
+        backpropagate_until(20, interrupt=False)
         model = make(name, train=False)
         with pytest.raises(
             NotFiniteError, match=r"the bound of cells \[4, 9\] was not finite.*lower learning_rate"
@@ -288,8 +288,8 @@ class TestTrouble:
         model.annotate()
 
     @pytest.mark.parametrize("name", ["sylvester", "encoder, flow"])
-    def test_an_interrupt_keeps_what_was_reached(self, climb_until, name):
-        climb_until(20, interrupt=True)
+    def test_an_interrupt_keeps_what_was_reached(self, backpropagate_until, name):
+        backpropagate_until(20, interrupt=True)
         model = make(name)
         assert model.converged is False
         assert "interrupted after 20 stochastic steps" in model.stop_reason

@@ -102,7 +102,7 @@ def test_the_importance_weighted_bound_rises_to_the_log_likelihood(kind):
     module, batch = make_module(kind), make_batch()
     posterior = module.posterior(batch)
     noise = torch.randn((60_000, N, posterior.n_noise), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    z, log_q = posterior.push(noise)
+    z, log_q = posterior.reparameterize(noise)
     with torch.no_grad():
         weights = module.generative.log_joint(z, batch) - log_q
     bounds = [importance_bound(weights.reshape(-1, k, N), dim=1).mean().item() for k in (1, 10, 100, 60_000)]
@@ -146,7 +146,9 @@ def test_gradients_of_component_posteriors_are_those_of_the_bound(flow, labelled
     def plain():
         logits, loc, scale, features = module.encoder(batch)
         context = None if flow is None else features
-        draws = Conditional(loc, scale, module.flow, context).push(torch.randn(module.n_samples, K * N, 2).double())
+        draws = Conditional(loc, scale, module.flow, context).reparameterize(
+            torch.randn(module.n_samples, K * N, 2).double()
+        )
         z = draws.z.reshape(-1, K, N, 2)
         terms = module.generative.log_likelihood(z, batch) - draws.log_q.reshape(-1, K, N)
         terms = terms + torch.stack([module.prior.log_components(z[:, k])[..., k] for k in range(K)], 1)

@@ -28,7 +28,7 @@ def make_noise() -> torch.Tensor:
 def jacobians(conditional: Conditional, noise: torch.Tensor) -> torch.Tensor:
     """∂z/∂ε of each draw and cell, (K, n, q, q)."""
     noise = noise.clone().requires_grad_()
-    z = conditional.push(noise).z
+    z = conditional.reparameterize(noise).z
     rows = [torch.autograd.grad(z[..., k].sum(), noise, retain_graph=True)[0] for k in range(Q)]
     return torch.stack(rows, dim=-2)
 
@@ -36,7 +36,7 @@ def jacobians(conditional: Conditional, noise: torch.Tensor) -> torch.Tensor:
 @every_flow
 def test_density_is_the_change_of_variables(name):
     conditional, noise = make(name), make_noise()
-    draws = conditional.push(noise)
+    draws = conditional.reparameterize(noise)
     log_normal = -0.5 * noise.square().sum(-1) - 0.5 * Q * math.log(2 * math.pi)
     expected = log_normal - torch.linalg.slogdet(jacobians(conditional, noise)).logabsdet
     torch.testing.assert_close(draws.log_q, expected, rtol=1e-9, atol=1e-9)
@@ -49,10 +49,10 @@ def log_density(conditional: Conditional, z: torch.Tensor, noise: torch.Tensor) 
     for _ in range(20):
         with torch.enable_grad():
             slopes = jacobians(conditional, noise)
-        miss = conditional.push(noise).z - z
+        miss = conditional.reparameterize(noise).z - z
         noise = noise - torch.linalg.solve(slopes, miss[..., None])[..., 0]
-    assert (conditional.push(noise).z - z).abs().max() < 1e-10
-    return conditional.push(noise).log_q
+    assert (conditional.reparameterize(noise).z - z).abs().max() < 1e-10
+    return conditional.reparameterize(noise).log_q
 
 
 @every_flow
@@ -60,7 +60,7 @@ def test_score_is_the_slope_of_the_log_density(name):
     """Of a density that is computed without `score` and without `inverse`, by central differences."""
     conditional = make(name)
     noise = make_noise().requires_grad_()
-    draws = conditional.push(noise)
+    draws = conditional.reparameterize(noise)
     z, step = draws.z.detach(), 1e-5
     expected = torch.empty_like(z)
     for k in range(Q):
@@ -72,7 +72,7 @@ def test_score_is_the_slope_of_the_log_density(name):
 
 def test_score_of_a_gaussian_is_its_own():
     conditional = make(None)
-    draws = conditional.push(make_noise().requires_grad_())
+    draws = conditional.reparameterize(make_noise().requires_grad_())
     exact = torch.distributions.MultivariateNormal(conditional.loc, scale_tril=conditional.scale)
     z = draws.z.detach().requires_grad_()
     (expected,) = torch.autograd.grad(exact.log_prob(z).sum(), z)
@@ -82,7 +82,7 @@ def test_score_of_a_gaussian_is_its_own():
 @pytest.mark.parametrize("name", ["affine", "iaf", "realnvp", "radial"])
 def test_score_is_autograds_through_the_inverse(name):
     conditional = make(name)
-    draws = conditional.push(make_noise().requires_grad_())
+    draws = conditional.reparameterize(make_noise().requires_grad_())
     z = draws.z.detach().requires_grad_()
     u = torch.linalg.solve_triangular(conditional.scale, (z - conditional.loc)[..., None], upper=False)[..., 0]
     noise, log_det = conditional.flow.inverse(u, conditional.context)
@@ -93,7 +93,7 @@ def test_score_is_autograds_through_the_inverse(name):
 def test_score_leaves_no_gradient_behind():
     """It is an ingredient of a gradient, and itself adds nothing to the parameters'."""
     conditional = make("iaf")
-    conditional.score(conditional.push(make_noise().requires_grad_()))
+    conditional.score(conditional.reparameterize(make_noise().requires_grad_()))
     assert all(parameter.grad is None for parameter in conditional.flow.parameters())
 
 
@@ -107,7 +107,7 @@ def test_score_of_many_dimensions(name, by):
     context = None if name is None else torch.randn(N, N_CONTEXT, dtype=torch.float64)
     conditional = Conditional(torch.zeros(N, q, dtype=torch.float64), random_scale(N, q), flow, context)
     noise = torch.randn(DRAWS, N, q, dtype=torch.float64).requires_grad_()
-    draws = conditional.push(noise)
+    draws = conditional.reparameterize(noise)
     ours = conditional.score(draws)
     (of_density,) = torch.autograd.grad(draws.log_q.sum(), noise, retain_graph=True)
     rows = [torch.autograd.grad(draws.z[..., k].sum(), noise, retain_graph=True)[0] for k in range(q)]
@@ -126,4 +126,4 @@ def test_score_of_a_map_that_is_not_one_to_one_is_not_a_number():
     """No error: training counts steps that are not finite, and says what to do if there are many."""
     regular = make("iaf")
     conditional = Conditional(regular.loc, regular.scale, Flat(), regular.context)
-    assert conditional.score(conditional.push(make_noise().requires_grad_())).isnan().all()
+    assert conditional.score(conditional.reparameterize(make_noise().requires_grad_())).isnan().all()

@@ -125,9 +125,11 @@ def test_posteriors_start_at_the_gaussians(amortized, flow):
     posterior = approximation(batch, given)
     assert posterior.loc is given[0], "a Gaussian that is given replaces the encoder's"
     noise = torch.randn(4, N, Q)
-    draws = posterior.push(noise)
+    draws = posterior.reparameterize(noise)
     exact = torch.distributions.MultivariateNormal(given[0], scale_tril=scale)
     torch.testing.assert_close(draws.log_q, exact.log_prob(draws.z), atol=1e-4, rtol=1e-4)
     if amortized:
         loc, scale, _ = approximation.source(batch)
-        torch.testing.assert_close(approximation(batch).push(noise).z, loc + torch.einsum("nab,knb->kna", scale, noise))
+        torch.testing.assert_close(
+            approximation(batch).reparameterize(noise).z, loc + torch.einsum("nab,knb->kna", scale, noise)
+        )

@@ -1,4 +1,4 @@
-"""Posteriors with tensors inside and arrays outside: every family obeys the same laws."""
+"""Posteriors with tensors inside and arrays outside: every family has the same properties."""
 
 import math
 
@@ -51,7 +51,7 @@ def test_seeds(name):
 @pytest.mark.parametrize("q", [2, 3])
 def test_draws_have_the_density_that_is_theirs(name, q):
     posterior = make(name, q=q)
-    z, log_q = posterior.push(torch.randn(2, 5, N, q, dtype=torch.float64).flatten(0, 1))
+    z, log_q = posterior.reparameterize(torch.randn(2, 5, N, q, dtype=torch.float64).flatten(0, 1))
     np.testing.assert_allclose(posterior.log_prob(z), log_q, rtol=1e-7, atol=1e-7)
     np.testing.assert_allclose(posterior.log_prob(z[0]), log_q[0], rtol=1e-7, atol=1e-7)
     several = posterior.log_prob(z.unflatten(0, (2, 5)))
@@ -63,7 +63,7 @@ def test_the_density_integrates_to_one(name):
     """E_q[p / q] = 1 for a density p, here a Gaussian that is narrower than the posterior q."""
     posterior = make(name)
     noise = torch.randn(20_000, N, Q, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    z, log_q = posterior.push(noise)
+    z, log_q = posterior.reparameterize(noise)
     narrow = GaussianPosterior(posterior.mean, 0.3 * posterior.packed_covariance)
     ratio = np.exp(narrow.log_prob(z) - log_q.numpy())
     error = ratio.std(0) / math.sqrt(len(ratio))
@@ -85,7 +85,9 @@ def test_moments_are_those_of_many_draws(name):
 def test_moments_of_an_affine_flow_are_exact():
     """Their mean is where the noise 0 goes, and the columns of a root of their covariance where unit vectors go."""
     posterior = make("affine")
-    mean, *units = posterior.push(torch.cat([torch.zeros(1, Q), torch.eye(Q)]).double()[:, None].expand(-1, N, -1))[0]
+    mean, *units = posterior.reparameterize(
+        torch.cat([torch.zeros(1, Q), torch.eye(Q)]).double()[:, None].expand(-1, N, -1)
+    )[0]
     root = torch.stack([unit - mean for unit in units], dim=-1)
     np.testing.assert_allclose(posterior.mean, mean, atol=1e-12)
     np.testing.assert_allclose(posterior.covariance, root @ root.mT, atol=1e-12)
@@ -97,7 +99,7 @@ def test_the_identity_is_the_gaussian(name):
     rotated = posterior.gaussian.rotate(posterior.frame)
     np.testing.assert_allclose(posterior.mean, rotated.mean, atol=1e-6)
     np.testing.assert_allclose(posterior.covariance, rotated.covariance, atol=1e-6)
-    z, log_q = posterior.push(torch.randn(4, N, Q, dtype=torch.float64))
+    z, log_q = posterior.reparameterize(torch.randn(4, N, Q, dtype=torch.float64))
     np.testing.assert_allclose(log_q, rotated.log_prob(z), atol=1e-6)
 
 
@@ -108,7 +110,7 @@ def test_some_of_the_cells(name, cells):
     chosen = np.atleast_1d(np.arange(N)[cells])
     part = posterior[cells]
     noise = torch.randn(3, N, Q, dtype=torch.float64)
-    for ours, whole in zip(part.push(noise[:, chosen]), posterior.push(noise), strict=True):
+    for ours, whole in zip(part.reparameterize(noise[:, chosen]), posterior.reparameterize(noise), strict=True):
         np.testing.assert_allclose(ours, whole[:, chosen], atol=1e-12)
     np.testing.assert_allclose(part.mean, posterior.mean[chosen], atol=1e-12)
     again = posterior[cells]  # now that the whole knows its moments

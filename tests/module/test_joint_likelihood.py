@@ -1,4 +1,4 @@
-"""Laws of several modalities side by side, against those of each modality alone."""
+"""Likelihoods of several modalities side by side, against those of each modality alone."""
 
 import copy
 
@@ -150,7 +150,7 @@ def test_starts_at_the_moments_of_each_modality(counts):
             torch.testing.assert_close(ours, theirs)
 
 
-def test_what_is_not_a_law_of_counts_is_refused():
+def test_what_is_not_a_likelihood_of_counts_is_refused():
     with pytest.raises(ValueError, match="The likelihood of 'protein' is Gaussian"):
         JointLikelihood({"rna": make_likelihood("nb", 2), "protein": make_likelihood("gaussian", 2)})
     with pytest.raises(ValueError, match="'rna' is PiecewiseCategorical"):

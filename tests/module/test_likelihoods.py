@@ -1,4 +1,4 @@
-"""Observation laws against SciPy, pyro and autograd, and what all of them obey."""
+"""Likelihoods against SciPy, pyro and autograd, and what all of them obey."""
 
 import numpy as np
 import pyro.distributions
@@ -10,7 +10,7 @@ from scipy import special, stats
 from scpln.module import CountBatch
 from scpln.module.likelihoods import LIKELIHOODS, _blocks, bound_log_rate, make_likelihood, soft_clamp
 
-# Laws by name, followed by k_max where small counts have probabilities of their own.
+# Likelihoods by name, followed by k_max where small counts have probabilities of their own.
 PIECEWISE = ["poisson/1", "nb/3", "zip/2", "zinb/3"]
 NAMES = [*LIKELIHOODS, *PIECEWISE]
 COUNTS = [name for name in NAMES if name != "gaussian"]
@@ -20,7 +20,7 @@ Y = np.array([0, 1, 2, 3, 5, 10, 30, 100, 1e3, 1e4, 1e5, 1e6])
 ETA = np.r_[np.linspace(-30, 15, 31), np.log(np.maximum(Y, 0.5)), np.log(np.maximum(Y, 0.5)) + 0.4]
 THETA = [1e-3, 0.1, 1.0, 10.0, 1e3, 1e6]
 GATES = [-100.0, -5.0, 0.0, 3.0, 100.0]
-# Parameters of a law with one gene, by name: each law's grid.
+# Parameters of a likelihood with one gene, by name: each likelihood's grid.
 SETTINGS = [
     ("poisson", {}),
     *(("nb", {"log_inverse_dispersion": np.log(theta)}) for theta in THETA),
@@ -61,8 +61,8 @@ def set_parameters(likelihood, values):
     return likelihood
 
 
-def random_law(name, p, seed=0):
-    """A law whose genes differ, in float64."""
+def random_likelihood(name, p, seed=0):
+    """A likelihood whose genes differ, in float64."""
     rng = np.random.default_rng(seed)
     likelihood = make(name, p).double()
     for parameter in likelihood.parameters():
@@ -174,18 +174,20 @@ def test_zero_inflation_is_pyros(name, gate):
     y, eta = torch.arange(6.0).double()[:, None], torch.linspace(-3, 3, 6).double()[:, None]
     logits = torch.tensor([gate], dtype=torch.float64)
     if name == "zip":
-        law = pyro.distributions.ZeroInflatedPoisson(eta.exp(), gate_logits=logits)
+        distribution = pyro.distributions.ZeroInflatedPoisson(eta.exp(), gate_logits=logits)
     else:
         theta = likelihood.gene_parameters()["inverse_dispersion"]
-        law = pyro.distributions.ZeroInflatedNegativeBinomial(theta, logits=eta - theta.log(), gate_logits=logits)
-    torch.testing.assert_close(likelihood.log_prob(eta, y).detach(), law.log_prob(y))
+        distribution = pyro.distributions.ZeroInflatedNegativeBinomial(
+            theta, logits=eta - theta.log(), gate_logits=logits
+        )
+    torch.testing.assert_close(likelihood.log_prob(eta, y).detach(), distribution.log_prob(y))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
 def test_log_likelihood_is_the_sum_over_genes(name, leading, monkeypatch):
     n, p = 7, 5
-    likelihood, y = random_law(name, p), random_counts(n, p)
+    likelihood, y = random_likelihood(name, p), random_counts(n, p)
     eta = torch.randn((*leading, n, p), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = likelihood.log_prob(eta, torch.from_numpy(y)).sum(-1)
     batch = CountBatch.from_counts(y, torch.float64)
@@ -199,7 +201,7 @@ def test_log_likelihood_is_the_sum_over_genes(name, leading, monkeypatch):
 def test_gradient_is_autograds(name, monkeypatch):
     n, p = 7, 5
     monkeypatch.setattr(_blocks, "BLOCK_PAIRS", 2 * p)
-    likelihood, y = random_law(name, p), random_counts(n, p)
+    likelihood, y = random_likelihood(name, p), random_counts(n, p)
     generator = torch.Generator().manual_seed(0)
     eta = torch.randn((4, n, p), generator=generator, dtype=torch.float64)
     eta[0, 0, :3] = torch.tensor([-40.0, 24.0, 30.0])
@@ -214,14 +216,16 @@ def test_gradient_is_autograds(name, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_is_numerical(name):
-    likelihood, y = random_law(name, 3), random_counts(4, 3)
+    likelihood, y = random_likelihood(name, 3), random_counts(4, 3)
     batch = CountBatch.from_counts(y, torch.float64)
     eta = torch.randn((2, 4, 3), generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
     names = [name for name, _ in likelihood.named_parameters()]
 
     def log_likelihood(eta, *parameters):
         values = dict(zip(names, parameters, strict=True))
-        return torch.func.functional_call(Wrapper(likelihood), {f"law.{k}": v for k, v in values.items()}, (eta, batch))
+        return torch.func.functional_call(
+            Wrapper(likelihood), {f"likelihood.{k}": v for k, v in values.items()}, (eta, batch)
+        )
 
     assert torch.autograd.gradcheck(log_likelihood, (eta, *likelihood.parameters()))
 
@@ -229,12 +233,12 @@ def test_gradient_is_numerical(name):
 class Wrapper(torch.nn.Module):
     """Makes `log_likelihood` the call, as `functional_call` needs."""
 
-    def __init__(self, law):
+    def __init__(self, likelihood):
         super().__init__()
-        self.law = law
+        self.likelihood = likelihood
 
     def forward(self, eta, batch):
-        return self.law.log_likelihood(eta, batch)
+        return self.likelihood.log_likelihood(eta, batch)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -263,7 +267,7 @@ def test_extremes_are_finite(name, parameter, dtype):
 @pytest.mark.parametrize("name", COUNTS)
 @pytest.mark.parametrize("eta", [-3.0, 0.0, 2.0])
 def test_probabilities_and_moments_add_up(name, eta):
-    likelihood = random_law(name, 4)
+    likelihood = random_likelihood(name, 4)
     support = torch.arange(2.0 if name == "bernoulli" else 2000.0, dtype=torch.float64)[:, None]
     eta = torch.full((1, 4), eta, dtype=torch.float64)
     probability = likelihood.log_prob(eta, support).exp().detach()
@@ -278,7 +282,7 @@ def test_probabilities_and_moments_add_up(name, eta):
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_have_the_moments(name):
     n = 100_000
-    likelihood = random_law(name, 3)
+    likelihood = random_likelihood(name, 3)
     eta = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
     y = likelihood.sample(eta.expand(n, 3), torch.Generator().manual_seed(0))
     mean, variance = likelihood.mean(eta).detach(), likelihood.variance(eta).detach()
@@ -291,7 +295,7 @@ def test_draws_have_the_moments(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_repeat_with_their_seed_only(name):
-    likelihood, eta = random_law(name, 50).float(), torch.zeros(4, 50)
+    likelihood, eta = random_likelihood(name, 50).float(), torch.zeros(4, 50)
     first, second, other = (likelihood.sample(eta, torch.Generator().manual_seed(seed)) for seed in (7, 7, 8))
     assert first.dtype == torch.float32
     assert first.shape == eta.shape
@@ -361,7 +365,7 @@ def test_standard_deviation_starts_at_that_of_the_residuals():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_save_load_and_parameters(name):
-    likelihood = random_law(name, 4)
+    likelihood = random_likelihood(name, 4)
     loaded = make(name, 4).double()
     loaded.load_state_dict(likelihood.state_dict())
     eta, batch = torch.zeros((6, 4), dtype=torch.float64), CountBatch.from_counts(random_counts(6, 4), torch.float64)
@@ -376,8 +380,8 @@ def test_save_load_and_parameters(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("genes", [[3, 1], slice(1, 3), np.array([False, True, True, False]), np.array([2])])
-def test_subset_is_the_law_of_these_genes(name, genes):
-    likelihood, y = random_law(name, 4), torch.from_numpy(random_counts(5, 4))
+def test_subset_is_the_likelihood_of_these_genes(name, genes):
+    likelihood, y = random_likelihood(name, 4), torch.from_numpy(random_counts(5, 4))
     eta = torch.randn((5, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     part = likelihood.subset(genes)
     chosen = np.arange(4)[genes]

@@ -11,8 +11,8 @@ from scpln.module.likelihoods import Gaussian, PiecewiseCategorical, Poisson, ma
 LOGITS = torch.tensor([1.0, -0.5, 0.3], dtype=torch.float64)
 
 
-def law(name, k_max, p=1):
-    """A law with some logits, and with θ = 2 and π = 0.3 where it has them."""
+def make(name, k_max, p=1):
+    """A likelihood with some logits, and with θ = 2 and π = 0.3 where it has them."""
     likelihood = make_likelihood(name, p, k_max).double()
     values = {"log_inverse_dispersion": np.log(2.0), "gate_logits": np.log(3 / 7)}
     for k, name in enumerate(likelihood.cell_parameter_names):
@@ -35,7 +35,7 @@ def brute_force(name, k_max, y, eta):
 @pytest.mark.parametrize("name", ["poisson", "nb", "zip", "zinb"])
 @pytest.mark.parametrize("k_max", [1, 3, 12])
 def test_probabilities_are_those_by_hand(name, k_max):
-    y, likelihood = np.arange(1500), law(name, k_max)
+    y, likelihood = np.arange(1500), make(name, k_max)
     for eta in (-4.0, 0.5, 3.0):
         expected = brute_force(name, k_max, y, eta)
         log_rates = torch.full((len(y), 1), eta, dtype=torch.float64)
@@ -51,7 +51,7 @@ def test_probabilities_are_those_by_hand(name, k_max):
 
 @pytest.mark.parametrize("k_max", [1, 3])
 def test_small_counts_say_nothing_of_the_rate(k_max):
-    likelihood, eta = law("nb", k_max, p=2), torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    likelihood, eta = make("nb", k_max, p=2), torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
     y = np.arange(8).reshape(4, 2) % k_max
     total = likelihood.log_likelihood(eta, CountBatch.from_counts(y, torch.float64)).sum()
     by_eta, by_theta = torch.autograd.grad(total, [eta, likelihood.base.log_inverse_dispersion])
@@ -102,7 +102,7 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="k_max=0, but one count or more"):
         make_likelihood("nb", 3, k_max=0)
     for name in ("Bernoulli", "Gaussian"):
-        with pytest.raises(ValueError, match=rf"k_max=2 needs a law of counts, .*; {name} is none"):
+        with pytest.raises(ValueError, match=rf"k_max=2 needs a likelihood of counts, .*; {name} is none"):
             make_likelihood(name.lower(), 3, k_max=2)
     with pytest.raises(ValueError, match="PiecewiseCategorical is none"):
         PiecewiseCategorical(PiecewiseCategorical(Poisson(2), 1), 1)

@@ -1,4 +1,4 @@
-"""The bounds, and that `climb` follows their gradient: unbiased, and without noise at the exact posterior."""
+"""The bounds, and that `backpropagate_bound` has their gradient: unbiased, exact at the exact posterior."""
 
 import copy
 import math
@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from scpln.module import Conditional, climb, importance_bound
+from scpln.module import Conditional, backpropagate_bound, importance_bound
 
 from .conftest import N_CONTEXT, random_flow, random_model, random_scale
 
@@ -27,7 +27,7 @@ def test_more_draws_raise_the_bound(likelihood):
     """ELBO ≤ IW₂ ≤ IW₅₀ on average: over groups of the same draws, for every set of draws."""
     model, batch = random_model(P, Q, N, likelihood=likelihood)
     conditional = Conditional(torch.zeros(N, Q, dtype=torch.float64), random_scale(N, Q))
-    draws = conditional.push(torch.randn(500, N, Q, dtype=torch.float64))
+    draws = conditional.reparameterize(torch.randn(500, N, Q, dtype=torch.float64))
     weights = (model.log_joint(draws.z, batch) - draws.log_q).detach()
     elbo, iw_2, iw_50 = (importance_bound(weights.reshape(-1, k, N), dim=1).mean(0) for k in (1, 2, 50))
     torch.testing.assert_close(elbo, weights.mean(0))
@@ -62,16 +62,16 @@ class Case:
     def plain(self) -> torch.Tensor:
         """Gradient by autograd through draws, log-joint and density."""
         shape = (self.n_samples * self.n_importance, N, Q)
-        draws = self.posterior().push(torch.randn(shape, generator=self.generator, dtype=torch.float64))
+        draws = self.posterior().reparameterize(torch.randn(shape, generator=self.generator, dtype=torch.float64))
         weights = (self.log_joint(draws.z) - draws.log_q).reshape(self.n_samples, self.n_importance, N)
         loss = -importance_bound(weights, dim=1).mean()
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         return torch.cat([gradient.flatten() for gradient in gradients])
 
-    def climbed(self) -> torch.Tensor:
+    def backpropagated(self) -> torch.Tensor:
         for parameter in self.parameters:
             parameter.grad = None
-        climb(
+        backpropagate_bound(
             self.log_joint,
             self.posterior(),
             n_samples=self.n_samples,
@@ -90,7 +90,7 @@ def test_gradient_is_unbiased(flow, n_importance):
     """It agrees with plain autograd within Monte-Carlo error, along random directions of all parameters."""
     case = Case(flow, n_importance, n_samples=200 // n_importance)
     n_model = sum(parameter.numel() for parameter in case.model.parameters())
-    plain, ours = (torch.stack([estimate() for _ in range(40)]) for estimate in (case.plain, case.climbed))
+    plain, ours = (torch.stack([estimate() for _ in range(40)]) for estimate in (case.plain, case.backpropagated))
     for part in (slice(None, -n_model), slice(-n_model, None)):
         spread = plain[:, part].std(0) + ours[:, part].std(0)
         moved = spread > 0
@@ -122,7 +122,7 @@ def test_gradient_has_no_noise_at_the_exact_posterior(flow, n_importance):
     module = None if flow is None else random_flow(flow, Q, by=0.0)  # the identity, where flows start
     parameters = [mean.requires_grad_(), scale.clone().requires_grad_()]
     context = None if flow is None else torch.randn(N, N_CONTEXT, dtype=torch.float64)
-    bound = climb(
+    bound = backpropagate_bound(
         lambda z: model.log_joint(z, batch),
         Conditional(parameters[0], torch.tril(parameters[1]), module, context),
         n_samples=2,
@@ -141,7 +141,7 @@ def test_a_fixed_posterior_moves_the_model_only():
     loc, context = torch.zeros(N, Q, dtype=torch.float64), torch.zeros(N, N_CONTEXT, dtype=torch.float64)
     for conditional in (Conditional(loc, random_scale(N, Q)), Conditional(loc, random_scale(N, Q), flow, context)):
         model.zero_grad()
-        climb(
+        backpropagate_bound(
             lambda z: model.log_joint(z, batch),
             conditional,
             n_samples=2,
@@ -162,7 +162,7 @@ def test_gradient_is_finite_for_cells_without_counts_and_with_many(flow, dtype):
     model = copy.deepcopy(model).to(dtype)
     module = None if flow is None else random_flow(flow, Q).to(dtype)
     loc = torch.zeros(3, Q, dtype=dtype, requires_grad=True)
-    bound = climb(
+    bound = backpropagate_bound(
         lambda z: model.log_joint(z, batch),
         Conditional(
             loc, random_scale(3, Q).to(dtype), module, None if flow is None else torch.randn(3, N_CONTEXT).to(dtype)

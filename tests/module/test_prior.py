@@ -36,7 +36,7 @@ def test_standard_normal():
 def test_densities_are_those_of_scipy(mixture):
     z = torch.randn(4, 6, Q, dtype=torch.float64)
     log_weights = mixture.log_weights.detach().numpy()
-    expected = np.stack([law.logpdf(z.numpy()) for law in components_of(mixture)], -1) + log_weights
+    expected = np.stack([distribution.logpdf(z.numpy()) for distribution in components_of(mixture)], -1) + log_weights
     np.testing.assert_allclose(mixture.log_joint(z).detach(), expected)
     np.testing.assert_allclose(mixture.log_prob(z).detach(), logsumexp(expected, -1))
     np.testing.assert_allclose(mixture.responsibilities(z).detach().sum(-1), 1)

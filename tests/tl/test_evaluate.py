@@ -57,7 +57,7 @@ def log_densities(model, adata, n_draws):
     posterior = model.get_posterior(adata)
     noise = torch.from_numpy(np.random.default_rng(99).standard_normal((n_draws, adata.n_obs, posterior.n_noise)))
     with torch.no_grad():
-        z, log_q = (value.numpy() for value in posterior.push(noise))
+        z, log_q = (value.numpy() for value in posterior.reparameterize(noise))
     data, counts = model._read(adata).data, adata.X.toarray()
     eta = model.module.decode(z, data.design, data.batches)[0].numpy() + data.offsets[:, None]
     if "inverse_dispersion" in model.get_gene_parameters():

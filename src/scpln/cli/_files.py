@@ -76,7 +76,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         with TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.stem}-") as directory:
             temporary = Path(directory) / path.name
             yield temporary
-            os.replace(temporary, path)  # noqa: PTH105 (named for what it promises: atomic)
+            os.replace(temporary, path)  # noqa: PTH105 (its name says what it is: atomic)
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror or error}"
         raise OutputError(msg) from error

@@ -1,4 +1,4 @@
-"""Work on cells in a few threads, each with its own contiguous share and one BLAS thread."""
+"""Threads, each with its own contiguous chunk of cells and one BLAS thread."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def available_threads() -> int:
 
 
 class Threads:
-    """A pool that splits a range of cells into one contiguous share per thread.
+    """A pool that splits a range of cells into one contiguous chunk per thread.
 
-    Shares depend on the number of threads alone and results come back in order, so that sums over shares are the
+    Chunks depend on the number of threads alone and results come back in order, so that sums over chunks are the
     same in every run. NumPy releases the interpreter's lock in all that is costly here.
     """
 
@@ -33,12 +33,12 @@ class Threads:
         self.n_threads = n_threads
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scpln")
 
-    def map_shares(self, function: Callable[[int, int], Result], n: int, block: int) -> list[Result]:
-        """Results of `function(start, stop)` on each thread's share of `range(n)`, cut at multiples of `block`."""
+    def map_chunks(self, function: Callable[[int, int], Result], n: int, block: int) -> list[Result]:
+        """Results of `function(start, stop)` on each thread's chunk of `range(n)`, cut at multiples of `block`."""
         blocks = -(-n // block)
         cuts = sorted({min(n, block * (blocks * k // self.n_threads)) for k in range(self.n_threads + 1)})
-        shares = list(itertools.pairwise(cuts))
-        return self.map_each(function, shares)
+        chunks = list(itertools.pairwise(cuts))
+        return self.map_each(function, chunks)
 
     def map_each(self, function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
         """Results of `function(*these)` for each tuple of arguments, in their order."""
@@ -48,7 +48,7 @@ class Threads:
         try:
             return [future.result() for future in futures]
         finally:
-            wait(futures)  # after an error or interrupt, nobody may still be at work on the cells
+            wait(futures)  # after an error or interrupt, no thread may still change the cells
 
     def close(self) -> None:
         """End the threads."""

@@ -171,7 +171,7 @@ def check_real(rows: Any, *, where: str, obs_names: pd.Index, var_names: Sequenc
 
 
 def warn_if_empty(totals: CountTotals, where: str) -> None:
-    """Say how many cells and genes have no counts at all: they are kept, and carry no information."""
+    """Say how many cells and genes have no counts at all: they are kept, and have no information."""
     remedies = {"cells": "sc.pp.filter_cells(adata, min_counts=1)", "genes": "sc.pp.filter_genes(adata, min_counts=1)"}
     for kind, remedy in remedies.items():
         sums = getattr(totals, kind)

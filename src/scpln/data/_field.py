@@ -75,7 +75,7 @@ class Field(BaseAnnDataField):
         return dict(state_registry)
 
     def extend(self, state: State, adata: Any) -> State:
-        """What was learned, with the categories that other data have besides, for models that learn of them."""
+        """What was learned, with the categories that other data have besides, for models that are trained on them."""
         return {**state, "n_obs": adata.n_obs} if "n_obs" in state else dict(state)
 
     def get_summary_stats(self, state_registry: State) -> dict[str, int]:

@@ -1,8 +1,8 @@
-"""What is registered of an AnnData: fields that learn from it and read it, and never write to it.
+"""What is registered of an AnnData: fields that summarise and read it, and never write to it.
 
 scvi-tools' own fields copy codes into ``obs`` and check 20 random values of the counts. These read the user's columns
 whenever a model needs them, so a new AnnData needs no preparation and keeps its columns as they are; whatever is wrong
-with it is said in the user's words. All that they learn is plain text and numbers, which is saved as JSON.
+with it is said in the user's words. Their state is plain text and numbers, which is saved as JSON.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is registered of a MuData: the fields of its modalities, side by side, for one latent state of each cell.
 
-Each modality is an AnnData, which the fields of an AnnData read, check and learn from. Genes stand side by side in the
+Each modality is an AnnData, which the fields of an AnnData read, check and summarise. Genes stand side by side in the
 order of the registration; cells are those of the MuData, matched by name. In a modality that a cell lacks it has no
 counts and an exposure of zero.
 """

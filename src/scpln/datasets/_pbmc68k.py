@@ -29,7 +29,7 @@ def pbmc68k_reduced() -> AnnData:
     ``X``
         The bundled log-normalised values, CSR, float32.
     ``obs["n_counts"]``
-        Depth: each cell's total count over *all* genes of the study, of which the 765 here carry about a fifth.
+        Depth: each cell's total count over *all* genes of the study, of which the 765 here have about a fifth.
         Register it as ``size_factor_key``.
     ``obs["bulk_labels"]``, ``obs["louvain"]``
         Cell types (by correlation with purified populations) and scanpy's clusters, their colours in ``uns``.

@@ -112,7 +112,7 @@ def simulate(
     batch = rng.permutation(np.arange(n_obs) % n_batches)
     offsets = rng.normal(0.0, size_factor_sd, n_obs)
     offsets -= offsets.mean()
-    cells = Cells(offsets, batch, rng.standard_normal((n_obs, n_latent)))
+    cells = SimulatedCells(offsets, batch, rng.standard_normal((n_obs, n_latent)))
 
     names = ["(Intercept)", *(f"batch[T.{b}]" for b in range(1, n_batches))]
     adata = AnnData(
@@ -132,7 +132,7 @@ def simulate(
 
 
 @dataclass(frozen=True)
-class Cells:
+class SimulatedCells:
     """What the counts of cells depend on: log size factors (n,), codes of batches (n,), latent states (n × q)."""
 
     offsets: np.ndarray
@@ -197,7 +197,7 @@ def intercept_for_density(levels: np.ndarray, variance: np.ndarray, density: flo
 
 
 def draw_counts(
-    cells: Cells,
+    cells: SimulatedCells,
     coefficients: np.ndarray,
     loadings: np.ndarray,
     seed: np.random.SeedSequence,
@@ -226,7 +226,7 @@ def draw_counts(
     )
 
 
-def _rates(cells: Cells, coefficients: np.ndarray, loadings: np.ndarray) -> Iterator[np.ndarray]:
+def _rates(cells: SimulatedCells, coefficients: np.ndarray, loadings: np.ndarray) -> Iterator[np.ndarray]:
     """Yield exp(η) for block after block of cells."""
     n, p = len(cells.offsets), len(loadings)
     levels = levels_of(coefficients)

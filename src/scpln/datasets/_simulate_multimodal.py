@@ -9,19 +9,27 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from ._simulate import Cells, draw_counts, identified_loadings, intercept_for_density, levels_of, names_of, validate
+from ._simulate import (
+    SimulatedCells,
+    draw_counts,
+    identified_loadings,
+    intercept_for_density,
+    levels_of,
+    names_of,
+    validate,
+)
 
 if TYPE_CHECKING:
     from mudata import MuData
 
-Law = Literal["poisson", "nb", "bernoulli"]
+LikelihoodName = Literal["poisson", "nb", "bernoulli"]
 
 
 def simulate_multimodal(
     n_obs: int = 1000,
     modalities: Mapping[str, int] | None = None,
     *,
-    likelihood: Law | Mapping[str, Law] = "poisson",
+    likelihood: LikelihoodName | Mapping[str, LikelihoodName] = "poisson",
     missing: Mapping[str, float] | None = None,
     n_latent: int = 5,
     n_batches: int = 1,
@@ -48,7 +56,7 @@ def simulate_multimodal(
     modalities
         Names of the modalities, and the number of genes of each; by default ``{"rna": 400, "prot": 20}``.
     likelihood
-        Law of the counts, or one for each modality: ``"poisson"``; ``"nb"``, negative binomial; ``"bernoulli"``, whether a
+        Likelihood, or one for each modality: ``"poisson"``; ``"nb"``, negative binomial; ``"bernoulli"``, whether a
         Poisson count is not zero. Modalities that are not named are Poisson.
     missing
         Share of the cells, chosen at random, that lack a modality. No cell lacks two, so that they add up to at most 1.
@@ -87,7 +95,7 @@ def simulate_multimodal(
     import mudata
 
     sizes = arguments["modalities"]
-    laws, densities, shares = (
+    likelihoods, densities, shares = (
         _of_each(sizes, name, value, default)
         for name, value, default in (
             ("likelihood", likelihood, "poisson"),
@@ -95,7 +103,7 @@ def simulate_multimodal(
             ("missing", missing or {}, 0.0),
         )
     )
-    _validate(arguments, laws, densities, shares)
+    _validate(arguments, likelihoods, densities, shares)
     gene_seed, cell_seed, count_seed = np.random.SeedSequence(seed).spawn(3)
 
     genes = np.random.default_rng(gene_seed)
@@ -115,9 +123,9 @@ def simulate_multimodal(
         coefficients[:, 0] += intercept_for_density(levels_of(coefficients), variance, densities[name])
         offsets = cells.normal(0.0, size_factor_sd, n_obs)
         offsets -= offsets.mean()
-        theta = np.full(p, inverse_dispersion) if laws[name] == "nb" else None
-        counts = draw_counts(Cells(offsets, batch, latent), coefficients, loadings, stream, theta)
-        if laws[name] == "bernoulli":
+        theta = np.full(p, inverse_dispersion) if likelihoods[name] == "nb" else None
+        counts = draw_counts(SimulatedCells(offsets, batch, latent), coefficients, loadings, stream, theta)
+        if likelihoods[name] == "bernoulli":
             counts.data[:] = 1
         adata = AnnData(
             X=counts,
@@ -149,12 +157,15 @@ def _of_each(sizes: Mapping[str, int], argument: str, value: Any, default: Any) 
 
 
 def _validate(
-    arguments: dict[str, Any], laws: Mapping[str, str], densities: Mapping[str, float], shares: Mapping[str, float]
+    arguments: dict[str, Any],
+    likelihoods: Mapping[str, str],
+    densities: Mapping[str, float],
+    shares: Mapping[str, float],
 ) -> None:
     sizes = arguments["modalities"]
-    wrong = {name: law for name, law in laws.items() if law not in get_args(Law)}
+    wrong = {name: kind for name, kind in likelihoods.items() if kind not in get_args(LikelihoodName)}
     if wrong:
-        msg = f"`likelihood` of {wrong} must be one of {list(get_args(Law))}."
+        msg = f"`likelihood` of {wrong} must be one of {list(get_args(LikelihoodName))}."
         raise ValueError(msg)
     if min(sizes.values()) < 1:
         msg = f"`modalities` must have one gene or more each, but is {sizes}."

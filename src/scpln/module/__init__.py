@@ -24,7 +24,7 @@ from ._growth import GrownTraining, Growth
 from ._latent_module import LatentModule
 from ._loss import Loss
 from ._mixture_vae import MixtureVAEModule
-from ._objective import climb, importance_bound, path_loss
+from ._objective import backpropagate_bound, importance_bound, path_loss
 from ._plnpca import PLNPCAModule
 from ._vae import VAEModule
 
@@ -62,8 +62,8 @@ __all__ = [
     "Prior",
     "StandardNormal",
     "VAEModule",
+    "backpropagate_bound",
     "check_flow",
-    "climb",
     "importance_bound",
     "make_flow",
     "make_likelihood",

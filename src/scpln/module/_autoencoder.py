@@ -77,7 +77,7 @@ class AutoencoderModule(LatentModule):
         """Parameters by how they are trained.
 
         Those of single genes (intercepts, dispersions) have one number for all cells, whose scale is far from that of a
-        network's weights: they learn ten times as fast. They and the prior have penalties of their own, and do not
+        network's weights: their learning rate is ten times as large. They and the prior have penalties, and do not
         decay.
         """
         decoder = self.generative.decoder

@@ -208,7 +208,7 @@ class GrownTraining(nn.Module):
         ]
 
     @torch.no_grad()
-    def put_back(self) -> None:
+    def write_to_module(self) -> None:
         """Write the trained entries into the module."""
         parameters = dict(self.module.named_parameters())
         for name, (dim, index), entries in zip(self._names, self._places, self.entries, strict=True):

@@ -71,26 +71,26 @@ class MixtureVAEModule(AutoencoderModule):
         draws: Draws = posterior.draw(self.n_samples)
         states = draws.z.reshape(-1, k, n, draws.z.shape[-1])
         log_likelihood = self.generative.log_likelihood(states, batch)
-        log_prior = self.prior.log_own(states)
+        log_prior = self.prior.log_prob_given_component(states)
         divergence = (draws.log_q.reshape(log_prior.shape) - log_prior).detach().mean(0)
-        log_shares = torch.log_softmax(logits, -1)
+        log_probabilities = torch.log_softmax(logits, -1)
         known = self._known_components(batch)
-        shares = log_shares.exp() if known is None else _known_or(known, log_shares.exp())
-        divergence_of_k = (shares * (shares.clamp_min(1e-30).log() - self.prior.log_weights)).sum(-1)
-        total = (shares.detach().T * divergence).sum(0) + divergence_of_k.detach()
+        probabilities = log_probabilities.exp() if known is None else _known_or(known, log_probabilities.exp())
+        divergence_of_k = (probabilities * (probabilities.clamp_min(1e-30).log() - self.prior.log_weights)).sum(-1)
+        total = (probabilities.detach().T * divergence).sum(0) + divergence_of_k.detach()
         weight = effective_kl_weight(total, kl_weight, free_bits * loc.shape[1])
         loss, bounds = path_loss(
             (log_likelihood + weight * log_prior).reshape(len(states), -1),
             posterior,
             draws,
             kl_weight=weight,
-            cell_weights=shares.detach().T.reshape(-1) * k,
+            cell_weights=probabilities.detach().T.reshape(-1) * k,
         )
-        of_shares = (shares * bounds.reshape(k, n).T).sum(-1)  # its gradient by q(k | y) only
-        loss = loss - (of_shares - of_shares.detach()).mean() + weight * divergence_of_k.mean()
+        by_probabilities = (probabilities * bounds.reshape(k, n).T).sum(-1)  # its gradient by q(k | y) only
+        loss = loss - (by_probabilities - by_probabilities.detach()).mean() + weight * divergence_of_k.mean()
         if known is not None and bool((known >= 0).any()):
-            loss = loss - log_shares[known >= 0].gather(1, known[known >= 0][:, None]).sum() / n
-        reconstruction = (shares.detach().T * log_likelihood.detach().mean(0)).sum(0)
+            loss = loss - log_probabilities[known >= 0].gather(1, known[known >= 0][:, None]).sum() / n
+        reconstruction = (probabilities.detach().T * log_likelihood.detach().mean(0)).sum(0)
         return self._finish(loss, reconstruction, total)
 
     @torch.no_grad()
@@ -116,7 +116,7 @@ class MixtureVAEModule(AutoencoderModule):
         return MixturePosterior(encoded["weights"], components)
 
 
-def _known_or(known: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+def _known_or(known: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
     """Probabilities of the components, of which those of labelled cells are certain."""
-    certain = torch.nn.functional.one_hot(known.clamp_min(0), shares.shape[1]).to(shares)
-    return torch.where((known >= 0)[:, None], certain, shares)
+    certain = torch.nn.functional.one_hot(known.clamp_min(0), probabilities.shape[1]).to(probabilities)
+    return torch.where((known >= 0)[:, None], certain, probabilities)

@@ -71,8 +71,8 @@ def path_loss(
     """
     n = log_joint.shape[1]
     log_weights = (log_joint - kl_weight * draws.log_q).detach().reshape(-1, n_importance, n)
-    share = torch.softmax(log_weights, dim=1).reshape(log_joint.shape)
-    upstream = share / (len(log_weights) * n)
+    normalized_weights = torch.softmax(log_weights, dim=1).reshape(log_joint.shape)
+    upstream = normalized_weights / (len(log_weights) * n)
     if cell_weights is not None:
         upstream = upstream * cell_weights
     if draws.z.requires_grad and torch.is_grad_enabled():
@@ -81,7 +81,7 @@ def path_loss(
 
         def along_the_path(slope: torch.Tensor) -> torch.Tensor:
             slope = slope + inner
-            return slope if n_importance == 1 else slope * share[..., None]
+            return slope if n_importance == 1 else slope * normalized_weights[..., None]
 
         draws.z.register_hook(along_the_path)
     bound = importance_bound(log_weights, dim=1).mean(0)
@@ -90,7 +90,7 @@ def path_loss(
     return surrogate.detach() - value - surrogate, bound
 
 
-def climb(
+def backpropagate_bound(
     log_joint: Callable[[torch.Tensor], torch.Tensor],
     posterior: Conditional,
     *,
@@ -118,7 +118,7 @@ def climb(
     >>> prior = Conditional(mean, torch.eye(2).expand(3, 2, 2))
     >>> def log_joint(z):  # of a likelihood of 1, whatever z: the prior is the posterior
     ...     return -0.5 * z.square().sum(-1) - math.log(2 * math.pi)
-    >>> bound = climb(log_joint, prior, n_samples=4, n_importance=1, generator=torch.Generator())
+    >>> bound = backpropagate_bound(log_joint, prior, n_samples=4, n_importance=1, generator=torch.Generator())
     >>> bound.abs().max() < 1e-6, mean.grad.abs().max() < 1e-6
     (tensor(True), tensor(True))
     """

@@ -22,7 +22,7 @@ class Standardize(nn.Module):
     --------
     >>> standardize = Standardize(2)
     >>> design = torch.tensor([[1.0, 20.0], [1.0, 60.0]])
-    >>> standardize.learn(design)
+    >>> standardize.fit(design)
     >>> standardize(design)
     tensor([[ 1., -1.],
             [ 1.,  1.]])
@@ -37,7 +37,7 @@ class Standardize(nn.Module):
         self.register_buffer("spread", torch.ones(n_covariates))
 
     @torch.no_grad()
-    def learn(self, design: torch.Tensor) -> None:
+    def fit(self, design: torch.Tensor) -> None:
         """Take mean and standard deviation from the cells' design."""
         design = design.double()
         numbers = ((design != 0) & (design != 1)).any(0)

@@ -42,7 +42,7 @@ class VAEModule(AutoencoderModule):
     >>> generative = Generative(MLPDecoder(5, 1, 2, hidden=(8,)), make_likelihood("nb", 5))
     >>> module = VAEModule(generative, Approximation(2, Encoder(5, 1, 2, hidden=(8,)), flow=None), n_cells=3)
     >>> batch = Batch.from_arrays(np.eye(3, 5), np.zeros(3), np.ones((3, 1)))
-    >>> module.loss(batch).reconstruction_loss["reconstruction_loss"].shape
+    >>> module.loss(batch).parts["reconstruction_loss"].shape
     torch.Size([3])
     >>> module.posterior(batch)
     GaussianPosterior(3 cells, 2 latent dimensions)

@@ -32,7 +32,7 @@ def history(
     r"""Draw how training went.
 
     Of Newton's iterations, how far the bound was below its final value after each. Of stochastic training, the bound
-    that it climbs, averaged over ten steps each, with the bound of the Gaussian posteriors that it started from; of an
+    it maximises, averaged over ten steps each, with the bound of the Gaussian posteriors that it started from; of an
     autoencoder, the bounds of training and of validation cells after each epoch.
 
     Parameters

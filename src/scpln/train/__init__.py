@@ -1,6 +1,6 @@
 """Training by stochastic gradients: ascent on a bound, amortisation, refinement. Lightning is in `scpln.train.epochs` only."""
 
-from ._amortize import divergence, imitate, standardize_context, train_approximation
+from ._amortize import distill_gaussians, divergence, standardize_context, train_approximation
 from ._ascent import Ascent, NotFiniteError, ascend
 from ._minibatches import RUN, Minibatches, as_batch, random_order
 from ._refine import refine
@@ -13,8 +13,8 @@ __all__ = [
     "NotFiniteError",
     "as_batch",
     "ascend",
+    "distill_gaussians",
     "divergence",
-    "imitate",
     "random_order",
     "refine",
     "standardize_context",

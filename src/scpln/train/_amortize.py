@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from scpln.module import GaussianFeatures, climb
+from scpln.module import GaussianFeatures, backpropagate_bound
 
 from ._ascent import Ascent, ascend
 from ._minibatches import Minibatches
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scpln.core import CountData
     from scpln.module import Approximation, Batch, GaussianPosterior, Generative
 
-#: Draws × cells × genes of a step from which on more than one thread pays: networks of a flow are too small for it.
+#: Draws × cells × genes of a step from which more than one thread is faster: a flow's networks are too small for it.
 ENTRIES_FOR_THREADS = 10_000_000
 #: Cells whose Gaussians a flow's context is standardised by.
 _CELLS_TO_STANDARDIZE = 10_000
@@ -116,7 +116,7 @@ def train_approximation(
     generator = torch.Generator().manual_seed(seed)
 
     def step(cells: NDArray[np.intp], batch: Batch) -> torch.Tensor:
-        return climb(
+        return backpropagate_bound(
             lambda z: generative.log_joint(z, batch),
             approximation(batch, None if gaussians is None else gaussians(cells)),
             n_samples=n_samples,
@@ -133,7 +133,7 @@ def train_approximation(
 def standardize_context(
     data: CountData, approximation: Approximation, gaussian: GaussianPosterior, batch_size: int
 ) -> None:
-    """Let a flow's features learn their mean and spread, from at most 10,000 of the cells."""
+    """Standardise a flow's features by their mean and spread over at most 10,000 of the cells."""
     features = approximation.source
     if not isinstance(features, GaussianFeatures):
         return
@@ -144,7 +144,7 @@ def standardize_context(
     features.standardize((*gaussians(cells), batch) for cells, batch in Minibatches(data, batch_size).in_order())
 
 
-def imitate(
+def distill_gaussians(
     data: CountData,
     approximation: Approximation,
     gaussian: GaussianPosterior,
@@ -156,7 +156,7 @@ def imitate(
     n_threads: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Ascent:
-    r"""Let an encoder learn given Gaussians N(m, V) of cells from their counts: a network that smooths them.
+    r"""Distill given Gaussians N(m, V) of cells into an encoder, which predicts them from counts and smooths them.
 
     Minimises the mean over cells of
 

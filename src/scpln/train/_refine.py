@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from scpln.module import Conditional, FlowPosterior, GaussianPosterior, climb
+from scpln.module import Conditional, FlowPosterior, GaussianPosterior, backpropagate_bound
 
 from ._amortize import ENTRIES_FOR_THREADS
 from ._ascent import ascend
@@ -101,7 +101,7 @@ def refine(
             _: NDArray[np.intp], batch: Batch, moves: _Moves = moves, context: torch.Tensor | None = context
         ) -> torch.Tensor:
             loc, scale = moves()
-            return climb(
+            return backpropagate_bound(
                 lambda z: generative.log_joint(z @ frame, batch),
                 Conditional(loc, scale, flow, context),
                 n_samples=_DRAWS,

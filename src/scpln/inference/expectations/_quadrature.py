@@ -66,7 +66,7 @@ class Quadrature:
         Nodes.
     dtype
         Precision.
-    learn
+    requires_grad
         Whether derivatives by the likelihood's parameters are wanted.
 
     References
@@ -74,9 +74,9 @@ class Quadrature:
     .. [1] Opper and Archambeau (2009), The variational Gaussian approximation revisited. Neural Computation 21, 786-792.
     """
 
-    def __init__(self, likelihood: Likelihood, n_nodes: int, dtype: DType, *, learn: bool = False) -> None:
+    def __init__(self, likelihood: Likelihood, n_nodes: int, dtype: DType, *, requires_grad: bool = False) -> None:
         self.dtype = dtype
-        self._likelihood = copy.deepcopy(likelihood).to("cpu", torch_dtype(dtype)).requires_grad_(learn)
+        self._likelihood = copy.deepcopy(likelihood).to("cpu", torch_dtype(dtype)).requires_grad_(requires_grad)
         nodes, weights = gauss_hermite(n_nodes)
         self._weights = weights
         self._moments = torch.from_numpy(np.stack([np.ones_like(nodes), nodes]).astype(dtype))
@@ -107,7 +107,7 @@ class Quadrature:
 
     def with_nodes(self, n_nodes: int) -> Quadrature:
         """A copy with other nodes."""
-        return Quadrature(self._likelihood, n_nodes, self.dtype, learn=bool(self._learned))
+        return Quadrature(self._likelihood, n_nodes, self.dtype, requires_grad=bool(self._trainable))
 
     def value(self, counts: CountBatch, mean: Array, variance: Array) -> Array:
         """Σ_j E[ℓ_ij] of each cell, (n,), at means μ and variances v of log-rates, (n, p) each."""
@@ -127,13 +127,13 @@ class Quadrature:
 
     def parameter_gradient(self, counts: CountBatch, mean: Array, variance: Array) -> Array:
         """Σ_i E[∂ℓ/∂γ_j], (p, g), alone."""
-        if not self._learned:
+        if not self._trainable:
             return np.zeros((mean.shape[1], 0))
         eta = self._log_rates(mean, np.sqrt(np.maximum(variance, 0)))
         return _stack(self._differentiate(counts, eta, [])[1], mean.shape[1])
 
     @property
-    def _learned(self) -> list[torch.Tensor]:
+    def _trainable(self) -> list[torch.Tensor]:
         return [parameter for parameter in self._likelihood.parameters() if parameter.requires_grad]
 
     def _log_rates(self, mean: Array, spread: Array) -> torch.Tensor:
@@ -147,7 +147,7 @@ class Quadrature:
         with torch.enable_grad():
             value = self._likelihood.log_likelihood(eta, counts)
             weights = torch.from_numpy(self._weights).to(value.dtype)[:, None].expand_as(value)
-            gradients = torch.autograd.grad(value, [*inputs, *self._learned], weights)
+            gradients = torch.autograd.grad(value, [*inputs, *self._trainable], weights)
         return self._average(value.detach()), list(gradients)
 
     def _average(self, value: torch.Tensor) -> Array:

@@ -49,25 +49,25 @@ class Expectations(Protocol):
         """A copy with other nodes."""
 
 
-def expectations_of(likelihood: Likelihood, n_nodes: int, dtype: DType, *, learn: bool = False) -> Expectations:
+def expectations_of(likelihood: Likelihood, n_nodes: int, dtype: DType, *, requires_grad: bool = False) -> Expectations:
     """Expectations of any likelihood, which is copied; arguments as in `Quadrature`.
 
     Examples
     --------
     >>> from scpln.module import CountBatch, make_likelihood
-    >>> laws = {"rna": make_likelihood("poisson", 2), "protein": make_likelihood("nb", 1)}
-    >>> rule = expectations_of(JointLikelihood(laws), 7, np.float64, learn=True)
+    >>> likelihoods = {"rna": make_likelihood("poisson", 2), "protein": make_likelihood("nb", 1)}
+    >>> rule = expectations_of(JointLikelihood(likelihoods), 7, np.float64, requires_grad=True)
     >>> counts = CountBatch.from_counts(np.array([[1, 0, 2]]), torch.float64)
     >>> rule.expect(counts, np.zeros((1, 3)), np.full((1, 3), 0.2)).slope.round(3)
     array([[-0.105, -1.105,  0.828]])
     """
     if isinstance(likelihood, JointLikelihood):
         parts = likelihood.parts.values()
-        rules = [expectations_of(part, n_nodes, dtype, learn=learn) for part in parts]
+        rules = [expectations_of(part, n_nodes, dtype, requires_grad=requires_grad) for part in parts]
         return JointExpectations(rules, likelihood.sizes, dtype)
     if isinstance(likelihood, Poisson):
         return PoissonExpectations(likelihood.n_genes, dtype)
-    return Quadrature(likelihood, n_nodes, dtype, learn=learn)
+    return Quadrature(likelihood, n_nodes, dtype, requires_grad=requires_grad)
 
 
 class PoissonExpectations:
@@ -120,7 +120,7 @@ def _rates(mean: Array, variance: Array) -> tuple[Array, Array | float]:
 
 
 class JointExpectations:
-    """Expectations of modalities side by side, each by its own rule.
+    """Expectations of modalities side by side, each by a separate rule.
 
     Genes have as many parameters γ as those of the modality with the most; where a modality has fewer, the others are
     0, and so is the derivative by them.
@@ -156,17 +156,17 @@ class JointExpectations:
 
     @parameters.setter
     def parameters(self, values: Array) -> None:
-        for rule, own in zip(self._rules, np.split(values, self._ends), strict=True):
-            rule.parameters = own[:, : rule.parameters.shape[1]]
+        for rule, part in zip(self._rules, np.split(values, self._ends), strict=True):
+            rule.parameters = part[:, : rule.parameters.shape[1]]
 
     def value(self, counts: CountBatch, mean: Array, variance: Array) -> Array:
         """Σ_j E[ℓ_ij] of each cell, (n,)."""
         parts = self._parts(counts, mean, variance)
-        return np.sum([rule.value(own, mu, v) for rule, own, mu, v in parts], axis=0)
+        return np.sum([rule.value(part, mu, v) for rule, part, mu, v in parts], axis=0)
 
     def expect(self, counts: CountBatch, mean: Array, variance: Array) -> Expectation:
         """Expectations and their derivatives."""
-        parts = [rule.expect(own, mu, v) for rule, own, mu, v in self._parts(counts, mean, variance)]
+        parts = [rule.expect(part, mu, v) for rule, part, mu, v in self._parts(counts, mean, variance)]
         return Expectation(
             value=np.sum([part.value for part in parts], axis=0),
             slope=np.hstack([part.slope for part in parts]),
@@ -177,7 +177,7 @@ class JointExpectations:
     def parameter_gradient(self, counts: CountBatch, mean: Array, variance: Array) -> Array:
         """Σ_i E[∂ℓ/∂γ_j], (p, g), alone."""
         parts = self._parts(counts, mean, variance)
-        return stack_padded([rule.parameter_gradient(own, mu, v) for rule, own, mu, v in parts])
+        return stack_padded([rule.parameter_gradient(part, mu, v) for rule, part, mu, v in parts])
 
     def with_nodes(self, n_nodes: int) -> JointExpectations:
         """A copy with other nodes."""

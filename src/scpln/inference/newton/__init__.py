@@ -2,7 +2,7 @@
 
 from ._families import FAMILIES, GaussianFamilyName
 from ._genes import GeneParameters
-from ._problem import CellLaw
+from ._problem import CellProblem
 from ._result import FitResult
 from ._rotation import identified_rotation
 from ._stages import COARSE_CELLS, COARSE_RATIO
@@ -12,7 +12,7 @@ __all__ = [
     "COARSE_CELLS",
     "COARSE_RATIO",
     "FAMILIES",
-    "CellLaw",
+    "CellProblem",
     "CellStates",
     "FitResult",
     "GaussianFamilyName",

@@ -30,8 +30,8 @@ def independent_axes(precision: Array) -> Array:
     for reach in RANGES:
         angles = np.linspace(-reach, reach, ANGLES, endpoint=False)
         for _ in range(MAX_SWEEPS):
-            turned = sum(_rotate(precision, axes, a, b, angles) for a in range(q) for b in range(a))
-            if not turned:
+            rotated = sum(_rotate(precision, axes, a, b, angles) for a in range(q) for b in range(a))
+            if not rotated:
                 break
     return axes
 
@@ -40,8 +40,8 @@ def _rotate(precision: Array, axes: Array, a: int, b: int, angles: Array) -> boo
     """Turn axes a and b by the best of some angles, in place; whether that was worth it."""
     cosines, sines = np.cos(angles), np.sin(angles)
     aa, bb, ab = precision[a, a], precision[b, b], precision[a, b]
-    turned = np.outer(cosines**2, aa) + np.outer(sines**2, bb) + np.outer(2 * sines * cosines, ab)
-    product = turned * (aa + bb - turned)
+    rotated = np.outer(cosines**2, aa) + np.outer(sines**2, bb) + np.outer(2 * sines * cosines, ab)
+    product = rotated * (aa + bb - rotated)
     cost = 0.5 * np.log(np.maximum(product, np.finfo(float).tiny)).mean(1)
     best = int(cost.argmin())
     if cost[best] > cost[ANGLES // 2] - TOLERANCE:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 
-#: Acceleration starts when an iteration gains less than this share of the bound, and remembers so many iterations.
+#: Acceleration starts when an iteration gains less than this fraction of the bound, and remembers so many iterations.
 ACCELERATION_START, ACCELERATION_DEPTH = 2e-3, 10
 #: The gain that decides on convergence is averaged over so many iterations.
 PATIENCE = 10
-#: Share of the tolerance that the genes' gradient may still promise at convergence.
-PROMISE = 0.05
+#: Fraction of the tolerance that the predicted gain may still have at convergence.
+PREDICTED_GAIN_FRACTION = 0.05
 
 
 class History:
-    """Mean bound per cell and seconds since the start, after each accepted iteration of the last `begin`."""
+    """Mean bound per cell and seconds since the start, after each accepted iteration of the last `reset`."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Forget the bounds of another problem, but not the time they took."""
         self.elbo: list[float] = []
         self.seconds: list[float] = []

@@ -90,7 +90,7 @@ class GeneModel:
         return cls(gradient, curvature, total, d)
 
     def step(self, damping: Array) -> tuple[Array, float]:
-        """Damped Newton step (p, d + q), cut to the trust radius, and the gain that the uncut step promises, nats.
+        """Damped Newton step (p, d + q), cut to the trust radius, and the predicted gain of the uncut step, nats.
 
         The Hessian's diagonal is multiplied by 1 + `damping`, (p,). The gain is ½ Σ_j g_jᵀ H_j⁻¹ g_j, the squared gradient in
         the preconditioned metric.

@@ -48,7 +48,7 @@ class Slopes:
 
 
 @dataclass(frozen=True)
-class CellLaw(ABC):
+class CellProblem(ABC):
     """Posteriors of cells for given genes, their bound, and what it gains by new coefficients."""
 
     data: CountData
@@ -58,7 +58,7 @@ class CellLaw(ABC):
     batch_size: int | None
 
     @abstractmethod
-    def settle(self, genes: GeneParameters, cells: CellStates) -> None:
+    def optimize_posteriors(self, genes: GeneParameters, cells: CellStates) -> None:
         """Move posteriors to their optimum, in place."""
 
     @abstractmethod

@@ -18,7 +18,7 @@ class FitResult:
     coefficients, loadings
         B (p, d) and C (p, q).
     mean, covariance
-        Posterior means m (n, q) and covariances V as packed lower triangles (n, q(q+1)/2), row by row.
+        Means m (n, q) and covariances V of the posteriors as packed lower triangles (n, q(q+1)/2), row by row.
     elbo
         Exact bound of each cell, nats, (n,).
     rotation

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ._families import GaussianFamily
 
 
-#: A cell whose last step promised to gain less than this has arrived, nats.
+#: A cell whose last step had a predicted gain below this has converged, nats.
 CELL_TOLERANCE = 1e-6
 #: Shortest step length that a cell is brought down to.
 MIN_STEP = 2.0**-20
@@ -72,7 +72,7 @@ class CellSteps:
 
     @property
     def gain(self) -> Array:
-        """What each cell's quadratic model promised for a step of length 1, nats, (n,)."""
+        """Predicted gain of each cell's quadratic model for a step of length 1, nats, (n,)."""
         return 0.5 * self.decrement
 
     def take(self, rows: NDArray[np.intp]) -> CellSteps:

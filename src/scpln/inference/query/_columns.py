@@ -10,9 +10,9 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from scpln.core import threads
-from scpln.inference.newton import FAMILIES, CellLaw, CellStates, GaussianFamilyName, GeneParameters
-from scpln.inference.newton.general import AnyLaw, precision
-from scpln.inference.newton.poisson import START_VARIANCE, PoissonLaw
+from scpln.inference.newton import FAMILIES, CellProblem, CellStates, GaussianFamilyName, GeneParameters
+from scpln.inference.newton.general import GeneralCells, precision
+from scpln.inference.newton.poisson import START_VARIANCE, PoissonCells
 from scpln.module.likelihoods import Poisson
 from scpln.train import torch_threads
 
@@ -107,7 +107,7 @@ def fit_columns(
     max_iter
         Most iterations.
     tol
-        Converged when an iteration gains less than this, nats per cell, and the gradient by the coefficients promises
+        Converged when an iteration gains less than this, nats per cell, and the predicted gain of the coefficients is
         less than a twentieth of it.
     on_iteration
         Called with the number of iterations and the mean bound per cell.
@@ -135,8 +135,8 @@ def fit_columns(
     with threads(n_threads) as pool, torch_threads(1):
         dtype = precision(data, likelihood, pool)
         cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, dtype)
-        law = PoissonLaw if isinstance(likelihood, Poisson) else AnyLaw
-        search = _Search(law(data, family, likelihood, pool, batch_size), genes, cells, new)
+        problem = PoissonCells if isinstance(likelihood, Poisson) else GeneralCells
+        search = _Search(problem(data, family, likelihood, pool, batch_size), genes, cells, new)
         search.run(max_iter, tol, on_iteration)
     return ColumnFit(
         search.genes.coefficients, search.prior, search.history, search.converged, search.reason, search.interrupted
@@ -147,7 +147,7 @@ def fit_columns(
 class _Search:
     """The alternation, and where it is."""
 
-    law: CellLaw
+    problem: CellProblem
     genes: GeneParameters
     cells: CellStates
     new: NDArray[np.bool_]
@@ -157,7 +157,7 @@ class _Search:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        self.prior = CoefficientPrior.unlearned(self.values, self.law.data.groups)
+        self.prior = CoefficientPrior.with_unit_spread(self.values, self.problem.data.groups)
 
     @property
     def values(self) -> Array:
@@ -166,12 +166,12 @@ class _Search:
 
     def run(self, max_iter: int, tol: float, on_iteration: Callable[[int, float], None] | None) -> None:
         """Iterate until convergence or an interrupt."""
-        begin, n = time.perf_counter(), self.law.data.n_cells
+        begin, n = time.perf_counter(), self.problem.data.n_cells
         best = (-np.inf, self.values, self.cells.mean.copy())  # bound, coefficients and means that it was reached from
         halvings = 0
         try:
             while len(self.history["elbo"]) < max_iter:
-                self.law.settle(self.genes, self.cells)
+                self.problem.optimize_posteriors(self.genes, self.cells)
                 bound = self._bound()
                 last = best[0] + self.prior.log_density(best[1])
                 gain = (bound + self.prior.log_density(self.values) - last) / n
@@ -185,8 +185,8 @@ class _Search:
                 self.history["seconds"].append(time.perf_counter() - begin)
                 if on_iteration is not None:
                     on_iteration(len(self.history["elbo"]), bound / n)
-                promise = self._improve() / n
-                if len(self.history["elbo"]) > PRIOR_ITERATIONS and gain < tol and promise < tol / 20:
+                predicted_gain = self._improve() / n
+                if len(self.history["elbo"]) > PRIOR_ITERATIONS and gain < tol and predicted_gain < tol / 20:
                     self.converged = True
                     break
         except KeyboardInterrupt:
@@ -197,30 +197,30 @@ class _Search:
         self.reason = f"{outcome}{done}"
 
     def _bound(self) -> float:
-        covariance = self.law.family.covariance(self.cells.variance)
-        return float(self.law.bound(self.genes, self.cells.mean, covariance).sum())
+        covariance = self.problem.family.covariance(self.cells.variance)
+        return float(self.problem.bound(self.genes, self.cells.mean, covariance).sum())
 
     def _improve(self) -> float:
-        """One step of the prior, as long as it is learned, of the coefficients, and of the shift; the promised gain."""
-        slopes = self.law.slopes(self.genes, self.cells, self.new)
+        """One step of the prior, while it is learned, of the coefficients, and of the shift; the predicted gain."""
+        slopes = self.problem.slopes(self.genes, self.cells, self.new)
         if len(self.history["elbo"]) <= PRIOR_ITERATIONS:
             precision = np.maximum(np.einsum("jaa->ja", slopes.curvature), LEAST_CURVATURE)
             change = np.clip(slopes.gradient / precision, -MAX_CHANGE, MAX_CHANGE)
-            self.prior = self.prior.learned(self.values + change, precision)
+            self.prior = self.prior.empirical_bayes(self.values + change, precision)
         weights = self.prior.precision
         gradient = slopes.gradient - weights * (self.values - self.prior.mean)
         curvature = slopes.curvature + weights[:, :, None] * np.eye(weights.shape[1])
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        promise = 0.5 * float((gradient * step).sum())
+        predicted_gain = 0.5 * float((gradient * step).sum())
         values = self.values + np.clip(step, -MAX_CHANGE, MAX_CHANGE)
         shift = self._best_shift(values)
-        mean = self.cells.mean - (self.law.data.design[:, self.new] @ shift).astype(self.cells.dtype)
+        mean = self.cells.mean - (self.problem.data.design[:, self.new] @ shift).astype(self.cells.dtype)
         self._move_to(values + self.genes.loadings @ shift.T, mean)
-        return promise
+        return predicted_gain
 
     def _best_shift(self, values: Array) -> Array:
         """Shift δ (k, q) of the latent states into the coefficients that the priors of both like best."""
-        x, c = self.law.data.design[:, self.new], self.genes.loadings
+        x, c = self.problem.data.design[:, self.new], self.genes.loadings
         weights = self.prior.precision
         target = x.T @ self.cells.mean - (weights * (values - self.prior.mean)).T @ c
         system = np.kron(x.T @ x, np.eye(c.shape[1])) + block_diag(*((c.T * weight) @ c for weight in weights.T))

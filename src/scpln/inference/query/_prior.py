@@ -36,7 +36,7 @@ class CoefficientPrior:
     groups: NDArray[np.intp] | None = None
 
     @classmethod
-    def unlearned(cls, center: Array, groups: NDArray[np.intp] | None = None) -> Self:
+    def with_unit_spread(cls, center: Array, groups: NDArray[np.intp] | None = None) -> Self:
         """No shift, and a standard deviation of 1."""
         return cls(center, np.zeros_like(center), np.ones_like(center), groups)
 
@@ -55,7 +55,7 @@ class CoefficientPrior:
         standard = (coefficients - self.mean) / self.spread
         return float(-0.5 * (standard**2).sum() - np.log(self.spread).sum())
 
-    def learned(self, estimates: Array, precision: Array) -> CoefficientPrior:
+    def empirical_bayes(self, estimates: Array, precision: Array) -> CoefficientPrior:
         """The prior under which independent estimates (p, k) with these precisions (p, k) are most probable.
 
         By expectation maximisation, with coefficients as what is not observed.

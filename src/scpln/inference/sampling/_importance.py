@@ -90,7 +90,7 @@ def log_weights(
         noise = _noise(seed, streams[start:stop], n_samples, posterior.n_noise)
         values = np.empty((n_samples, stop - start))
         for first, last in ranges(0, n_samples, max(1, _DRAWN // (stop - start))):
-            z, log_q = part.push(noise[first:last])
+            z, log_q = part.reparameterize(noise[first:last])
             some = z.to(parameter).split(max(1, _ENTRIES // ((stop - start) * p)))
             log_p = torch.cat([generative.log_joint(states, batch) for states in some])
             values[first:last] = (log_p.cpu().double() - log_q).numpy()

@@ -4,7 +4,7 @@ from ._bounds import UNRELIABLE, Bounds
 from ._clusters import Clusters, effective_number
 from ._differential import Differential
 from ._exact import ExactSampling
-from ._loadings import LinearDecoder
+from ._loadings import Loadings
 from ._predictive import Predictive
 from ._query import NOTHING_NEW, QueryMapping
 from ._terms import conditions
@@ -16,7 +16,7 @@ __all__ = [
     "Clusters",
     "Differential",
     "ExactSampling",
-    "LinearDecoder",
+    "Loadings",
     "Predictive",
     "QueryMapping",
     "conditions",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scpln.module import PLNPCAModule
 
 
-class LinearDecoder(ScplnModel):
+class Loadings(ScplnModel):
     """Models whose log-rates are linear in the latent state."""
 
     module: PLNPCAModule

@@ -44,7 +44,7 @@ class BoundTerms(LatentModel):
         refine: int = 0,
         seed: int | None = None,
     ) -> pd.DataFrame:
-        r"""Terms of each cell's evidence lower bound: what it gains from the latent state, and what it pays for it.
+        r"""Terms of each cell's evidence lower bound: reconstruction and Kullback–Leibler divergences.
 
         .. math::
             \text{ELBO}_i = \underbrace{E_{q(z \mid y_i)}[\log p(y_i \mid z)]}_\text{reconstruction}
@@ -67,9 +67,9 @@ class BoundTerms(LatentModel):
         Of a mixture prior, kl = ``kl_z`` + ``kl_k``, where
 
         ``kl_k``
-            :math:`KL(q(k \mid y_i) \,\|\, \pi)`, what is paid for the component.
+            :math:`KL(q(k \mid y_i) \,\|\, \pi)`, the divergence of the component.
         ``kl_z``
-            The rest, which is paid for the latent state given the component:
+            The rest, that of the latent state given the component:
             :math:`\sum_k q(k \mid y_i) \, KL(q(z \mid y_i, k) \,\|\, p(z \mid k))`.
 
         Examples

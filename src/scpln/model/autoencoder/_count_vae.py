@@ -56,7 +56,7 @@ class CountVAE(Autoencoder):
         Give counts below `k_max` probabilities of their own, from the decoder, and let the likelihood be that of the
         rest, shifted: a piecewise-categorical likelihood.
     posterior
-        Family of the posteriors: ``"fullrank"``, Gaussians with any covariance; ``"meanfield"``, with a diagonal one;
+        Variational family: ``"fullrank"``, Gaussians with any covariance; ``"meanfield"``, with a diagonal one;
         ``"flow"``, a normalizing flow on top of full-rank Gaussians.
     flow, n_transforms, flow_hidden
         Kind of flow, ``"sylvester"`` by default (see `PLNPCA`), its transforms, and widths of its networks.

@@ -67,7 +67,7 @@ def start_coefficients(module: AutoencoderModule, data: CountData, growth: Growt
     else:
         change, precision = (found - expected) / n, n**2 / np.maximum(squares, 1e-12)
     estimates = center + change / together
-    prior = CoefficientPrior.unlearned(center).learned(estimates, precision)
+    prior = CoefficientPrior.with_unit_spread(center).empirical_bayes(estimates, precision)
     weight = precision / (precision + prior.precision)
     coefficients[:, new] = torch.from_numpy(prior.mean + weight * (estimates - prior.mean)).to(coefficients)
     return prior

@@ -1,4 +1,4 @@
-"""Where an autoencoder starts: at the data's means, with an encoder that has learned the posteriors of a PLN-PCA."""
+"""Where an autoencoder starts: at the data's means, with an encoder pretrained on the posteriors of a PLN-PCA."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CELLS = 10_000
 _PSEUDO_COUNT = 0.5
 #: Most iterations of PLN-PCA: its latent states change little afterwards.
 ITERATIONS = 30
-#: Steps in which the encoder learns, cells in each, and their learning rate.
+#: Steps of pretraining the encoder, cells in each, and their learning rate.
 STEPS, BATCH, _LEARNING_RATE = 500, 256, 4e-3
 
 
@@ -52,7 +52,7 @@ class Start:
     gaussian: GaussianPosterior
 
 
-def some_cells(n_cells: int) -> NDArray[np.intp]:
+def subsample_cells(n_cells: int) -> NDArray[np.intp]:
     """Positions of at most 10,000 cells, evenly spread."""
     return np.unique(np.linspace(0, n_cells - 1, min(n_cells, CELLS)).astype(int))
 
@@ -61,7 +61,7 @@ def some_cells(n_cells: int) -> NDArray[np.intp]:
 def start_at_means(module: AutoencoderModule, data: CountData) -> None:
     """Set each gene's log-rate to its mean, and the parameters of the likelihood to moments around that."""
     generative = module.generative
-    cells = some_cells(data.n_cells)
+    cells = subsample_cells(data.n_cells)
     data = data if len(cells) == data.n_cells else data.subset(cells)
     totals, size = np.zeros(data.n_genes), np.exp(data.offsets).sum()
     for _, batch in Minibatches(data, data.block_size()).in_order():
@@ -71,7 +71,7 @@ def start_at_means(module: AutoencoderModule, data: CountData) -> None:
     log_total = float(np.log((totals.sum() + _PSEUDO_COUNT) / size)) if is_count else 0.0
     design = torch.from_numpy(data.design)
     generative.decoder.start_at(means, log_total, design)
-    module.encoder.trunk.standardize.learn(design)
+    module.encoder.trunk.standardize.fit(design)
     intercepts = torch.from_numpy(means).float()
 
     def expected() -> Iterator[tuple[CountBatch, torch.Tensor]]:
@@ -93,7 +93,7 @@ def fit_plnpca(
     on_iteration: OnStep | None = None,
 ) -> Start:
     """Posteriors of at most 10,000 cells under a Poisson PLN-PCA of these, or factor analysis of real values."""
-    cells = some_cells(data.n_cells)
+    cells = subsample_cells(data.n_cells)
     part = data if len(cells) == data.n_cells else data.subset(cells)
     family: Literal["fullrank", "meanfield"] = "meanfield" if diagonal else "fullrank"
     q = min(n_latent, *part.counts.shape)
@@ -118,9 +118,9 @@ def fit_plnpca(
 def pretrain_encoder(
     module: AutoencoderModule, start: Start, *, seed: int, n_threads: int | None, on_step: OnStep | None = None
 ) -> None:
-    """Let a module's encoder learn the posteriors of PLN-PCA.
+    """Pretrain a module's encoder on the posteriors of PLN-PCA.
 
-    If it has several components, they learn the same ones, and q(k | y) the responsibilities of the prior's components.
+    Several components have the same targets, and q(k | y) the responsibilities of the prior's components.
     """
     loc, scale = torch.from_numpy(start.gaussian.mean).float(), start.gaussian.scale.float()
     encoder, prior = module.encoder, module.generative.prior

@@ -147,7 +147,7 @@ class AutoencoderTraining(Bounds):
         gradient_clip
             Largest norm of a step's gradient.
         start
-            Where training starts: ``"plnpca"``, an encoder that has learned the posteriors of a Poisson PLN-PCA of the
+            Where training starts: ``"plnpca"``, an encoder pretrained on the posteriors of a Poisson PLN-PCA of the
             same data, or ``"random"`` networks.
         accelerator, devices
             Where to compute, in Lightning's words; ``"auto"`` takes a GPU if there is one.
@@ -241,7 +241,7 @@ class AutoencoderTraining(Bounds):
             description=type(self).__name__,
         )
         if grown is not None:
-            grown.put_back()
+            grown.write_to_module()
         self.module = module
         module.requires_grad_(False)
         data = cells.data

@@ -88,7 +88,7 @@ def newton_cost(
     n_by_quadrature: int = 0,
     n_threads: int | None = None,
 ) -> Cost:
-    """Cost of PLN-PCA with a Gaussian for each cell, and with so many genes whose law takes quadrature.
+    """Cost of PLN-PCA with a Gaussian for each cell, and with so many genes whose likelihood takes quadrature.
 
     Examples
     --------

@@ -66,7 +66,7 @@ def check_observation(
 
 
 def make_observation(likelihood: Observation, modalities: Mapping[str, int], n_genes: int) -> Likelihood:
-    """The law of all genes: a plain one if all modalities have the same, whose solvers are the faster ones.
+    """The likelihood of all genes: a plain one if all modalities have the same, whose solvers are the faster ones.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def make_observation(likelihood: Observation, modalities: Mapping[str, int], n_g
 
 
 def genes_by_quadrature(likelihood: Observation, modalities: Mapping[str, int], n_genes: int) -> int:
-    """Number of genes whose law has no closed form under Gaussian posteriors, as that of Poisson counts.
+    """Number of genes whose likelihood has no closed form under Gaussian posteriors, as that of Poisson counts.
 
     Examples
     --------

@@ -11,7 +11,7 @@ import torch
 
 from scpln.inference import gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
 from scpln.module import GaussianPosterior, Generative, LinearDecoder, PLNPCAModule
-from scpln.train import Ascent, Minibatches, imitate, refine, standardize_context, train_approximation
+from scpln.train import Ascent, Minibatches, distill_gaussians, refine, standardize_context, train_approximation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +59,12 @@ def start_shared(
     n_threads: int | None = None,
     on_step: OnStep | None = None,
 ) -> Ascent:
-    """Let a module's encoder imitate the Gaussians that it has, or its flow learn the scale of their features."""
+    """Distill a module's Gaussians into its encoder, or standardise the features of its flow."""
     approximation = module.approximation
     assert approximation is not None
     gaussian = GaussianPosterior(module.mean, module.covariance)
     if approximation.encodes:
-        return imitate(data, approximation, gaussian, **_settings(options, n_threads, on_step))
+        return distill_gaussians(data, approximation, gaussian, **_settings(options, n_threads, on_step))
     standardize_context(data, approximation, gaussian, options.batch_size)
     return Ascent()
 

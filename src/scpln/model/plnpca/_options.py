@@ -75,7 +75,7 @@ class Outcome:
     history: dict[str, list[float]]
     failure: NotFiniteError | None = None
 
-    def then(self, ascent: Ascent, failure: NotFiniteError | None, options: GradientOptions) -> None:
+    def add_stochastic(self, ascent: Ascent, failure: NotFiniteError | None, options: GradientOptions) -> None:
         """Add stochastic training to the stages."""
         self.converged &= not (ascent.interrupted or ascent.failed)
         self.reason = f"{self.reason}; {ascent.reason}"

@@ -9,7 +9,7 @@ import scvi
 import torch
 
 from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
-from scpln.model.abilities import Differential, ExactSampling, LinearDecoder, QueryMapping
+from scpln.model.abilities import Differential, ExactSampling, Loadings, QueryMapping
 from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_observation, make_observation
 from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
 from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ENCODER_HIDDEN = [128, 128]
 
 
-class PLNPCA(QueryMapping, LinearDecoder, Differential, PLNPCATraining, ExactSampling):
+class PLNPCA(QueryMapping, Loadings, Differential, PLNPCATraining, ExactSampling):
     r"""Poisson log-normal principal component analysis of counts.
 
     .. math::
@@ -51,7 +51,7 @@ class PLNPCA(QueryMapping, LinearDecoder, Differential, PLNPCATraining, ExactSam
     n_latent
         Latent dimensions q, at most the number of cells and of genes.
     posterior
-        Family of the posteriors: ``"fullrank"``, Gaussians with any covariance; ``"meanfield"``, with diagonal ones, all
+        Variational family: ``"fullrank"``, Gaussians with any covariance; ``"meanfield"``, with diagonal ones, all
         in the same axes, which gives a lower bound; ``"flow"``, a normalizing flow on top of full-rank Gaussians, which
         starts at these and raises the bound.
     likelihood
@@ -182,7 +182,7 @@ class PLNPCA(QueryMapping, LinearDecoder, Differential, PLNPCATraining, ExactSam
         return modality_sizes(states(self.registry))
 
     def _new_likelihood(self) -> Likelihood:
-        """The law of the model's genes, as it starts."""
+        """The likelihood of the model's genes, as it starts."""
         return make_observation(self.likelihood, self._sizes_of_modalities, len(self.genes))
 
     @property
@@ -193,7 +193,7 @@ class PLNPCA(QueryMapping, LinearDecoder, Differential, PLNPCATraining, ExactSam
 
     @property
     def _gaussian_family(self) -> Literal["fullrank", "meanfield"]:
-        """Family of the Gaussians that a posterior is or starts from."""
+        """Variational family of the Gaussians that a posterior is or starts from."""
         return "meanfield" if self.posterior == "meanfield" else "fullrank"
 
     def _new_approximation(self, n_importance_samples: int, seed: int = 0) -> Approximation | None:

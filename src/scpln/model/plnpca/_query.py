@@ -96,7 +96,7 @@ def train_inputs(
             ascent = ascend(step, training, batches, **settings)
         except NotFiniteError as error:
             ascent, failure = error.ascent, error
-    training.put_back()
+    training.write_to_module()
     module.coefficients[:, growth.is_new] = decoder.coefficients[:, growth.is_new].double()
     return ascent, failure
 

@@ -115,6 +115,6 @@ def train_on_reference(
                 settings = gradient, newton.n_threads, bar.update
                 ascent, failure = train_inputs(module, cells.data, growth, fit.prior, *settings)
                 bar.finish(ascent.reason)
-            outcome.then(ascent, failure, gradient)
+            outcome.add_stochastic(ascent, failure, gradient)
     store_posteriors(module, cells.data, family, newton.n_threads)
     return module, outcome

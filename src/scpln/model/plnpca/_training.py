@@ -44,7 +44,7 @@ class PLNPCATraining(Bounds):
     @property
     @abstractmethod
     def _gaussian_family(self) -> Literal["fullrank", "meanfield"]:
-        """Family of the Gaussians that a posterior is or starts from."""
+        """Variational family of the Gaussians that a posterior is or starts from."""
 
     @property
     @abstractmethod
@@ -95,7 +95,7 @@ class PLNPCATraining(Bounds):
             At most so many passes over the data for the Gaussians; by default 500.
         tol
             These have converged when an iteration gains less than this many nats per cell, averaged over ten, or when
-            the gradient promises less than a twentieth of it.
+            the predicted gain is less than a twentieth of it.
         n_steps
             Steps of stochastic training; by default 1,000, or as many as make ten passes over the data.
         n_samples
@@ -189,7 +189,7 @@ class PLNPCATraining(Bounds):
         if module.approximation is not None:
             name = f"{name}, {self._kind}"
             ascent, failure = train_approximation_of(name, cells, module, gradient, newton.n_threads, progress=progress)
-            outcome.then(ascent, failure, gradient)
+            outcome.add_stochastic(ascent, failure, gradient)
         self._conclude(cells, module, outcome, newton)
 
     def get_cost_estimate(

@@ -120,7 +120,7 @@ class MLPDecoder(Decoder):
     @torch.no_grad()
     def start_at(self, log_means: NDArray[np.float64], log_total: float, design: torch.Tensor) -> None:
         """Set every gene's log-rate to its mean (p,), whatever the latent state; learn the scale of the design."""
-        self.standardize.learn(design)
+        self.standardize.fit(design)
         if self.softmax:
             self.log_total.fill_(log_total)
         self.coefficients.zero_()
@@ -135,11 +135,11 @@ class MLPDecoder(Decoder):
     def _log_rates(self, z: torch.Tensor, features: torch.Tensor, known: Known) -> torch.Tensor:
         design = self.standardize(known.design)
         if self.softmax:
-            own = torch.log_softmax(self._own(z, features, design @ self.coefficients.T), -1)
+            own = torch.log_softmax(self._linear_predictor(z, features, design @ self.coefficients.T), -1)
             return own + (known.gene_offsets + self.log_total)
-        return self._own(z, features, torch.addmm(known.gene_offsets, design, self.coefficients.T))
+        return self._linear_predictor(z, features, torch.addmm(known.gene_offsets, design, self.coefficients.T))
 
-    def _own(self, z: torch.Tensor, features: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+    def _linear_predictor(self, z: torch.Tensor, features: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         """Fixed part (n, p) + z·C + W·h, with as few passes over (..., n, p) as possible."""
         inputs: list[torch.Tensor] = [z]
         weights: list[torch.Tensor] = [self.loadings]

@@ -1,4 +1,4 @@
-"""Observation laws of counts, given their log-rates."""
+"""Likelihoods of counts, given their log-rates."""
 
 from ._base import CountLikelihood, Likelihood
 from ._bernoulli import Bernoulli
@@ -10,7 +10,7 @@ from ._piecewise_categorical import PiecewiseCategorical
 from ._poisson import Poisson
 from ._zero_inflated import ZeroInflated, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
-#: Observation laws by the name that models take.
+#: Likelihoods by the name that models take.
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "poisson": Poisson,
     "nb": NegativeBinomial,
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def make_likelihood(name: str, n_genes: int, k_max: int | None = None) -> Likelihood:
-    """Observation law of `n_genes` genes, by name.
+    """Likelihood of `n_genes` genes, by name.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def make_likelihood(name: str, n_genes: int, k_max: int | None = None) -> Likeli
     n_genes
         Number of genes p.
     k_max
-        Counts below it get probabilities of their own, and the law is that of what counts exceed it by
+        Counts below it get probabilities of their own, and the distribution is that of what counts exceed it by
         (`PiecewiseCategorical`).
 
     Examples

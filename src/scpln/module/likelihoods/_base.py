@@ -1,4 +1,4 @@
-"""What every observation law does."""
+"""What every likelihood does."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from scpln.module._count_batch import CountBatch
 
-    from ._blocks import Block, CountBlock
+    from ._blocks import CountBlock, LogProbBlock
 
 #: Log of the largest rate that counts are drawn with, where generators still work.
 LARGEST_DRAWN_LOG_RATE = 40.0
 
 
 class Likelihood(nn.Module, ABC):
-    r"""Observation law :math:`p(y_{ij} | η_{ij})` with parameters of each gene.
+    r"""Likelihood :math:`p(y_{ij} | η_{ij})` with parameters of each gene.
 
     Parameters are unconstrained, (p,) each, and follow the precision of η. Log-rates are any real numbers
     (`bound_log_rate`).
@@ -36,7 +36,7 @@ class Likelihood(nn.Module, ABC):
     :math:`γ_{ij} = \text{bound}(γ_j + \text{deviation}_{ij})`. A deviation is (p,), (n, p), or (..., n, p) with the draws of
     η; a parameter without one is that of its gene.
 
-    A law is a class that registers its parameters and writes down, each given η and the bounded parameters, its
+    A likelihood is a class that registers its parameters and writes down, each given η and the bounded parameters, its
     log-probability (`_log_prob`), moments and draws, and the fast path: the log-probability up to terms that do not
     depend on η with its slopes (`_block`), and these terms (`_constants`).
 
@@ -69,7 +69,7 @@ class Likelihood(nn.Module, ABC):
 
     @property
     def cell_parameter_names(self) -> tuple[str, ...]:
-        """Those that a decoder must vary by cell for the law to be of use."""
+        """Those that a decoder must vary by cell for the likelihood to be of use."""
         return ()
 
     def shrunk_parameters(self) -> Iterator[nn.Parameter]:
@@ -200,8 +200,8 @@ class Likelihood(nn.Module, ABC):
         )
 
     @abstractmethod
-    def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> Block:
-        """Law of consecutive cells, from their parameters: (p,), or (cells, p)."""
+    def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> LogProbBlock:
+        """Log-probabilities of consecutive cells, from their parameters: (p,), or (cells, p)."""
 
     def _constants(self, batch: CountBatch, *parameters: Tensor) -> Tensor | None:
         """Terms that do not depend on η, of each non-zero, in float64: (nnz,), or (K, nnz) where parameters are (K, n, p)."""
@@ -236,11 +236,11 @@ class Likelihood(nn.Module, ABC):
 
 
 class CountLikelihood(Likelihood):
-    """Law of counts that zero inflation can wrap."""
+    """Likelihood of counts that zero inflation can wrap."""
 
     @abstractmethod
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> CountBlock:
-        """Law of consecutive cells."""
+        """Log-probabilities of consecutive cells."""
 
     @abstractmethod
     def _probable_zeros(self, expected: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ._base import Likelihood
-from ._blocks import Block
+from ._blocks import LogProbBlock
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +62,7 @@ def _log_presence(eta: Tensor) -> Tensor:
     return torch.where(eta < 0, eta + (-torch.expm1(-small) / small).log(), torch.log1p(-(-large).exp()))
 
 
-class BernoulliBlock(Block):
+class BernoulliBlock(LogProbBlock):
     r""":math:`-e^η` at zeros, :math:`\log(1 - e^{-e^η})` elsewhere.
 
     With rate :math:`r = e^η` their slopes are −r and :math:`r / (e^r - 1)`.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 BLOCK_PAIRS = 128 * 1024
 
 
-class Block(ABC):
-    """A law for the counts of a few cells, entry by entry.
+class LogProbBlock(ABC):
+    """Log-probabilities of the counts of a few cells, entry by entry.
 
     It is made for the parameters of these cells, (p,) where all cells share them, otherwise (cells, p). All methods take
     log-rates η of one draw (cells, p), and return new tensors, which the caller may overwrite.
@@ -40,8 +40,8 @@ class Block(ABC):
         """Derivatives of `value` by η, and by each parameter, (cells, p) each."""
 
 
-class CountBlock(Block):
-    """Block of a law that zero inflation can wrap.
+class CountBlock(LogProbBlock):
+    """Log-probabilities that zero inflation can wrap.
 
     It keeps the log-probability of a zero, of all entries. Where y = 0, `value` is that.
     """
@@ -61,7 +61,7 @@ class SumOverGenes(torch.autograd.Function):
         ctx: Any,
         eta: Tensor,
         batch: CountBatch,
-        make_block: Callable[..., Block],
+        make_block: Callable[..., LogProbBlock],
         largest: float,
         differentiable: bool,
         *parameters: Tensor,
@@ -102,9 +102,9 @@ class SumOverGenes(torch.autograd.Function):
 
 
 def _blocks(
-    eta: Tensor, batch: CountBatch, make_block: Callable[..., Block], parameters: Sequence[Tensor]
-) -> Iterator[tuple[int, slice, Block]]:
-    """Draw, cells and law of all blocks; off the CPU, a block is all cells."""
+    eta: Tensor, batch: CountBatch, make_block: Callable[..., LogProbBlock], parameters: Sequence[Tensor]
+) -> Iterator[tuple[int, slice, LogProbBlock]]:
+    """Draw, cells and block, for all blocks; off the CPU, a block is all cells."""
     n_draws, n, p = eta.shape
     size = max(1, BLOCK_PAIRS * torch.get_num_threads() // max(p, 1)) if eta.device.type == "cpu" else n
     differ = any(parameter.ndim == 3 and len(parameter) > 1 for parameter in parameters)

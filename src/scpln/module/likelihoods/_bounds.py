@@ -36,7 +36,7 @@ def bound_log_rate(eta: Tensor) -> Tensor:
     r"""Log-rates that do not overflow: η up to 25, and 25 + log(1 + η − 25) beyond.
 
     The rate :math:`e^η` is thereby continued along its tangent at η = 25: it grows linearly, and a Poisson
-    log-likelihood stays concave. Every law with a rate takes its η through here, so what is reported for η > 25 is the
+    log-likelihood stays concave. Every likelihood with a rate bounds its η here, so what is reported for η > 25 is the
     exact log-probability of counts with that rate.
 
     Examples

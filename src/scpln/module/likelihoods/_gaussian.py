@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from ._base import Likelihood
-from ._blocks import Block
+from ._blocks import LogProbBlock
 from ._bounds import soft_clamp
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Gaussian(Likelihood):
         self.log_sd.copy_((sums["squares"] / sums["cells"]).sqrt().clamp(min=SMALLEST_START).log())
 
 
-class GaussianBlock(Block):
+class GaussianBlock(LogProbBlock):
     r""":math:`-r^2 / 2 - \log(σ \sqrt{2π})`, with :math:`r = (η - y) / σ`.
 
     Its slopes are :math:`-r / σ` and, by log σ, :math:`r^2 - 1`.

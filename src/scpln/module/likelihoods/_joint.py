@@ -1,4 +1,4 @@
-"""Counts of several modalities, each with an observation law of its own."""
+"""Counts of several modalities, each with a likelihood of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ._base import Likelihood
-from ._blocks import Block
+from ._blocks import LogProbBlock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class JointLikelihood(Likelihood):
-    r"""Counts of several modalities side by side: the genes of each follow a law of their own.
+    r"""Counts of several modalities side by side: the genes of each have a likelihood of their own.
 
     .. math:: \log p(y_i | η_i) = \sum_m \sum_{j \in m} \log p_m(y_{ij} | η_{ij})
 
@@ -29,7 +29,7 @@ class JointLikelihood(Likelihood):
     Parameters
     ----------
     parts
-        Law of each modality, by name, in the order of the genes; laws of counts.
+        Likelihood of each modality, by name, in the order of the genes; likelihoods of counts.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class JointLikelihood(Likelihood):
         for name, part in parts.items():
             if not part.is_count or part.cell_parameter_names:
                 msg = (
-                    f"The likelihood of {name!r} is {type(part).__name__}, but modalities together need laws of counts "
+                    f"The likelihood of {name!r} is {type(part).__name__}, but joint models need likelihoods of counts "
                     f"with parameters of genes: Poisson, NegativeBinomial, their zero-inflated forms, or Bernoulli."
                 )
                 raise ValueError(msg)
@@ -58,7 +58,7 @@ class JointLikelihood(Likelihood):
 
     @property
     def parts(self) -> dict[str, Likelihood]:
-        """Law of each modality, by name."""
+        """Likelihood of each modality, by name."""
         return dict(zip(self._names, self._laws, strict=True))
 
     @property
@@ -113,7 +113,7 @@ class JointLikelihood(Likelihood):
         self, dtype: torch.dtype, deviations: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, ...]:
         if deviations:
-            msg = f"deviations of {list(deviations)} are given, but the laws of modalities together take none."
+            msg = f"deviations of {list(deviations)} are given, but the likelihoods of modalities together take none."
             raise ValueError(msg)
         return super()._bounded_parameters(dtype)
 
@@ -139,11 +139,11 @@ class JointLikelihood(Likelihood):
         return torch.cat([part._log_prob(rates, counts, *own) for part, rates, counts, own in parts], -1)
 
     def _mean(self, eta: Tensor, *parameters: Tensor) -> Tensor:
-        """E[y] under the law of each gene."""
+        """E[y] under the likelihood of each gene."""
         return torch.cat([part._mean(rates, *own) for part, rates, own in self._by_part(eta, parameters)], -1)
 
     def _variance(self, eta: Tensor, *parameters: Tensor) -> Tensor:
-        """Var[y] under the law of each gene."""
+        """Var[y] under the likelihood of each gene."""
         return torch.cat([part._variance(rates, *own) for part, rates, own in self._by_part(eta, parameters)], -1)
 
     def _sample(self, eta: Tensor, generator: torch.Generator, *parameters: Tensor) -> Tensor:
@@ -170,18 +170,18 @@ class JointLikelihood(Likelihood):
                 part._start(own)
 
     def extra_repr(self) -> str:
-        """Nothing: the laws are shown as submodules."""
+        """Nothing: the likelihoods are shown as submodules."""
         return ""
 
 
-class JointBlock(Block):
-    """Blocks of several laws side by side."""
+class JointBlock(LogProbBlock):
+    """Blocks of several likelihoods side by side."""
 
-    def __init__(self, slices: list[slice], blocks: list[Block]) -> None:
+    def __init__(self, slices: list[slice], blocks: list[LogProbBlock]) -> None:
         self._parts = list(zip(slices, blocks, strict=True))
 
     def value(self, eta: Tensor, kept: Tensor) -> Tensor:
-        """Log-probabilities of each law; keeps what each of them does."""
+        """Log-probabilities of each likelihood; keeps what each of them does."""
         values = []
         for genes, block in self._parts:
             rates = eta[:, genes].contiguous()
@@ -191,7 +191,7 @@ class JointBlock(Block):
         return torch.cat(values, 1)
 
     def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
-        """Derivatives by η, and by the parameters of each law."""
+        """Derivatives by η, and by the parameters of each likelihood."""
         parts = [block.slopes(eta[:, genes].contiguous(), kept[:, genes].contiguous()) for genes, block in self._parts]
         return [torch.cat([by_eta for by_eta, *_ in parts], 1), *(each for _, *others in parts for each in others)]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Range of log θ. Below it, variances of the largest rates overflow float32; above it, counts are Poisson.
 LOG_THETA_RANGE = (-10.0, 15.0)
-#: Range of θ at the start, where each law of the range still has a gradient.
+#: Range of θ at the start, where each distribution of the range still has a gradient.
 START_RANGE = (0.02, 200.0)
 #: Values of θ for which zeros are expected before θ is known.
 START_GRID = tuple(np.geomspace(*START_RANGE, 9))
@@ -76,8 +76,8 @@ class NegativeBinomial(CountLikelihood):
 
     def _log_prob(self, eta: Tensor, y: Tensor, *parameters: Tensor) -> Tensor:
         log_theta = parameters[0]
-        law = TorchNegativeBinomial(log_theta.exp(), logits=eta - log_theta, validate_args=False)
-        return law.log_prob(y)
+        distribution = TorchNegativeBinomial(log_theta.exp(), logits=eta - log_theta, validate_args=False)
+        return distribution.log_prob(y)
 
     def _mean(self, eta: Tensor, *parameters: Tensor) -> Tensor:
         """E[y] = e^η."""

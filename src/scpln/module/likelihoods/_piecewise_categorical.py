@@ -11,7 +11,7 @@ from torch import nn
 from scpln.module._count_batch import CountBatch
 
 from ._base import CountLikelihood, Likelihood
-from ._blocks import Block
+from ._blocks import LogProbBlock
 from ._zero_inflated import ZeroInflated
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class PiecewiseCategorical(Likelihood):
-    r"""Counts below k_max have probabilities of their own; from k_max on, what exceeds it follows a base law.
+    r"""Counts below k_max have probabilities of their own; from k_max on, what exceeds it follows a base distribution.
 
-    As in scVAE [1]_. With categories 0, …, k_max − 1 and "k_max or more", their probabilities π, and the base law p₀,
+    As in scVAE [1]_. With categories 0, …, k_max − 1 and "k_max or more", probabilities π, and base distribution p₀,
 
     .. math::
         p(y | η) = π_y \text{ for } y < k_{max}, \quad p(y | η) = π_{k_{max}}\, p_0(y - k_{max} | η) \text{ otherwise.}
@@ -32,7 +32,7 @@ class PiecewiseCategorical(Likelihood):
     Parameters
     ----------
     base
-        Law of what counts exceed k_max by: Poisson or negative binomial, zero-inflated or not.
+        Likelihood of what counts exceed k_max by: Poisson or negative binomial, zero-inflated or not.
     k_max
         Number of counts with a probability of their own, 1 or more.
 
@@ -58,7 +58,7 @@ class PiecewiseCategorical(Likelihood):
     def __init__(self, base: Likelihood, k_max: int) -> None:
         super().__init__(base.n_genes)
         if not isinstance(base, CountLikelihood | ZeroInflated):
-            msg = f"k_max={k_max!r} needs a law of counts, zero-inflated or not; {type(base).__name__} is none."
+            msg = f"k_max={k_max!r} needs a likelihood of counts, zero-inflated or not; {type(base).__name__} is none."
             raise ValueError(msg)
         if k_max < 1:
             msg = (
@@ -75,7 +75,7 @@ class PiecewiseCategorical(Likelihood):
         return tuple(f"category_logit_{k}" for k in range(self.k_max))
 
     def gene_parameters(self) -> dict[str, Tensor]:
-        """Those of the base law, and probabilities of the small counts, ``probability_0`` to that of k_max − 1."""
+        """Those of the base distribution, and probabilities of small counts, ``probability_0`` to that of k_max − 1."""
         logits = [getattr(self, name).detach() for name in self.cell_parameter_names]
         probabilities = _log_probabilities(logits).exp()
         return {**self.base.gene_parameters(), **{f"probability_{k}": probabilities[k] for k in range(self.k_max)}}
@@ -88,7 +88,7 @@ class PiecewiseCategorical(Likelihood):
         return *self.base._constrain(*of_base), *logits
 
     def _split(self, parameters: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Parameters of the base law, and logits."""
+        """Parameters of the base distribution, and logits."""
         return parameters[: -self.k_max], parameters[-self.k_max :]
 
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> PiecewiseCategoricalBlock:
@@ -96,7 +96,7 @@ class PiecewiseCategorical(Likelihood):
         return PiecewiseCategoricalBlock(self.base, batch, rows, of_base, logits)
 
     def _constants(self, batch: CountBatch, *parameters: Tensor) -> Tensor | None:
-        """Those of the base law."""
+        """Those of the base distribution."""
         at = (batch.values >= self.k_max).nonzero()[:, 0]
         excess = _as_one_cell(batch.values[at] - self.k_max)
         cells, genes = batch.cells[at], batch.genes[at]
@@ -143,7 +143,7 @@ class PiecewiseCategorical(Likelihood):
         return torch.where(category == self.k_max, self.k_max + excess, category)
 
     def _sums(self, batch: CountBatch, expected: Tensor) -> dict[str, Tensor]:
-        """Numbers of each category, and the sums of the base law where counts exceed k_max, as if there were no others."""
+        """Numbers of each category, and sums of the base distribution over counts that exceed k_max alone."""
         is_large = batch.values > self.k_max
         excess = CountBatch(
             (batch.dense - self.k_max).clamp(min=0),
@@ -160,21 +160,21 @@ class PiecewiseCategorical(Likelihood):
         return {"categories": numbers, **{f"base.{name}": value for name, value in of_base.items()}}
 
     def _start(self, sums: dict[str, Tensor]) -> None:
-        """Start the base law at the counts that exceed k_max, and logits at the categories' shares, one cell more each."""
+        """Start the base at counts that exceed k_max, and logits at the categories' fractions, one cell more each."""
         self.base._start({name.removeprefix("base."): value for name, value in sums.items() if name != "categories"})
         *small, large = (sums["categories"] + 1).log()
         for name, number in zip(self.cell_parameter_names, small, strict=True):
             getattr(self, name).copy_(number - large)
 
     def extra_repr(self) -> str:
-        """The number of categories; the base law is shown as a submodule."""
+        """The number of categories; the base distribution is shown as a submodule."""
         return f"k_max={self.k_max}"
 
 
-class PiecewiseCategoricalBlock(Block):
-    r""":math:`\log π_y` of small counts, :math:`\log π_{k_{max}} + \ell` of others, from the base law's ℓ.
+class PiecewiseCategoricalBlock(LogProbBlock):
+    r""":math:`\log π_y` of small counts, :math:`\log π_{k_{max}} + \ell` of others, from the base distribution's ℓ.
 
-    The base law is evaluated only where it counts: its entries are those of one cell, whose "genes" they are. Slopes by
+    The base is evaluated only where it counts: its entries are those of one cell, whose "genes" they are. Slopes by
     the logits are :math:`1[y = k] - π_k`.
     """
 
@@ -212,7 +212,7 @@ class PiecewiseCategoricalBlock(Block):
         return value
 
     def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
-        """Derivatives by η, the base law's parameters, and the logits."""
+        """Derivatives by η, the base distribution's parameters, and the logits."""
         rates = _entries(eta, self.large)[None]
         scratch = torch.empty_like(rates)
         self.base.value(rates, scratch)

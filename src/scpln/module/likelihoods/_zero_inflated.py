@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import softplus
 
 from ._base import CountLikelihood, Likelihood, at_nonzeros
-from ._blocks import Block, CountBlock
+from ._blocks import CountBlock, LogProbBlock
 from ._negative_binomial import NegativeBinomial
 from ._poisson import Poisson
 
@@ -25,9 +25,9 @@ PRIOR_CELLS = 10
 
 
 class ZeroInflated(Likelihood):
-    r"""Counts that are zero with probability π, whatever their rate, and otherwise follow a base law.
+    r"""Counts that are zero with probability π, whatever their rate, and otherwise follow a base distribution.
 
-    With the logit a of π, and :math:`\ell` the log-probability under the base law,
+    With the logit a of π, and :math:`\ell` the log-probability under the base distribution,
 
     .. math::
         \log p(0 | η) = \log(π + (1 - π) e^{\ell}) = \text{softplus}(\ell - a) - \text{softplus}(-a), \quad
@@ -36,7 +36,7 @@ class ZeroInflated(Likelihood):
     Parameters
     ----------
     base
-        Law of the counts that are not forced to be zero.
+        Likelihood of the counts that are not forced to be zero.
     """
 
     def __init__(self, base: CountLikelihood) -> None:
@@ -45,7 +45,7 @@ class ZeroInflated(Likelihood):
         self.gate_logits = nn.Parameter(torch.full((base.n_genes,), -3.0))
 
     def gene_parameters(self) -> dict[str, Tensor]:
-        """Those of the base law, and ``zero_inflation`` π, a probability."""
+        """Those of the base distribution, and ``zero_inflation`` π, a probability."""
         return {**self.base.gene_parameters(), "zero_inflation": self.gate_logits.detach().sigmoid()}
 
     def _unconstrained(self) -> dict[str, Tensor]:
@@ -71,12 +71,12 @@ class ZeroInflated(Likelihood):
         return torch.where(y == 0, softplus(base - gate) - softplus(-gate), base - softplus(gate))
 
     def _mean(self, eta: Tensor, *parameters: Tensor) -> Tensor:
-        """E[y] = (1 − π) E₀[y], from the mean of the base law."""
+        """E[y] = (1 − π) E₀[y], from the mean of the base distribution."""
         *of_base, gate = parameters
         return (-gate).sigmoid() * self.base._mean(eta, *of_base)
 
     def _variance(self, eta: Tensor, *parameters: Tensor) -> Tensor:
-        """Var[y] = (1 − π) (Var₀[y] + π E₀[y]²), from the moments of the base law."""
+        """Var[y] = (1 − π) (Var₀[y] + π E₀[y]²), from the moments of the base distribution."""
         *of_base, gate = parameters
         mean, variance = self.base._mean(eta, *of_base), self.base._variance(eta, *of_base)
         return (-gate).sigmoid() * (variance + gate.sigmoid() * mean.square())
@@ -96,7 +96,7 @@ class ZeroInflated(Likelihood):
         }
 
     def _start(self, sums: dict[str, Tensor]) -> None:
-        """Start the base law, then π at the zeros beyond those that it expects.
+        """Start the base distribution, then π at the zeros beyond those that it expects.
 
         Z − E[Z] of the n − E[Z] cells expected to have counts, and a few more, so that genes almost without counts
         start with little inflation.
@@ -107,7 +107,7 @@ class ZeroInflated(Likelihood):
         self.gate_logits.copy_(excess.clamp(*START_RANGE).logit())
 
     def extra_repr(self) -> str:
-        """Nothing: the base law is shown as a submodule."""
+        """Nothing: the base distribution is shown as a submodule."""
         return ""
 
 
@@ -155,10 +155,10 @@ class ZeroInflatedNegativeBinomial(ZeroInflated):
         super().__init__(NegativeBinomial(n_genes))
 
 
-class ZeroInflatedBlock(Block):
-    r""":math:`\text{softplus}(\ell - a) - \text{softplus}(-a)` at zeros, :math:`\ell` elsewhere, from a base law's ℓ.
+class ZeroInflatedBlock(LogProbBlock):
+    r""":math:`\text{softplus}(\ell - a) - \text{softplus}(-a)` at zeros, :math:`\ell` elsewhere, from a base's ℓ.
 
-    Of a zero, the share :math:`w = σ(a - \ell)` is the gate's: the base law's slopes count 1 − w times, and the slope by
+    Of a zero, the share :math:`w = σ(a - \ell)` is the gate's: the base's slopes count 1 − w times, and the slope by
     a is :math:`w - σ(a)`.
     """
 
@@ -167,13 +167,13 @@ class ZeroInflatedBlock(Block):
         self.is_zero = y.sign().neg_().add_(1)
 
     def value(self, eta: Tensor, kept: Tensor) -> Tensor:
-        """Log-probability, without what does not depend on η at non-zeros; keeps the base law's ℓ of a zero."""
+        """Log-probability, without what does not depend on η at non-zeros; keeps the base's ℓ of a zero."""
         base = self.base.value(eta, kept)
         zero = softplus(kept - self.gate).sub_(softplus(-self.gate))
         return base.lerp_(zero, self.is_zero)
 
     def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
-        """Derivatives by η, the base law's parameters, and a."""
+        """Derivatives by η, the base distribution's parameters, and a."""
         share = (self.gate - kept).sigmoid_().mul_(self.is_zero)
         of_base = [slope.addcmul_(slope, share, value=-1) for slope in self.base.slopes(eta, kept)]
         return [*of_base, share.addcmul_(self.is_zero, self.gate.sigmoid(), value=-1)]

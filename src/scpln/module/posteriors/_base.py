@@ -34,7 +34,7 @@ def as_double(array: ArrayLike | torch.Tensor) -> torch.Tensor:
 class Posterior(ABC):
     """Posteriors of the latent states of n cells, in q dimensions.
 
-    NumPy arrays go in and come out; the arithmetic is float64. Only `push`, which bounds are made with, has tensors.
+    NumPy arrays go in and come out; the arithmetic is float64. Only `reparameterize`, for bounds, has tensors.
     """
 
     #: Whether these are Gaussians, so that expectations under them may have a closed form.
@@ -50,7 +50,7 @@ class Posterior(ABC):
 
     @property
     def n_noise(self) -> int:
-        """Standard normal numbers that a draw takes: those of `push`."""
+        """Standard normal numbers that a draw takes: those of `reparameterize`."""
         return self.n_latent
 
     @property
@@ -77,10 +77,10 @@ class Posterior(ABC):
         """Draw `n` latent states of every cell: (n, cells, q)."""
         shape = (n, len(self), self.n_noise)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        return self.push(noise)[0].numpy()
+        return self.reparameterize(noise)[0].numpy()
 
     @abstractmethod
-    def push(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def reparameterize(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent states (K, n, q) from standard normal noise (K, n, n_noise), and log-densities (K, n); all float64."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Posterior(ABC):
         for start in range(0, len(self), _CELLS):
             part = self[start : start + _CELLS]
             with torch.no_grad():
-                z, _ = part.push(points.expand(-1, len(part), -1))
+                z, _ = part.reparameterize(points.expand(-1, len(part), -1))
                 result[start : start + _CELLS] = prior.responsibilities(z).mean(0).numpy()
         return result
 

@@ -47,7 +47,7 @@ class Conditional:
     Examples
     --------
     >>> posterior = Conditional(loc=torch.zeros(3, 2), scale=torch.eye(2).expand(3, 2, 2))
-    >>> draws = posterior.push(torch.zeros(1, 3, 2))
+    >>> draws = posterior.reparameterize(torch.zeros(1, 3, 2))
     >>> draws.z.shape, draws.log_q
     (torch.Size([1, 3, 2]), tensor([[-1.8379, -1.8379, -1.8379]]))
     """
@@ -60,9 +60,9 @@ class Conditional:
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         """Draw `n` latent states of each cell, such that their `score` can be taken."""
         noise = torch.randn((n, *self.loc.shape), generator=generator, dtype=self.loc.dtype, device=self.loc.device)
-        return self.push(noise.requires_grad_(self.flow is not None and torch.is_grad_enabled()))
+        return self.reparameterize(noise.requires_grad_(self.flow is not None and torch.is_grad_enabled()))
 
-    def push(self, noise: torch.Tensor) -> Draws:
+    def reparameterize(self, noise: torch.Tensor) -> Draws:
         """Latent states from standard normal noise (K, n, q)."""
         whitened, log_det = noise, noise.new_zeros(noise.shape[:-1])
         if self.flow is not None:

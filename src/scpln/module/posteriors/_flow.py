@@ -86,9 +86,9 @@ class FlowPosterior(Posterior):
         return self._moments[1].numpy()
 
     @torch.no_grad()
-    def push(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def reparameterize(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent states (K, n, q) from standard normal noise, and their log-densities (K, n)."""
-        draws = self._conditional.push(noise)
+        draws = self._conditional.reparameterize(noise)
         return draws.z @ self.frame, draws.log_q
 
     @torch.no_grad()

@@ -83,7 +83,7 @@ class GaussianPosterior(Posterior):
         diagonal = np.arange(q) * (np.arange(q) + 3) // 2
         return self._packed[:, diagonal].numpy()
 
-    def push(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def reparameterize(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent states (K, n, q) from standard normal noise, and their log-densities (K, n)."""
         z = self._mean + torch.einsum("ikl,sil->sik", self.scale, noise)
         return z, -0.5 * noise.square().sum(-1) - self._log_normalizer

@@ -83,7 +83,7 @@ class MixturePosterior(Posterior):
             torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         ).numpy()
 
-    def push(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def reparameterize(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent states (S, n, q) from standard normal noise (S, n, q + 1), and their log-densities (S, n)."""
         z = self._states(noise)
         return z, torch.from_numpy(self.log_prob(z.numpy()))
@@ -92,7 +92,7 @@ class MixturePosterior(Posterior):
         """The first number of each draw chooses the component, the others are the noise of its state."""
         uniform = torch.special.ndtr(noise[..., 0])
         chosen = torch.searchsorted(self.weights.cumsum(1)[:, :-1].contiguous(), uniform.T.contiguous()).T
-        states = torch.stack([part.push(noise[..., 1:])[0] for part in self.components])
+        states = torch.stack([part.reparameterize(noise[..., 1:])[0] for part in self.components])
         return states.gather(0, chosen[None, ..., None].expand(1, *states.shape[1:]))[0]
 
     def log_prob(self, z: ArrayLike) -> NDArray[np.float64]:

@@ -83,7 +83,7 @@ class GaussianMixture(Prior):
         """Log p(z | k), (..., K), of latent states z (..., q)."""
         return self._log_density(z[..., None, :] - self.loc)
 
-    def log_own(self, z: torch.Tensor) -> torch.Tensor:
+    def log_prob_given_component(self, z: torch.Tensor) -> torch.Tensor:
         """Log p(z | k), (..., K, n), of the states of component k, for each k: z (..., K, n, q)."""
         return self._log_density((z - self.loc[:, None]).transpose(-2, -3)).mT
 

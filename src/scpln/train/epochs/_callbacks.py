@@ -102,7 +102,7 @@ class BestWeights(Callback):
         self._waited += 1
         trainer.should_stop = trainer.should_stop or self.stopped
 
-    def put_back(self, module: torch.nn.Module) -> None:
+    def load_into(self, module: torch.nn.Module) -> None:
         """Give a module the best weights, if there are any yet."""
         restore(module, self._weights)
 

@@ -41,7 +41,7 @@ logger = logging.getLogger("scpln")
 
 #: Steps that training plans by default, fewest of them, and the range of epochs that these may take.
 STEPS, FEWEST_STEPS, EPOCHS = 4_000, 1_000, (10, 100)
-#: Cells × parameters of a step from which on more than one thread pays. In smaller steps threads wait for each other,
+#: Cells × parameters of a step from which more than one thread is faster. In smaller steps threads wait for each other,
 #: and on busy cores take twenty times as long.
 ENTRIES_FOR_THREADS = 250_000_000
 #: Name of the file in the directory of checkpoints.
@@ -257,7 +257,7 @@ def train_by_gradients(
             module.zero_grad(set_to_none=True)
             module.cpu().eval()
         if best is not None and failure is None:
-            best.put_back(module)
+            best.load_into(module)
         result = GradientTraining(
             history=history.epochs,
             n_epochs=history.n_epochs,

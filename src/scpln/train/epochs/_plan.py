@@ -131,7 +131,7 @@ class Means:
 class GradientPlan(TrainingPlan):
     r"""Steps of Adam that minimise the loss of a module.
 
-    At step t of T planned, the weight of KL is :math:`\min(1, t / \lfloor wT \rfloor)` with the share w of
+    At step t of T planned, the weight of KL is :math:`\min(1, t / \lfloor wT \rfloor)` with the fraction w of
     `TrainingOptions.kl_warmup`. All random numbers of an epoch follow from the seed and the epoch, so that
     a training that is taken up again goes on with the same ones; those of validation are the same in every epoch, so
     that its bounds can be compared.
@@ -183,10 +183,10 @@ class GradientPlan(TrainingPlan):
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next step."""
-        share = min(1.0, (self.n_done + 1) / WARM_UP)
+        factor = min(1.0, (self.n_done + 1) / WARM_UP)
         if self.options.schedule == "cosine":
-            share *= 0.5 * (1 + math.cos(math.pi * min(1.0, self.n_done / self.n_steps)))
-        return self.options.learning_rate * share
+            factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, self.n_done / self.n_steps)))
+        return self.options.learning_rate * factor
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam in its fused form, which on a processor takes less than a tenth of the time.

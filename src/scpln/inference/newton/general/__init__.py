@@ -4,12 +4,12 @@ from ._block import LikelihoodBlock, LogRateFeatures, block_size
 from ._bound import elbo_likelihood
 from ._factor_analysis import start_gaussian
 from ._fit import fit_likelihood
-from ._infer import INFER_NODES, infer_likelihood, n_nodes, precision, settle_likelihood
-from ._problem import AnyLaw
+from ._infer import INFER_NODES, infer_likelihood, n_nodes, optimize_posteriors_likelihood, precision
+from ._problem import GeneralCells
 
 __all__ = [
     "INFER_NODES",
-    "AnyLaw",
+    "GeneralCells",
     "LikelihoodBlock",
     "LogRateFeatures",
     "block_size",
@@ -17,7 +17,7 @@ __all__ = [
     "fit_likelihood",
     "infer_likelihood",
     "n_nodes",
+    "optimize_posteriors_likelihood",
     "precision",
-    "settle_likelihood",
     "start_gaussian",
 ]

@@ -76,7 +76,7 @@ class LikelihoodBlock:
         self.design = self._data.design[cells].astype(dtype)
         self._known = np.hstack([self._data.log_sizes[cells], self._data.design[cells]]).astype(dtype)
 
-    def arrive(self, states: CellStates, features: LogRateFeatures, *, check: bool = False) -> None:
+    def update_expectations(self, states: CellStates, features: LogRateFeatures, *, check: bool = False) -> None:
         """Evaluate the expectations at the cells' current posteriors, and `check` that they are finite."""
         self.expectation = self.evaluate(states.mean[self.cells], states.variance[self.cells], features)
         if check:
@@ -101,9 +101,9 @@ def block_size(data: CountData, rule: Expectations, n_threads: int, batch_size: 
     Closed forms have no nodes, so that their blocks have more cells: with small ones, what is done once a block dominates.
     """
     cached = int(np.clip(BLOCK_EVALUATIONS // max(rule.n_evaluations, 1), 16, 2048))
-    share = max(1, -(-data.n_cells // n_threads))
-    most = min(cached, share, batch_size or cached)
-    return -(-share // -(-share // most))
+    cells_per_thread = max(1, -(-data.n_cells // n_threads))
+    most = min(cached, cells_per_thread, batch_size or cached)
+    return -(-cells_per_thread // -(-cells_per_thread // most))
 
 
 def require_finite(value: Array, cells: NDArray[np.intp], counts: CountBatch) -> None:

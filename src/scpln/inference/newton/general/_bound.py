@@ -83,17 +83,17 @@ def elbo_likelihood(
     rule = expectations_of(likelihood, n_nodes, np.float64)
     result = np.empty(data.n_cells)
 
-    def share(start: int, stop: int) -> None:
-        work = LikelihoodBlock(data, rule)
+    def process_chunk(start: int, stop: int) -> None:
+        cell_block = LikelihoodBlock(data, rule)
         for begin, end, rows in data.blocks(start, stop, block):
-            work.load(begin, end, rows)
+            cell_block.load(begin, end, rows)
             m, v = mean[begin:end].astype(np.float64), covariance[begin:end].astype(np.float64)
             states = CellStates(m, v, linalg.invert(linalg.unpack(v, q)), np.ones(end - begin))
-            value = rule.value(work.counts, *work.moments(m, v, features))
+            value = rule.value(cell_block.counts, *cell_block.moments(m, v, features))
             result[begin:end] = value - states.divergence(slice(None), family)
-            require_finite(result[begin:end], work.cells, work.counts)
+            require_finite(result[begin:end], cell_block.cells, cell_block.counts)
 
     with threads(n_threads) as pool, torch_threads(1):
         block = block_size(data, rule, pool.n_threads, batch_size)
-        pool.map_shares(share, data.n_cells, block)
+        pool.map_chunks(process_chunk, data.n_cells, block)
     return result

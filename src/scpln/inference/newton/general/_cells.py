@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Times that the way to an indefinite H is halved before its negative curvature is left out.
 MAX_HALVINGS = 4
-#: A covariance whose log-determinant changed by less than this has arrived.
+#: A covariance whose log-determinant changed by less than this has converged.
 LOG_DET_TOLERANCE = 1e-3
 #: Bounds that differ by less than so many roundings are the same.
 ROUNDINGS = 4.0
@@ -133,9 +133,9 @@ def _precision(weight: Array, features: LogRateFeatures) -> tuple[Array, Array]:
 def move_cells(
     block: LikelihoodBlock, states: CellStates, features: LogRateFeatures, family: GaussianFamily, max_steps: int
 ) -> None:
-    """Step each cell of `block` until it has arrived at the optimum for the given genes, `max_steps` times at most.
+    """Step each cell of `block` until it has converged to the optimum for the given genes, `max_steps` times at most.
 
-    A cell that has arrived stays, so that the result does not depend on the other cells of its block, and the others go on
+    A cell that has converged stays, so that its result does not depend on the others of its block, and these go on
     in a block of their own: the expectations of `block` are then out of date.
     """
     last: CellSteps | None = None

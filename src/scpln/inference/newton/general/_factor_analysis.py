@@ -29,7 +29,7 @@ OVERSAMPLING = 16
 POWER_ITERATIONS, LEAST_STEP = 4, 0.3
 #: Passes at most, and gain per cell, nats, below which they end.
 MAX_PASSES, TOLERANCE = 200, 1e-4
-#: Smallest variance of a gene's noise, as a share of its variance, and absolutely.
+#: Smallest variance of a gene's noise, as a fraction of its variance, and absolutely.
 LEAST_SHARE, LEAST_VARIANCE = 1e-4, 1e-6
 
 
@@ -95,13 +95,13 @@ def start_gaussian(
         variance = 1 / (1 + precision)
         mean = residuals.times(scaled @ (axes * variance))
     rotation = identified_rotation(factors.loadings)
-    turn = axes.T @ rotation
-    loadings, covariance = factors.loadings @ rotation, (turn.T * variance) @ turn
+    axes_rotation = axes.T @ rotation
+    loadings, covariance = factors.loadings @ rotation, (axes_rotation.T * variance) @ axes_rotation
     packed = np.tile(covariance[linalg.tril_indices(n_latent)], (data.n_cells, 1))
     write_parameters(likelihood, 0.5 * np.log(factors.noise[:, None]))
     settings = {"batch_size": batch_size, "n_threads": n_threads}
     bound = elbo_likelihood(
-        data, residuals.coefficients, loadings, likelihood, mean @ turn, packed, n_nodes=2, **settings
+        data, residuals.coefficients, loadings, likelihood, mean @ axes_rotation, packed, n_nodes=2, **settings
     )
     reason = (
         f"converged: factor analysis gained less than {TOLERANCE:g} nats per cell"
@@ -111,10 +111,10 @@ def start_gaussian(
     return FitResult(
         coefficients=residuals.coefficients,
         loadings=loadings,
-        mean=mean @ turn,
+        mean=mean @ axes_rotation,
         covariance=packed,
         elbo=bound,
-        rotation=turn if posterior == "meanfield" else np.eye(n_latent),
+        rotation=axes_rotation if posterior == "meanfield" else np.eye(n_latent),
         history={"elbo": history.elbo, "seconds": history.seconds},
         converged=converged,
         reason=reason,
@@ -131,10 +131,10 @@ class Factors:
     @classmethod
     def leading(cls, basis: Array, image: Array, noise: Array, n_latent: int) -> tuple[Factors, float]:
         """Factors in the span of an orthonormal `basis` (p, k), from its `image` under ψ^-½ S ψ^-½, and Σ_k [λ_k − 1 − log λ_k]."""
-        values, turn = np.linalg.eigh(basis.T @ image)
+        values, vectors = np.linalg.eigh(basis.T @ image)
         values = np.maximum(values[::-1][:n_latent], 1)
         loadings = np.zeros((len(noise), n_latent))
-        directions = (basis @ turn)[:, ::-1][:, : len(values)]
+        directions = (basis @ vectors)[:, ::-1][:, : len(values)]
         loadings[:, : len(values)] = np.sqrt(noise)[:, None] * directions * np.sqrt(values - 1)
         return cls(loadings, noise), float((values - 1 - np.log(values)).sum())
 
@@ -169,11 +169,11 @@ class Residuals:
         """R M, (n, k), for a `matrix` M (p, k)."""
         product = np.empty((self.data.n_cells, matrix.shape[1]))
 
-        def share(start: int, stop: int) -> None:
+        def process_chunk(start: int, stop: int) -> None:
             for begin, end, rows in self._blocks(start, stop):
                 product[begin:end] = rows @ matrix
 
-        self.pool.map_shares(share, self.data.n_cells, self.block)
+        self.pool.map_chunks(process_chunk, self.data.n_cells, self.block)
         return product
 
     def transposed(self, matrix: Array) -> Array:
@@ -191,13 +191,13 @@ class Residuals:
     def _sum(self, width: int, term: Callable[[slice, Array], Array]) -> Array:
         """Sum of a `term` (p, width) of each block."""
 
-        def share(start: int, stop: int) -> Array:
+        def process_chunk(start: int, stop: int) -> Array:
             total = np.zeros((self.data.n_genes, width))
             for begin, end, rows in self._blocks(start, stop):
                 total += term(slice(begin, end), rows)
             return total
 
-        return np.sum(self.pool.map_shares(share, self.data.n_cells, self.block), axis=0)
+        return np.sum(self.pool.map_chunks(process_chunk, self.data.n_cells, self.block), axis=0)
 
     def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, int, Array]]:
         data = self.data

@@ -19,7 +19,7 @@ from scpln.inference.newton._stages import (
     COARSE_CELLS,
     COARSE_RATIO,
     START_VARIANCE,
-    STEPS_AFTER_TURN,
+    STEPS_AFTER_ROTATION,
     STEPS_FROM_PRIOR,
 )
 from scpln.inference.newton._states import CellStates
@@ -27,9 +27,9 @@ from scpln.train import torch_threads
 
 from ._bound import BOUND_NODES, elbo_likelihood
 from ._genes import LikelihoodGenes
-from ._infer import n_nodes, posteriors, precision, precisions, settle_likelihood
+from ._infer import n_nodes, optimize_posteriors_likelihood, posteriors, precision, precisions
 from ._solver import LikelihoodSolver
-from ._start import expected_counts, require_fit_of, some_cells, starting_point
+from ._start import cells_for_axes, expected_counts, require_fit_of, starting_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +72,8 @@ def fit_likelihood(
     max_iter
         Most iterations (passes over the data) of each stage.
     tol
-        Converged when an iteration gains less than this, nats per cell, averaged over ten, or when the genes' gradient
-        promises less than a twentieth of it, twice running.
+        Converged when an iteration gains less than this, nats per cell, averaged over ten, or when the genes' models
+        predict a gain of less than a twentieth of it, twice running.
     seed
         Of the cells that many cells are first fitted on.
     batch_size
@@ -103,11 +103,11 @@ def fit_likelihood(
         family, dtype = FAMILIES[posterior](start.loadings.shape[1]), precision(data, likelihood, pool)
         options = Options(pool, batch_size, n_threads, max_iter, tol, on_iteration)
         fitting = _LikelihoodFitting(likelihood, family, dtype, options)
-        genes, cells, least = fitting.begin(data, start)
+        genes, cells, least = fitting.initialize(data, start)
         solver = fitting.run(data, genes, cells, seed)
         result = fitting.result(data, solver.genes, solver.cells)
         if result.elbo.mean() < least:
-            cells = fitting.begin(data, start)[1]
+            cells = fitting.initialize(data, start)[1]
             result = fitting.result(data, genes, cells)
             solver.converged, solver.reason = False, f"the start is better than the end ({solver.reason})"
     history = fitting.history
@@ -143,7 +143,7 @@ class _LikelihoodFitting:
     options: Options
     history: History = field(default_factory=History)
 
-    def begin(self, data: CountData, start: FitResult) -> tuple[LikelihoodGenes, CellStates, float]:
+    def initialize(self, data: CountData, start: FitResult) -> tuple[LikelihoodGenes, CellStates, float]:
         """Genes and cells of another fit, and their mean bound per cell."""
         linear, cells = starting_point(data, start, self.family, self.dtype)
         covariance = self.family.covariance(cells.variance)
@@ -160,22 +160,22 @@ class _LikelihoodFitting:
         return self._from_genes(data, part)
 
     def _from_posteriors(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
-        """From genes and posteriors; the axes of mean-field are turned a few times on the way."""
+        """From genes and posteriors; the axes of mean-field are rotated a few times in between."""
         solver, max_iter = self._solver(data, genes, cells), self.options.max_iter
-        turns = AXES_ITERATIONS if isinstance(self.family, MeanField) else ()
-        self._iterate(solver, min((*turns, max_iter)), first_cell_steps=1)
-        for last_iteration in (*turns, max_iter)[1:]:
+        rotation_iterations = AXES_ITERATIONS if isinstance(self.family, MeanField) else ()
+        self._iterate(solver, min((*rotation_iterations, max_iter)), first_cell_steps=1)
+        for last_iteration in (*rotation_iterations, max_iter)[1:]:
             if solver.interrupted or len(self.history.elbo) >= max_iter:
                 break
             axes = self._independent_axes(solver)
-            self._iterate(solver, min(last_iteration, max_iter), first_cell_steps=STEPS_AFTER_TURN, axes=axes)
+            self._iterate(solver, min(last_iteration, max_iter), first_cell_steps=STEPS_AFTER_ROTATION, axes=axes)
         return solver
 
     def _from_genes(self, data: CountData, part: LikelihoodSolver) -> LikelihoodSolver:
         """All cells, from parameters fitted on a part of them."""
         means = np.zeros((data.n_cells, self.family.n_latent))
         solver = self._solver(data, part.genes, CellStates.at(means, self.family, START_VARIANCE, self.dtype))
-        self.history.begin()
+        self.history.reset()
         if part.interrupted:
             solver.interrupted, solver.reason = True, part.reason
         else:
@@ -184,7 +184,7 @@ class _LikelihoodFitting:
 
     def _solver(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
         nodes = n_nodes(self.likelihood, FIT_NODES)
-        rule = expectations_of(self.likelihood, nodes, self.dtype, learn=True)
+        rule = expectations_of(self.likelihood, nodes, self.dtype, requires_grad=True)
         options = self.options
         return LikelihoodSolver(data, self.family, rule, genes, cells, pool=options.pool, batch_size=options.batch_size)
 
@@ -202,7 +202,7 @@ class _LikelihoodFitting:
 
     def _independent_axes(self, solver: LikelihoodSolver) -> Array:
         """Axes in which the cells' full-rank posteriors are most independent."""
-        sample = some_cells(solver.data)
+        sample = cells_for_axes(solver.data)
         data = solver.data.subset(sample, self.options.batch_size)
         return independent_axes(precisions(data, solver.genes, solver.cells.take(sample), self.family, self.likelihood))
 
@@ -210,7 +210,7 @@ class _LikelihoodFitting:
         """Result in the identified rotation, with posteriors at their optimum; sets the likelihood's parameters."""
         options = self.options
         write_parameters(self.likelihood, genes.parameters)
-        settle_likelihood(
+        optimize_posteriors_likelihood(
             data, genes.linear, cells, self.family, self.likelihood, pool=options.pool, batch_size=options.batch_size
         )
         rotation = identified_rotation(genes.linear.loadings)

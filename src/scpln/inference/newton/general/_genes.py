@@ -173,10 +173,12 @@ def positive(curvature: Array) -> Array:
     return (np.einsum("pab,pb,pcb->pac", vectors, values, vectors) * outer).transpose(1, 2, 0)
 
 
-def gene_model(gradient: Array, linear: tuple[Array, Array], own: Array, n_covariates: int) -> GeneModel:
-    """Quadratic model of every gene in B, C and γ, with `linear` curvature (and total) of the former, and γ's `own`."""
+def gene_model(
+    gradient: Array, linear: tuple[Array, Array], parameter_curvature: Array, n_covariates: int
+) -> GeneModel:
+    """Quadratic model of every gene in B, C and γ, from `linear` curvature (and total) and that of γ."""
     curvature, total = linear
-    k, g = len(curvature), len(own)
+    k, g = len(curvature), len(parameter_curvature)
     joint = np.zeros((k + g, k + g, len(total)))
-    joint[:k, :k], joint[k:, k:] = curvature, own
+    joint[:k, :k], joint[k:, k:] = curvature, parameter_curvature
     return GeneModel(gradient, joint, total, n_covariates)

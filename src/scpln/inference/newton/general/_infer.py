@@ -92,11 +92,11 @@ def infer_likelihood(
             cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, dtype)
         else:
             cells = cell_states(*start, axes, family, dtype)
-        settle_likelihood(data, genes, cells, family, likelihood, pool=pool, batch_size=batch_size)
+        optimize_posteriors_likelihood(data, genes, cells, family, likelihood, pool=pool, batch_size=batch_size)
     return posteriors(cells, family, axes)
 
 
-def settle_likelihood(
+def optimize_posteriors_likelihood(
     data: CountData,
     genes: GeneParameters,
     cells: CellStates,
@@ -111,14 +111,14 @@ def settle_likelihood(
     rule = expectations_of(likelihood, n_nodes(likelihood, INFER_NODES), cells.dtype)
     block = block_size(data, rule, pool.n_threads, batch_size)
 
-    def share(start: int, stop: int) -> None:
-        work = LikelihoodBlock(data, rule)
+    def process_chunk(start: int, stop: int) -> None:
+        cell_block = LikelihoodBlock(data, rule)
         for begin, end, rows in data.blocks(start, stop, block):
-            work.load(begin, end, rows)
-            work.arrive(cells, features, check=True)
-            move_cells(work, cells, features, family, MAX_STEPS)
+            cell_block.load(begin, end, rows)
+            cell_block.update_expectations(cells, features, check=True)
+            move_cells(cell_block, cells, features, family, MAX_STEPS)
 
-    pool.map_shares(share, data.n_cells, block)
+    pool.map_chunks(process_chunk, data.n_cells, block)
 
 
 def precisions(
@@ -131,7 +131,7 @@ def precisions(
     features = LogRateFeatures.of(data.membership, linear.coefficients, linear.loadings, family, cells.dtype)
     block = LikelihoodBlock(data, rule)
     block.load(0, data.n_cells, data.rows(0, data.n_cells))
-    block.arrive(cells, features)
+    block.update_expectations(cells, features)
     return block_precisions(block, features)
 
 
@@ -172,10 +172,10 @@ def precision(data: CountData, likelihood: Likelihood, pool: Threads) -> DType:
         return np.float64
     block = data.block_size()
 
-    def share(start: int, stop: int) -> float:
+    def process_chunk(start: int, stop: int) -> float:
         return max(float(rows.sum(1, dtype=np.float64).max()) for *_, rows in data.blocks(start, stop, block))
 
-    return working_precision(np.array(pool.map_shares(share, data.n_cells, block)))
+    return working_precision(np.array(pool.map_chunks(process_chunk, data.n_cells, block)))
 
 
 def n_nodes(likelihood: Likelihood, wanted: int) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scpln.inference.expectations import expectations_of
-from scpln.inference.newton._problem import CellLaw, Slopes
+from scpln.inference.newton._problem import CellProblem, Slopes
 
 from ._block import LikelihoodBlock, LogRateFeatures, block_size
 from ._bound import elbo_likelihood
-from ._infer import INFER_NODES, n_nodes, settle_likelihood
+from ._infer import INFER_NODES, n_nodes, optimize_posteriors_likelihood
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from scpln.inference.newton._states import CellStates
 
 
-class AnyLaw(CellLaw):
+class GeneralCells(CellProblem):
     """By quadrature."""
 
-    def settle(self, genes: GeneParameters, cells: CellStates) -> None:
+    def optimize_posteriors(self, genes: GeneParameters, cells: CellStates) -> None:
         """Move posteriors to their optimum, in place."""
         family, pool, batch_size = self.family, self.pool, self.batch_size
-        settle_likelihood(self.data, genes, cells, family, self.likelihood, pool=pool, batch_size=batch_size)
+        optimize_posteriors_likelihood(
+            self.data, genes, cells, family, self.likelihood, pool=pool, batch_size=batch_size
+        )
 
     def bound(self, genes: GeneParameters, mean: Array, covariance: Array) -> Array:
         """Bound of each cell, (n,), with the nodes that its posterior was found with."""
@@ -49,13 +51,13 @@ class AnyLaw(CellLaw):
         rule = expectations_of(self.likelihood, n_nodes(self.likelihood, INFER_NODES), cells.dtype)
         size = block_size(data, rule, self.pool.n_threads, self.batch_size)
 
-        def share(start: int, stop: int) -> Slopes:
-            work, total = LikelihoodBlock(data, rule), Slopes.none(data.n_genes, int(new.sum()))
+        def process_chunk(start: int, stop: int) -> Slopes:
+            cell_block, total = LikelihoodBlock(data, rule), Slopes.none(data.n_genes, int(new.sum()))
             for begin, end, rows in data.blocks(start, stop, size):
-                work.load(begin, end, rows)
-                work.arrive(cells, features)
-                expectation = work.expectation
+                cell_block.load(begin, end, rows)
+                cell_block.update_expectations(cells, features)
+                expectation = cell_block.expectation
                 total += Slopes.of(expectation.slope, expectation.weight, data.design[begin:end, new])
             return total
 
-        return Slopes.sum(self.pool.map_shares(share, data.n_cells, size))
+        return Slopes.sum(self.pool.map_chunks(process_chunk, data.n_cells, size))

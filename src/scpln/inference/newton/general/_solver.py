@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scpln.inference.newton._acceleration import SecantAcceleration
-from scpln.inference.newton._convergence import ACCELERATION_DEPTH, ACCELERATION_START, PATIENCE, PROMISE
+from scpln.inference.newton._convergence import (
+    ACCELERATION_DEPTH,
+    ACCELERATION_START,
+    PATIENCE,
+    PREDICTED_GAIN_FRACTION,
+)
 from scpln.inference.newton._expansion import Expansion
 from scpln.inference.newton._genes import GeneParameters
 
@@ -33,11 +38,11 @@ if TYPE_CHECKING:
 
 #: Mean change of the likelihood's parameters after which their curvature is taken anew.
 STALE_CHANGE = 0.05
-#: Mean bounds that differ by less than this share of their precision are the same: the rounding of many cells averages out.
+#: Mean bounds that differ by less than this fraction of their precision are the same: rounding averages out over cells.
 ROUNDINGS = 0.1
 #: Proposals in a row that may fail before nothing is left to gain.
 MAX_FAILURES = 8
-#: A gene has gone too far when its slope along the step turns to less than this share of what it was.
+#: A gene has gone too far when its slope along the step falls below this fraction of what it was.
 OVERSHOOT = -0.5
 #: Largest damping of a gene's step that is as good as none.
 NO_DAMPING = 1e-3
@@ -47,28 +52,28 @@ class PassSums:
     """What a pass over the cells sums."""
 
     def __init__(self, data: CountData, family: GaussianFamily, n_parameters: int) -> None:
-        self.arrival = GeneGradient(data, family, n_parameters)  # before the cells moved
+        self.gradient_before = GeneGradient(data, family, n_parameters)  # before the cells moved
         self.gradient = GeneGradient(data, family, n_parameters)
         self.curvature = GeneCurvature(data, family)
-        self.own = np.zeros((n_parameters, data.n_genes, n_parameters))  # curvature by γ, if it was taken
+        self.parameter_curvature = np.zeros((n_parameters, data.n_genes, n_parameters))  # by γ, if it was taken
 
     def __iadd__(self, other: PassSums) -> PassSums:
-        self.arrival += other.arrival
+        self.gradient_before += other.gradient_before
         self.gradient += other.gradient
         self.curvature += other.curvature
-        self.own += other.own
+        self.parameter_curvature += other.parameter_curvature
         return self
 
 
 @dataclass(frozen=True)
-class Point:
+class Iterate:
     """Genes and cells, and what a pass over them gave."""
 
     genes: LikelihoodGenes
     cells: CellStates
     sums: PassSums
-    own: Array  # curvature by γ, (g, g, p), positive definite
-    drift: float  # mean change of γ since it was taken
+    parameter_curvature: Array  # curvature by γ, (g, g, p), positive definite
+    parameter_change: float  # mean change of γ since it was taken
 
     @property
     def bound(self) -> float:
@@ -94,7 +99,7 @@ class LikelihoodSolver:
         self.genes, self.cells = genes, cells
         self._pool, self._block = pool, block_size(data, rule, pool.n_threads, batch_size)
         self._damping = np.zeros(data.n_genes)
-        self._promises: list[float] = []  # gain per cell that the genes' quadratic models promised, by iteration
+        self._predicted_gains: list[float] = []  # gain per cell predicted by the genes' quadratic models, by iteration
         self.converged, self.interrupted, self.reason = False, False, ""
 
     def run(
@@ -113,15 +118,15 @@ class LikelihoodSolver:
         rotation to `axes` if that raises the bound. An interrupt ends the iterations and leaves what they reached.
         """
         self.converged = False
-        self._promises.clear()
+        self._predicted_gains.clear()
         try:
             first = self._first(first_cell_steps, axes, history)
-            for point in self._iterations(first, max_iter - len(history.elbo)):
-                self.genes, self.cells = point.genes, point.cells
-                history.add(point.bound)
+            for iterate in self._iterations(first, max_iter - len(history.elbo)):
+                self.genes, self.cells = iterate.genes, iterate.cells
+                history.add(iterate.bound)
                 if on_iteration is not None:
-                    on_iteration(len(history.elbo), point.bound)
-                self.reason = self._arrival(history, tol)
+                    on_iteration(len(history.elbo), iterate.bound)
+                self.reason = self._convergence_reason(history, tol)
                 if self.reason:
                     self.converged = True
                     return
@@ -133,58 +138,58 @@ class LikelihoodSolver:
             self.interrupted = True
             self.reason = f"interrupted after {len(history.elbo)} iterations; what they reached is kept"
 
-    def _first(self, cell_steps: int, axes: Array | None, history: History) -> Point:
-        """The point that the iteration starts from: a turn of the latent space, z → z W, must not lower the bound."""
+    def _first(self, cell_steps: int, axes: Array | None, history: History) -> Iterate:
+        """The first iterate: a rotation of the latent space, z → z W, must not lower the bound."""
         if axes is not None:
             variance, log_det = self.family.rotate(self.cells.variance, axes)
             mean = self.cells.mean @ axes.astype(self.cells.dtype)
             cells = replace(self.cells, mean=mean, variance=variance, log_det=log_det, step=self.cells.step.copy())
             linear = GeneParameters(self.genes.linear.coefficients, self.genes.linear.loadings @ axes)
-            turned = self._visit(LikelihoodGenes(linear, self.genes.parameters), cells, None, cell_steps)
-            if turned.bound >= history.elbo[-1]:
-                return turned
-        return self._visit(self.genes, self.cells, None, cell_steps)
+            rotated = self._evaluate(LikelihoodGenes(linear, self.genes.parameters), cells, None, cell_steps)
+            if rotated.bound >= history.elbo[-1]:
+                return rotated
+        return self._evaluate(self.genes, self.cells, None, cell_steps)
 
-    def _arrival(self, history: History, tol: float) -> str:
+    def _convergence_reason(self, history: History, tol: float) -> str:
         """Why the iteration has converged, or nothing when it has not; as for Poisson counts."""
-        promises, bounds = self._promises[-2:], history.elbo
-        if len(promises) == 2 and max(promises) < PROMISE * tol:
-            return f"converged: the gradient promises less than {PROMISE * tol:g} nats per cell"
+        predicted_gains, bounds = self._predicted_gains[-2:], history.elbo
+        if len(predicted_gains) == 2 and max(predicted_gains) < PREDICTED_GAIN_FRACTION * tol:
+            return f"converged: the predicted gain is less than {PREDICTED_GAIN_FRACTION * tol:g} nats per cell"
         if len(bounds) > PATIENCE and bounds[-1] - bounds[-1 - PATIENCE] < PATIENCE * tol:
             return f"converged: the last {PATIENCE} iterations gained less than {tol:g} nats per cell each"
         return ""
 
-    def _iterations(self, first: Point, max_iter: int) -> Iterator[Point]:
-        """Iterate, and yield each point that was taken, until no proposal is."""
+    def _iterations(self, first: Iterate, max_iter: int) -> Iterator[Iterate]:
+        """Iterate, and yield each iterate that was taken, until no proposal is."""
         acceleration = SecantAcceleration(ACCELERATION_DEPTH)
         accelerating = False
-        point: Point | None = first
+        iterate: Iterate | None = first
         for iteration in range(max_iter):
-            if point is None:
+            if iterate is None:
                 return
-            yield point
+            yield iterate
             if iteration == max_iter - 1:
                 return
-            before = point.bound
-            point = self._improve(point, acceleration if accelerating else None)
-            if point is not None and iteration > 1:
-                accelerating |= point.bound - before < ACCELERATION_START * abs(before)
+            before = iterate.bound
+            iterate = self._improve(iterate, acceleration if accelerating else None)
+            if iterate is not None and iteration > 1:
+                accelerating |= iterate.bound - before < ACCELERATION_START * abs(before)
 
-    def _improve(self, point: Point, acceleration: SecantAcceleration | None) -> Point | None:
-        """The next point, or none when no proposal is better than this one."""
-        model = self._model(point)
-        expansion = Expansion.at(point.cells, self.data.design, self.family)
-        start = point.genes.expanded(expansion).stacked
-        least = point.bound - ROUNDINGS * float(np.finfo(point.cells.dtype).eps) * abs(point.bound)
-        self._promises.append(model.step(np.zeros_like(self._damping))[1] / self.data.n_cells)
+    def _improve(self, iterate: Iterate, acceleration: SecantAcceleration | None) -> Iterate | None:
+        """The next iterate, or none when no proposal is better than this one."""
+        model = self._model(iterate)
+        expansion = Expansion.at(iterate.cells, self.data.design, self.family)
+        start = iterate.genes.expanded(expansion).stacked
+        least = iterate.bound - ROUNDINGS * float(np.finfo(iterate.cells.dtype).eps) * abs(iterate.bound)
+        self._predicted_gains.append(model.step(np.zeros_like(self._damping))[1] / self.data.n_cells)
         for _ in range(MAX_FAILURES):
             step = model.step(self._damping)[0]
-            genes = point.genes.at(point.genes.stacked + step).expanded(expansion)
+            genes = iterate.genes.at(iterate.genes.stacked + step).expanded(expansion)
             if acceleration is not None:
-                genes = genes.at(acceleration.extrapolate(point.genes.stacked, genes.stacked, model))
-            cells = replace(point.cells, **{k: v.copy() for k, v in vars(point.cells).items()})
+                genes = genes.at(acceleration.extrapolate(iterate.genes.stacked, genes.stacked, model))
+            cells = replace(iterate.cells, **{k: v.copy() for k, v in vars(iterate.cells).items()})
             expansion.move_cells(cells, self.data.design, self.family)
-            trial = self._visit(genes, cells, point)
+            trial = self._evaluate(genes, cells, iterate)
             far = self._too_far(genes.stacked - start, expansion, model, trial)
             good = trial.bound >= least
             if acceleration is not None and not good:
@@ -197,18 +202,18 @@ class LikelihoodSolver:
                 return trial
         return None
 
-    def _model(self, point: Point) -> GeneModel:
-        loadings = point.genes.linear.loadings
-        gradient, linear = point.sums.gradient.by(loadings), point.sums.curvature.by(loadings)
-        return gene_model(gradient, linear, point.own, self.data.design.shape[1])
+    def _model(self, iterate: Iterate) -> GeneModel:
+        loadings = iterate.genes.linear.loadings
+        gradient, linear = iterate.sums.gradient.by(loadings), iterate.sums.curvature.by(loadings)
+        return gene_model(gradient, linear, iterate.parameter_curvature, self.data.design.shape[1])
 
-    def _too_far(self, change: Array, expansion: Expansion, model: GeneModel, trial: Point) -> Array:
+    def _too_far(self, change: Array, expansion: Expansion, model: GeneModel, trial: Iterate) -> Array:
         """Genes whose part of the bound falls at the end of their `change`, with cells where they were, (p,)."""
         d, q = expansion.shift.shape
         by_b, by_c, by_gamma = np.split(model.gradient, [d, d + q], axis=1)
         by_c = (by_c - by_b @ expansion.shift) @ np.linalg.inv(expansion.scale)
         first = (np.hstack([by_b, by_c, by_gamma]) * change).sum(1)
-        last = (trial.sums.arrival.by(trial.genes.linear.loadings) * change).sum(1)
+        last = (trial.sums.gradient_before.by(trial.genes.linear.loadings) * change).sum(1)
         slack = 1e-4 * self.data.n_cells / self.data.n_genes
         return ~(last >= OVERSHOOT * np.abs(first) - slack)
 
@@ -217,19 +222,21 @@ class LikelihoodSolver:
         self._damping = np.where(genes, np.maximum(4 * self._damping, 1.0), 0.25 * self._damping)
         self._damping[self._damping < NO_DAMPING] = 0
 
-    def _visit(self, genes: LikelihoodGenes, cells: CellStates, last: Point | None, cell_steps: int = 1) -> Point:
+    def _evaluate(
+        self, genes: LikelihoodGenes, cells: CellStates, last: Iterate | None, cell_steps: int = 1
+    ) -> Iterate:
         """Step the cells under the given genes, and sum what these need next."""
-        drift = np.inf
+        parameter_change = np.inf
         if last is not None:
             change = np.abs(genes.parameters - last.genes.parameters)
-            drift = last.drift + float(change.sum()) / max(self._rule.n_parameters, 1)
-        stale = bool(genes.parameters.size) and drift > STALE_CHANGE
+            parameter_change = last.parameter_change + float(change.sum()) / max(self._rule.n_parameters, 1)
+        stale = bool(genes.parameters.size) and parameter_change > STALE_CHANGE
         self._rule.parameters = genes.parameters
         probe = ParameterProbe(self._rule) if stale else None
         sums = self._pass(genes, cells, probe, cell_steps, check=last is None)
         if stale or last is None:
-            return Point(genes, cells, sums, positive(sums.own), 0.0)
-        return Point(genes, cells, sums, last.own, drift)
+            return Iterate(genes, cells, sums, positive(sums.parameter_curvature), 0.0)
+        return Iterate(genes, cells, sums, last.parameter_curvature, parameter_change)
 
     def _pass(
         self, genes: LikelihoodGenes, cells: CellStates, probe: ParameterProbe | None, cell_steps: int, *, check: bool
@@ -237,25 +244,25 @@ class LikelihoodSolver:
         linear, membership = genes.linear, self.data.membership
         features = LogRateFeatures.of(membership, linear.coefficients, linear.loadings, self.family, cells.dtype)
 
-        def share(start: int, stop: int) -> PassSums:
+        def process_chunk(start: int, stop: int) -> PassSums:
             sums = PassSums(self.data, self.family, genes.parameters.shape[1])
-            work = LikelihoodBlock(self.data, self._rule)
+            cell_block = LikelihoodBlock(self.data, self._rule)
             for begin, end, rows in self.data.blocks(start, stop, self._block):
-                work.load(begin, end, rows)
-                work.arrive(cells, features, check=check)
-                sums.arrival.add(work, cells)
+                cell_block.load(begin, end, rows)
+                cell_block.update_expectations(cells, features, check=check)
+                sums.gradient_before.add(cell_block, cells)
                 if cell_steps == 1:
-                    step_cells(work, cells, features, self.family)
+                    step_cells(cell_block, cells, features, self.family)
                 else:
-                    move_cells(work, cells, features, self.family, cell_steps)
-                    work.arrive(cells, features)
-                sums.gradient.add(work, cells)
-                sums.curvature.add(work, cells)
+                    move_cells(cell_block, cells, features, self.family, cell_steps)
+                    cell_block.update_expectations(cells, features)
+                sums.gradient.add(cell_block, cells)
+                sums.curvature.add(cell_block, cells)
                 if probe is not None:
-                    sums.own += probe.curvature(work, cells, features)
+                    sums.parameter_curvature += probe.curvature(cell_block, cells, features)
             return sums
 
-        first, *others = self._pool.map_shares(share, self.data.n_cells, self._block)
+        first, *others = self._pool.map_chunks(process_chunk, self.data.n_cells, self._block)
         for other in others:
             first += other
         return first

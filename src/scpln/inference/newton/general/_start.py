@@ -1,4 +1,4 @@
-"""Where a fit under a likelihood begins: at another fit of the same data."""
+"""Where a fit under a likelihood starts: at another fit of the same data."""
 
 from __future__ import annotations
 
@@ -63,21 +63,21 @@ def starting_point(
     """Coefficients, loadings and cells of another fit, in axes that suit the family."""
     axes = start.rotation
     if isinstance(family, MeanField) and not _is_diagonal(start):
-        precision = linalg.unpack(start.covariance[some_cells(data)].astype(np.float64), family.n_latent)
+        precision = linalg.unpack(start.covariance[cells_for_axes(data)].astype(np.float64), family.n_latent)
         linalg.invert(precision)
         axes = independent_axes(precision).T
     cells = cell_states(start.mean, start.covariance, axes, family, dtype)
     return GeneParameters(start.coefficients.astype(np.float64), start.loadings.astype(np.float64) @ axes.T), cells
 
 
-def some_cells(data: CountData) -> NDArray[np.intp]:
+def cells_for_axes(data: CountData) -> NDArray[np.intp]:
     """Cells whose posteriors decide on the axes of mean-field."""
     return np.unique(np.linspace(0, data.n_cells - 1, AXES_CELLS).astype(int))
 
 
 def _is_diagonal(fit: FitResult) -> bool:
     """Whether posteriors are independent in the axes of the fit."""
-    turned: Array = np.abs(fit.covariance @ linalg.congruence(fit.rotation))
+    rotated: Array = np.abs(fit.covariance @ linalg.congruence(fit.rotation))
     rows, columns = linalg.tril_indices(fit.loadings.shape[1])
-    between, within = turned[:, rows != columns], turned[:, rows == columns]
+    between, within = rotated[:, rows != columns], rotated[:, rows == columns]
     return bool(between.max(initial=0.0) <= INDEPENDENCE * within.max(initial=0.0))

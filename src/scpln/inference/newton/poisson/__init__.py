@@ -1,11 +1,11 @@
 """Newton's method for the Poisson likelihood, in closed form."""
 
-from ._block import Block, GeneFeatures
+from ._block import GeneFeatures, RateBlock
 from ._bound import elbo
 from ._cells import move_cells, precisions
 from ._fit import fit
-from ._infer import MAX_STEPS, START_VARIANCE, infer, settle
-from ._problem import PoissonLaw
+from ._infer import MAX_STEPS, START_VARIANCE, infer, optimize_posteriors
+from ._problem import PoissonCells
 from ._solver import Solver
 from ._start import Totals, principal_scores, regress
 from ._statistics import GeneStatistics
@@ -13,18 +13,18 @@ from ._statistics import GeneStatistics
 __all__ = [
     "MAX_STEPS",
     "START_VARIANCE",
-    "Block",
     "GeneFeatures",
     "GeneStatistics",
-    "PoissonLaw",
+    "PoissonCells",
+    "RateBlock",
     "Solver",
     "Totals",
     "elbo",
     "fit",
     "infer",
     "move_cells",
+    "optimize_posteriors",
     "precisions",
     "principal_scores",
     "regress",
-    "settle",
 ]

@@ -38,7 +38,7 @@ class GeneFeatures:
         return cls(rate.astype(dtype), curvature.astype(dtype), loadings.astype(dtype))
 
 
-class Block:
+class RateBlock:
     """A block of cells: its counts and rates, in buffers that are reused from block to block."""
 
     def __init__(self, size: int, data: CountData, family: GaussianFamily, dtype: DType) -> None:
@@ -64,7 +64,7 @@ class Block:
         self.inputs[:, :n_groups] = self._data.log_sizes[self.cells]
         self.inputs[:, n_groups : self._n_known] = self.design
 
-    def narrow(self, rows: NDArray[np.intp]) -> Block:
+    def narrow(self, rows: NDArray[np.intp]) -> RateBlock:
         """A block of some of the cells, with copies of their counts and rates."""
         part = copy.copy(self)
         part.cells = (
@@ -74,7 +74,7 @@ class Block:
         part.design = self.design[rows]
         return part
 
-    def arrive(self, states: CellStates, features: GeneFeatures) -> None:
+    def update_expectations(self, states: CellStates, features: GeneFeatures) -> None:
         """Evaluate the rates at the cells' current posteriors."""
         self.evaluate(states.mean[self.cells], states.variance[self.cells], features)
 

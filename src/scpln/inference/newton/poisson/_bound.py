@@ -67,7 +67,7 @@ def elbo(
     block = max(1, data.block_size(batch_size) // 2)
     result = np.empty(data.n_cells)
 
-    def share(start: int, stop: int) -> None:
+    def process_chunk(start: int, stop: int) -> None:
         buffer = np.empty((block, data.n_genes))
         for begin, end, rows in data.blocks(start, stop, block):
             x, m, v = (
@@ -85,5 +85,5 @@ def elbo(
             result[begin:end] = fit - 0.5 * ((m * m).sum(1) + v[:, diagonal].sum(1) - log_det - q)
 
     with threads(n_threads) as pool:
-        pool.map_shares(share, data.n_cells, block)
+        pool.map_chunks(process_chunk, data.n_cells, block)
     return result

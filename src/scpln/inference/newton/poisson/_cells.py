@@ -9,7 +9,7 @@ import numpy as np
 from scpln.core import _linalg as linalg
 from scpln.inference.newton._states import CELL_TOLERANCE, MIN_STEP, TRUST_RADIUS, CellStates, CellSteps, _divergence
 
-from ._block import Block, GeneFeatures
+from ._block import GeneFeatures, RateBlock
 
 if TYPE_CHECKING:
     from scpln.core import Array, CountData
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @np.errstate(invalid="ignore", divide="ignore", over="ignore")  # a step that overflows is not taken
 def step_cells(
-    block: Block, states: CellStates, features: GeneFeatures, family: GaussianFamily, last: CellSteps | None = None
+    block: RateBlock, states: CellStates, features: GeneFeatures, family: GaussianFamily, last: CellSteps | None = None
 ) -> CellSteps:
     """One step for the cells of `block`, whose rates are at their posteriors: move both, in place.
 
@@ -55,16 +55,16 @@ def step_cells(
 
 
 def move_cells(
-    block: Block,
+    block: RateBlock,
     states: CellStates,
     features: GeneFeatures,
     family: GaussianFamily,
     max_steps: int,
     last: CellSteps | None = None,
 ) -> None:
-    """Step the cells of `block` until all have arrived at the optimum for the given genes, `max_steps` times at most.
+    """Step the cells of `block` until all have converged to the optimum for the given genes, `max_steps` times at most.
 
-    Once most have arrived, the others go on in a block of their own.
+    Once most have converged, the others go on in a block of their own.
     """
     for left in reversed(range(max_steps)):
         last = step_cells(block, states, features, family, last)
@@ -83,7 +83,7 @@ def precisions(
 ) -> Array:
     """Precisions H_i (q, q, n) of the best posteriors of any covariance for the current rates of a few cells."""
     features = GeneFeatures.of(data.membership, coefficients, loadings, family, states.dtype)
-    block = Block(data.n_cells, data, family, states.dtype)
+    block = RateBlock(data.n_cells, data, family, states.dtype)
     block.load(0, data.n_cells, data.rows(0, data.n_cells))
-    block.arrive(states, features)
+    block.update_expectations(states, features)
     return block.curvature(features)[2]

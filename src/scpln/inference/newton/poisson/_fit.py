@@ -21,14 +21,14 @@ from scpln.inference.newton._stages import (
     COARSE_CELLS,
     COARSE_RATIO,
     START_VARIANCE,
-    STEPS_AFTER_TURN,
+    STEPS_AFTER_ROTATION,
     STEPS_FROM_PRIOR,
 )
 from scpln.inference.newton._states import CellStates
 
 from ._bound import elbo
 from ._cells import precisions
-from ._infer import settle
+from ._infer import optimize_posteriors
 from ._solver import Solver
 from ._start import Totals, principal_scores, regress
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from scpln.core import CountData
 
 #: Full-rank iterations that mean-field starts from.
-ROUGH_ITERATIONS = 4
+FULL_RANK_ITERATIONS = 4
 
 
 def fit(
@@ -70,8 +70,8 @@ def fit(
     max_iter
         Most iterations (passes over the data) of each stage.
     tol
-        Converged when an iteration gains less than this, nats per cell, averaged over ten, or when the genes' gradient
-        promises less than a twentieth of it, twice running.
+        Converged when an iteration gains less than this, nats per cell, averaged over ten, or when the genes' models
+        predict a gain of less than a twentieth of it, twice running.
     seed
         Of the randomised principal components that the fit starts from.
     batch_size
@@ -94,7 +94,7 @@ def fit(
     with threads(n_threads) as pool:
         fitting = _Fitting(pool, batch_size, max_iter, tol, on_iteration)
         solver = fitting.run(data, n_latent, posterior, seed)
-        settle(data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size)
+        optimize_posteriors(data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size)
     rotation = identified_rotation(solver.genes.loadings)
     loadings, mean = solver.genes.loadings @ rotation, solver.cells.mean @ rotation.astype(solver.cells.dtype)
     covariance = solver.family.covariance(solver.cells.variance) @ linalg.congruence(rotation.T).astype(
@@ -135,7 +135,7 @@ class _Fitting:
         if many:
             sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
             part = data.subset(sample, self.batch_size)
-        max_iter = self.max_iter if posterior == "fullrank" else min(self.max_iter, ROUGH_ITERATIONS)
+        max_iter = self.max_iter if posterior == "fullrank" else min(self.max_iter, FULL_RANK_ITERATIONS)
         solver = self._from_components(part, n_latent, seed, max_iter)
         if posterior == "meanfield":
             solver = self._mean_field(solver)
@@ -155,7 +155,7 @@ class _Fitting:
         return solver
 
     def _mean_field(self, full_rank: Solver) -> Solver:
-        """Mean-field, from a rough full-rank solution, in axes that are turned a few times on the way."""
+        """Mean-field, from a few full-rank iterations, in axes that are rotated in between."""
         data, family = full_rank.data, MeanField(full_rank.family.n_latent)
         cells = full_rank.cells
         variance = family.pack(cells.variance)
@@ -163,14 +163,14 @@ class _Fitting:
         solver = self._solver(data, family, full_rank.totals, full_rank.genes, states, after=full_rank)
         sample = np.unique(np.linspace(0, data.n_cells - 1, AXES_CELLS).astype(int))
         counts = data.subset(sample, self.batch_size)
-        self.history.begin()
+        self.history.reset()
         for last_iteration in (*AXES_ITERATIONS, self.max_iter):
             if solver.interrupted or len(self.history.elbo) >= self.max_iter:
                 break
             genes = solver.genes
             part = precisions(counts, genes.coefficients, genes.loadings, states.take(sample), family)
             solver.rotate(independent_axes(part))
-            self._iterate(solver, min(last_iteration, self.max_iter), first_cell_steps=STEPS_AFTER_TURN)
+            self._iterate(solver, min(last_iteration, self.max_iter), first_cell_steps=STEPS_AFTER_ROTATION)
         return solver
 
     def _from_genes(self, data: CountData, part: Solver) -> Solver:
@@ -179,7 +179,7 @@ class _Fitting:
         means = np.zeros((data.n_cells, part.family.n_latent))
         cells = CellStates.at(means, part.family, START_VARIANCE, totals.dtype)
         solver = self._solver(data, part.family, totals, part.genes, cells, after=part)
-        self.history.begin()
+        self.history.reset()
         self._iterate(solver, self.max_iter, first_cell_steps=STEPS_FROM_PRIOR)
         return solver
 

@@ -12,7 +12,7 @@ from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianF
 from scpln.inference.newton._genes import GeneParameters
 from scpln.inference.newton._states import CellStates
 
-from ._block import Block, GeneFeatures
+from ._block import GeneFeatures, RateBlock
 from ._cells import move_cells
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     pass
 
-#: Posterior variance that the first step assumes.
+#: Variance of the posteriors that the first step assumes.
 START_VARIANCE = 0.1
 #: Most steps for a block of cells; a dozen is usual.
 MAX_STEPS = 100
@@ -74,12 +74,12 @@ def infer(
     genes = GeneParameters(np.asarray(coefficients, np.float64), loadings @ axes.T)
     with threads(n_threads) as pool:
         cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, _precision(data, pool, batch_size))
-        settle(data, genes, cells, family, pool=pool, batch_size=batch_size)
+        optimize_posteriors(data, genes, cells, family, pool=pool, batch_size=batch_size)
     covariance = family.covariance(cells.variance) @ linalg.congruence(axes.T).astype(cells.dtype)
     return cells.mean @ axes.astype(cells.dtype), covariance
 
 
-def settle(
+def optimize_posteriors(
     data: CountData,
     genes: GeneParameters,
     cells: CellStates,
@@ -92,20 +92,20 @@ def settle(
     features = GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, family, cells.dtype)
     block = data.block_size(batch_size)
 
-    def share(start: int, stop: int) -> None:
-        work = Block(block, data, family, cells.dtype)
+    def process_chunk(start: int, stop: int) -> None:
+        cell_block = RateBlock(block, data, family, cells.dtype)
         for begin, end, rows in data.blocks(start, stop, block):
-            work.load(begin, end, rows)
-            work.arrive(cells, features)
-            move_cells(work, cells, features, family, MAX_STEPS)
+            cell_block.load(begin, end, rows)
+            cell_block.update_expectations(cells, features)
+            move_cells(cell_block, cells, features, family, MAX_STEPS)
 
-    pool.map_shares(share, data.n_cells, block)
+    pool.map_chunks(process_chunk, data.n_cells, block)
 
 
 def _precision(data: CountData, pool: Threads, batch_size: int | None) -> DType:
     block = data.block_size(batch_size)
 
-    def share(start: int, stop: int) -> float:
+    def process_chunk(start: int, stop: int) -> float:
         return max(float(rows.sum(1, dtype=np.float64).max()) for *_, rows in data.blocks(start, stop, block))
 
-    return working_precision(np.array(pool.map_shares(share, data.n_cells, block)))
+    return working_precision(np.array(pool.map_chunks(process_chunk, data.n_cells, block)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scpln.inference.newton._problem import CellLaw, Slopes
+from scpln.inference.newton._problem import CellProblem, Slopes
 
-from ._block import Block, GeneFeatures
+from ._block import GeneFeatures, RateBlock
 from ._bound import elbo
-from ._infer import settle
+from ._infer import optimize_posteriors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from scpln.inference.newton._states import CellStates
 
 
-class PoissonLaw(CellLaw):
+class PoissonCells(CellProblem):
     """In closed form."""
 
-    def settle(self, genes: GeneParameters, cells: CellStates) -> None:
+    def optimize_posteriors(self, genes: GeneParameters, cells: CellStates) -> None:
         """Move posteriors to their optimum, in place."""
-        settle(self.data, genes, cells, self.family, pool=self.pool, batch_size=self.batch_size)
+        optimize_posteriors(self.data, genes, cells, self.family, pool=self.pool, batch_size=self.batch_size)
 
     def bound(self, genes: GeneParameters, mean: Array, covariance: Array) -> Array:
         """Bound of each cell, (n,)."""
@@ -37,12 +37,15 @@ class PoissonLaw(CellLaw):
         features = GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, self.family, cells.dtype)
         size = data.block_size(self.batch_size)
 
-        def share(start: int, stop: int) -> Slopes:
-            work, total = Block(size, data, self.family, cells.dtype), Slopes.none(data.n_genes, int(new.sum()))
+        def process_chunk(start: int, stop: int) -> Slopes:
+            cell_block, total = (
+                RateBlock(size, data, self.family, cells.dtype),
+                Slopes.none(data.n_genes, int(new.sum())),
+            )
             for begin, end, rows in data.blocks(start, stop, size):
-                work.load(begin, end, rows)
-                work.arrive(cells, features)
-                total += Slopes.of(work.counts - work.rates, work.rates, data.design[begin:end, new])
+                cell_block.load(begin, end, rows)
+                cell_block.update_expectations(cells, features)
+                total += Slopes.of(cell_block.counts - cell_block.rates, cell_block.rates, data.design[begin:end, new])
             return total
 
-        return Slopes.sum(self.pool.map_shares(share, data.n_cells, size))
+        return Slopes.sum(self.pool.map_chunks(process_chunk, data.n_cells, size))

@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scpln.inference.newton._acceleration import SecantAcceleration
-from scpln.inference.newton._convergence import ACCELERATION_DEPTH, ACCELERATION_START, PATIENCE, PROMISE, History
+from scpln.inference.newton._convergence import (
+    ACCELERATION_DEPTH,
+    ACCELERATION_START,
+    PATIENCE,
+    PREDICTED_GAIN_FRACTION,
+    History,
+)
 from scpln.inference.newton._expansion import Expansion
 from scpln.inference.newton._genes import GeneModel, GeneParameters
 
-from ._block import Block, GeneFeatures
+from ._block import GeneFeatures, RateBlock
 from ._cells import move_cells
 from ._statistics import GeneStatistics
 
@@ -32,12 +38,12 @@ if TYPE_CHECKING:
 
     from ._start import Totals
 
-#: Bounds that differ by less than this share are the same: the rounding of rates in float32.
+#: Bounds that differ by less than this fraction are the same: the rounding of rates in float32.
 ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Reference:
+class Baseline:
     """What a gene's step must improve on: its parameters, its part of the bound, and Σ y m, before the step."""
 
     genes: GeneParameters
@@ -65,7 +71,7 @@ class Solver:
         self._constant = float(totals.constant.sum())
         self._damping = np.zeros(data.n_genes)
         self._fallback: GeneParameters | None = None  # where to return to if an extrapolation failed
-        self._promises: list[float] = []  # gain per cell that the genes' quadratic models promised, by iteration
+        self._predicted_gains: list[float] = []  # gain per cell predicted by the genes' quadratic models, by iteration
         self.converged, self.interrupted, self.reason = False, False, ""
 
     def run(
@@ -85,13 +91,13 @@ class Solver:
         are far from those of the parameters. An interrupt ends the iterations and leaves what they reached.
         """
         self.converged = False
-        self._promises.clear()
+        self._predicted_gains.clear()
         try:
             for bound in self._iterations(max_iter - len(history.elbo), first_cell_steps):
                 history.add(bound)
                 if on_iteration is not None:
                     on_iteration(len(history.elbo), bound)
-                self.reason = self._arrival(history, tol)
+                self.reason = self._convergence_reason(history, tol)
                 if self.reason:
                     self.converged = True
                     return
@@ -102,7 +108,7 @@ class Solver:
             self.reason = f"interrupted after {len(history.elbo)} iterations; what they reached is kept"
 
     def rotate(self, axes: Array) -> None:
-        """Turn the latent space by a rotation W, z → z W. A family that cannot follow comes as near as it can."""
+        """Rotate the latent space by W, z → z W. A family that cannot follow comes as near as it can."""
         dtype = self.cells.dtype
         self.cells.mean[...] = self.cells.mean @ axes.astype(dtype)
         self.cells.variance[...], self.cells.log_det[...] = self.family.rotate(self.cells.variance, axes)
@@ -111,7 +117,7 @@ class Solver:
     def _iterations(self, max_iter: int, first_cell_steps: int) -> Iterator[float]:
         """Iterate, and yield the mean bound per cell whenever it did not fall."""
         acceleration = SecantAcceleration(ACCELERATION_DEPTH)
-        accelerating, reference = False, None
+        accelerating, baseline = False, None
         best = -np.inf
         for iteration in range(max_iter):
             statistics = self._pass(first_cell_steps if iteration == 0 else 1)
@@ -119,7 +125,7 @@ class Solver:
             bound = float(gene_bounds.sum() - statistics.divergence + self._constant) / self.data.n_cells
             if self._fallback is not None and not bound >= best - ROUNDING * abs(best):
                 acceleration.retreat()
-                self.genes, self._fallback, reference = self._fallback, None, None
+                self.genes, self._fallback, baseline = self._fallback, None, None
                 continue
             small = iteration > 2 and bound - best < ACCELERATION_START * abs(bound)
             accelerating = accelerating or small
@@ -127,16 +133,16 @@ class Solver:
             yield bound
             if iteration == max_iter - 1:
                 return
-            reference = self._step_genes(statistics, gene_bounds, reference, acceleration if accelerating else None)
+            baseline = self._step_genes(statistics, gene_bounds, baseline, acceleration if accelerating else None)
 
-    def _arrival(self, history: History, tol: float) -> str:
+    def _convergence_reason(self, history: History, tol: float) -> str:
         """Why the iteration has converged, or nothing when it has not.
 
         Small gains alone would also be met on a plateau: either many of them, or a vanishing gradient, decide.
         """
-        promises, bounds = self._promises[-2:], history.elbo
-        if len(promises) == 2 and max(promises) < PROMISE * tol:
-            return f"converged: the gradient promises less than {PROMISE * tol:g} nats per cell"
+        predicted_gains, bounds = self._predicted_gains[-2:], history.elbo
+        if len(predicted_gains) == 2 and max(predicted_gains) < PREDICTED_GAIN_FRACTION * tol:
+            return f"converged: the predicted gain is less than {PREDICTED_GAIN_FRACTION * tol:g} nats per cell"
         if len(bounds) > PATIENCE and max(bounds[-PATIENCE:]) - max(bounds[:-PATIENCE]) < PATIENCE * tol:
             return f"converged: the last {PATIENCE} iterations gained less than {tol:g} nats per cell each"
         return ""
@@ -146,18 +152,18 @@ class Solver:
         genes, membership = self.genes, self.data.membership
         features = GeneFeatures.of(membership, genes.coefficients, genes.loadings, self.family, self.cells.dtype)
 
-        def share(start: int, stop: int) -> GeneStatistics:
+        def process_chunk(start: int, stop: int) -> GeneStatistics:
             statistics = GeneStatistics(self.data, self.family)
-            work = Block(self._block, self.data, self.family, self.cells.dtype)
+            cell_block = RateBlock(self._block, self.data, self.family, self.cells.dtype)
             for begin, end, rows in self.data.blocks(start, stop, self._block):
-                work.load(begin, end, rows)
-                work.arrive(self.cells, features)
-                statistics.arrival += work.rates.sum(0)
-                move_cells(work, self.cells, features, self.family, cell_steps)
-                statistics.add(work, self.cells, self.family)
+                cell_block.load(begin, end, rows)
+                cell_block.update_expectations(self.cells, features)
+                statistics.rates_before += cell_block.rates.sum(0)
+                move_cells(cell_block, self.cells, features, self.family, cell_steps)
+                statistics.add(cell_block, self.cells, self.family)
             return statistics
 
-        first, *others = self._pool.map_shares(share, self.data.n_cells, self._block)
+        first, *others = self._pool.map_chunks(process_chunk, self.data.n_cells, self._block)
         for other in others:
             first += other
         return first
@@ -166,20 +172,20 @@ class Solver:
         self,
         statistics: GeneStatistics,
         bounds: Array,
-        reference: Reference | None,
+        baseline: Baseline | None,
         acceleration: SecantAcceleration | None,
-    ) -> Reference | None:
+    ) -> Baseline | None:
         """Step every gene. Without extrapolation, return what the step must improve on."""
         count_design, d = self.totals.count_design, self.data.design.shape[1]
         model = GeneModel.of(self.genes, count_design, statistics, self.family)
-        failed = self._failed(statistics, reference)
+        failed = self._failed(statistics, baseline)
         self._damping = np.where(failed, np.maximum(4 * self._damping, 1.0), 0.25 * self._damping)
         self._damping[self._damping < 1e-3] = 0
-        step, promise = model.step(self._damping)
-        self._promises.append(promise / self.data.n_cells)
+        step, predicted_gain = model.step(self._damping)
+        self._predicted_gains.append(predicted_gain / self.data.n_cells)
         start = self.genes.stacked
-        if reference is not None and failed.any():
-            before = reference.genes.stacked[failed]
+        if baseline is not None and failed.any():
+            before = baseline.genes.stacked[failed]
             start[failed], step[failed] = before, 0.25 * (start[failed] - before)
         moved = GeneParameters.unstacked(start + step, d)
 
@@ -194,11 +200,11 @@ class Solver:
         count_mean = expansion.move_count_mean(statistics.count_mean, count_design)
         bounds = np.where(failed, -np.inf, bounds)
         self.genes = image
-        return Reference(old, bounds, count_mean)
+        return Baseline(old, bounds, count_mean)
 
-    def _failed(self, statistics: GeneStatistics, reference: Reference | None) -> NDArray[np.bool_]:
+    def _failed(self, statistics: GeneStatistics, baseline: Baseline | None) -> NDArray[np.bool_]:
         """Genes whose last step lowered their part of the bound, (p,)."""
-        if reference is None:
+        if baseline is None:
             return np.zeros(self.data.n_genes, bool)
-        reached = self.genes.linear(self.totals.count_design, reference.count_mean) - statistics.arrival
-        return ~(reached >= reference.bound - 1e-3 - ROUNDING * statistics.arrival)
+        reached = self.genes.linear(self.totals.count_design, baseline.count_mean) - statistics.rates_before
+        return ~(reached >= baseline.bound - 1e-3 - ROUNDING * statistics.rates_before)

@@ -13,7 +13,7 @@ from scpln.inference.newton._families import FullRank
 from scpln.inference.newton._genes import GeneModel, GeneParameters
 from scpln.inference.newton._states import CellStates
 
-from ._block import Block, GeneFeatures
+from ._block import GeneFeatures, RateBlock
 from ._statistics import GeneStatistics
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Totals:
         """Read the data once."""
         depth, constant = np.empty(data.n_cells), np.empty(data.n_cells)
 
-        def share(start: int, stop: int) -> Array:
+        def process_chunk(start: int, stop: int) -> Array:
             count_design = np.zeros((data.n_genes, data.design.shape[1]))
             for begin, end, rows in data.blocks(start, stop, block):
                 counts = sp.csr_matrix(rows)
@@ -52,7 +52,7 @@ class Totals:
                 constant[begin:end] = (depths * data.log_sizes[begin:end]).sum(1) - log_factorial_sums(counts)
             return count_design
 
-        count_design = np.sum(pool.map_shares(share, data.n_cells, block), axis=0)
+        count_design = np.sum(pool.map_chunks(process_chunk, data.n_cells, block), axis=0)
         return cls(count_design, constant, working_precision(depth))
 
 
@@ -85,16 +85,16 @@ def latent_free_statistics(
     features = GeneFeatures.of(data.membership, parameters.coefficients, parameters.loadings, family, np.float64)
     states = CellStates.at(np.zeros((data.n_cells, 0)), family, 1.0, np.float64)
 
-    def share(start: int, stop: int) -> GeneStatistics:
+    def process_chunk(start: int, stop: int) -> GeneStatistics:
         statistics = GeneStatistics(data, family)
-        work = Block(block, data, family, np.float64)
+        cell_block = RateBlock(block, data, family, np.float64)
         for begin, end, rows in data.blocks(start, stop, block):
-            work.load(begin, end, rows)
-            work.arrive(states, features)
-            statistics.add(work, states, family)
+            cell_block.load(begin, end, rows)
+            cell_block.update_expectations(states, features)
+            statistics.add(cell_block, states, family)
         return statistics
 
-    first, *others = pool.map_shares(share, data.n_cells, block)
+    first, *others = pool.map_chunks(process_chunk, data.n_cells, block)
     for other in others:
         first += other
     return first
@@ -118,13 +118,13 @@ def principal_scores(
     projected = np.empty((n, width), np.float32)
     empty = np.empty((block, 0), np.float32)
 
-    def share(start: int, stop: int) -> Array:
+    def process_chunk(start: int, stop: int) -> Array:
         back = np.zeros((p, width))
-        work = Block(block, data, family, np.float32)
+        cell_block = RateBlock(block, data, family, np.float32)
         for begin, end, rows in data.blocks(start, stop, block):
-            work.load(begin, end, rows)
-            work.evaluate(empty[: end - begin], empty[: end - begin], features)
-            residuals, rates = work.counts, work.rates
+            cell_block.load(begin, end, rows)
+            cell_block.evaluate(empty[: end - begin], empty[: end - begin], features)
+            residuals, rates = cell_block.counts, cell_block.rates
             residuals -= rates
             residuals /= np.sqrt(rates, out=rates)
             np.clip(residuals, -MAX_RESIDUAL, MAX_RESIDUAL, out=residuals)
@@ -134,7 +134,7 @@ def principal_scores(
 
     basis = random.standard_normal((p, width)).astype(np.float32)
     for iteration in range(POWER_ITERATIONS + 1):
-        back = sum(pool.map_shares(share, n, block))
+        back = sum(pool.map_chunks(process_chunk, n, block))
         if iteration < POWER_ITERATIONS:
             basis = np.linalg.qr(back)[0].astype(np.float32)
     _, vectors = np.linalg.eigh((projected.T @ projected).astype(np.float64))

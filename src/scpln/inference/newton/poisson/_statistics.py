@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scpln.inference.newton._families import GaussianFamily
     from scpln.inference.newton._states import CellStates
 
-    from ._block import Block
+    from ._block import RateBlock
 
 
 class GeneStatistics:
@@ -34,7 +34,7 @@ class GeneStatistics:
         self._columns = {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
         self._sums = np.zeros((n_genes, ends[-1]))
         self.count_mean = np.zeros((n_genes, q))  # Σ y m
-        self.arrival = np.zeros(n_genes)  # Σ A before the cells moved
+        self.rates_before = np.zeros(n_genes)  # Σ A before the cells moved
         self.divergence = 0.0  # Σ KL over the cells
 
     def __getitem__(self, name: str) -> Array:
@@ -45,7 +45,7 @@ class GeneStatistics:
         """Σ_i A_ij of every gene (the design's first column is 1)."""
         return self._sums[:, 0]
 
-    def add(self, block: Block, states: CellStates, family: GaussianFamily) -> None:
+    def add(self, block: RateBlock, states: CellStates, family: GaussianFamily) -> None:
         """Add the cells of a block, whose rates are those at `states`."""
         x, m, v = block.design, states.mean[block.cells], states.variance[block.cells]
         cross = (x[:, :, None] * m[:, None, :]).reshape(len(m), -1)
@@ -59,6 +59,6 @@ class GeneStatistics:
     def __iadd__(self, other: GeneStatistics) -> GeneStatistics:
         self._sums += other._sums
         self.count_mean += other.count_mean
-        self.arrival += other.arrival
+        self.rates_before += other.rates_before
         self.divergence += other.divergence
         return self
