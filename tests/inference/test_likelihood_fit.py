@@ -292,3 +292,17 @@ def test_values_that_are_not_finite_are_named():
     data.counts[7, 3] = np.nan
     with pytest.raises(FloatingPointError, match=r"Genes \[3\] have values that are not finite"):
         start_gaussian(data, 1, make_likelihood("gaussian", 5))
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_a_fit_that_starts_at_its_optimum_converges(seed):
+    """Start and end are compared under the same quadrature."""
+    random = np.random.default_rng(seed)
+    rates = np.exp(random.normal(size=(80, 2)) @ random.normal(size=(2, 15))) * random.gamma(2, 0.5, size=(80, 15))
+    data = CountData(sp.csr_matrix(random.poisson(rates)), np.zeros(80), np.ones((80, 1)))
+    likelihood = make_likelihood("bernoulli", 15)
+    first = fit_likelihood(data, fit(data, 2), likelihood, tol=1e-6)
+    again = fit_likelihood(data, first, likelihood, tol=1e-6)
+    assert first.converged
+    assert again.converged
+    assert again.elbo.mean() == pytest.approx(first.elbo.mean(), abs=1e-5)

@@ -18,7 +18,16 @@ def test_history_of_epochs_has_training_and_validation_cells(fitted):
     stored = fitted.uns["mixture"]["history"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training cells", "validation cells"]
     for line, name in zip(ax.get_lines(), ("train", "validation"), strict=True):
-        np.testing.assert_allclose(line.get_ydata(), -stored[f"elbo_{name}"])
+        np.testing.assert_allclose(line.get_ydata(), stored[f"elbo_{name}"])
+
+
+def test_history_of_version_0_1_0_is_turned(adata):
+    """Its bounds of epochs were minus the bound."""
+    now = scpln.pl.history(adata, key="mixture", show=False).get_lines()[0].get_ydata()
+    del adata.uns["mixture"]["objective"]
+    history = adata.uns["mixture"]["history"]
+    history |= {name: -history[name] for name in ("elbo_train", "elbo_validation")}
+    np.testing.assert_array_equal(scpln.pl.history(adata, key="mixture", show=False).get_lines()[0].get_ydata(), now)
 
 
 def test_a_single_epoch_is_a_point(adata):

@@ -22,7 +22,7 @@ from scpln.train import (
     train_approximation,
 )
 
-from ._gaussians import fit_gaussians, gaussian_elbo, infer_gaussians
+from ._gaussians import fit_gaussians, gaussian_elbo, infer_gaussians, make_cell_problem
 
 __all__ = [
     "ABSENT",
@@ -53,6 +53,7 @@ __all__ = [
     "infer_gaussians",
     "infer_likelihood",
     "log_weights",
+    "make_cell_problem",
     "random_order",
     "refine",
     "sample_exact",

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scpln.inference.newton.general import elbo_likelihood, fit_likelihood, infer_likelihood, start_gaussian
-from scpln.inference.newton.poisson import elbo, fit, infer
+from scpln.inference.newton.general import (
+    GeneralCells,
+    elbo_likelihood,
+    fit_likelihood,
+    infer_likelihood,
+    start_gaussian,
+)
+from scpln.inference.newton.poisson import PoissonCells, elbo, fit, infer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scpln.core import Array, CountData
-    from scpln.inference.newton import FitResult
+    from scpln.core import Array, CountData, Threads
+    from scpln.inference.newton import CellProblem, FitResult, GaussianFamily
     from scpln.module import Likelihood
 
 
@@ -63,6 +69,14 @@ def fit_gaussians(
     if on_stage is not None:
         on_stage(f"{type(likelihood).__name__} likelihood")
     return fit_likelihood(data, start, likelihood, **settings)
+
+
+def make_cell_problem(
+    data: CountData, family: GaussianFamily, likelihood: Likelihood, pool: Threads, batch_size: int | None = None
+) -> CellProblem:
+    """The cells' half of any alternation, for whatever is estimated of genes: query mapping, mixtures, standard errors."""
+    kind = PoissonCells if likelihood.has_closed_form else GeneralCells
+    return kind(data, family, likelihood, pool, batch_size)
 
 
 def infer_gaussians(

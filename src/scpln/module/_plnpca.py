@@ -152,7 +152,7 @@ class PLNPCAModule(LatentModule):
         """Posteriors from the Gaussians of cells and what the flow, if there is one, knows of them."""
         if self.approximation is None or self.approximation.flow is None:
             return gaussian
-        flow = copy.deepcopy(self.approximation.flow).double()
+        flow = copy.deepcopy(self.approximation.flow).cpu().double()
         return FlowPosterior(gaussian, flow, context, self.approximation.frame)
 
     @torch.no_grad()

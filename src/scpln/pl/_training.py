@@ -60,7 +60,9 @@ def history(
     >>> scpln.pl.history(adata, show=False).get_ylabel()
     'bound below its final value\n(nats per cell)'
     """
-    history = stored(adata, key, "history")
+    history = dict(stored(adata, key, "history"))
+    if "objective" not in adata.uns[key]:  # written by version 0.1.0, whose bounds of epochs were minus the bound
+        history |= {name: -np.asarray(history[name]) for name in ("elbo_train", "elbo_validation") if name in history}
     ax = axes_or_new(ax)
     if "elbo_train" in history:
         _draw_epochs(ax, history)
@@ -76,7 +78,7 @@ def history(
 def _draw_epochs(ax: Axes, history: dict[str, Any]) -> None:
     for name, label, color in (("train", "training cells", "0.6"), ("validation", "validation cells", "black")):
         if f"elbo_{name}" in history:
-            bound = -np.asarray(history[f"elbo_{name}"], dtype=float)
+            bound = np.asarray(history[f"elbo_{name}"], dtype=float)
             marker = "." if len(bound) == 1 else ""  # one point makes no line
             ax.plot(np.arange(1, len(bound) + 1), bound, color=color, linewidth=1, label=label, marker=marker)
     ax.set(xlabel="epoch", ylabel="bound (nats per cell)")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy.stats import entropy
 
 from ._scores import Scoring
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from scpln.model.abilities import Bounds
+    from scpln.model import ScplnModel
 
     Cells = Sequence[int] | ArrayLike | None
 
@@ -69,7 +68,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Bounds | AnnData,
+    model: ScplnModel | AnnData,
     adata: AnnData | None = None,
     *,
     indices: Sequence[int] | ArrayLike | None = None,
@@ -116,7 +115,7 @@ def evaluate(
     Returns
     -------
     The evaluation: ``summary`` (a Series), and the tables ``cells`` and ``dimensions`` (see ``get_bound_terms`` and
-    ``get_latent_dimensions`` of a model). The summary has, of a model,
+    ``get_latent_dimensions`` of a model). The summary has, of a model, what its abilities give:
 
     ``elbo``, ``elbo_se``, ``iw_bound``
         Evidence lower bound, the standard error of its mean, and importance-weighted bound, in nats per cell, given the
@@ -172,7 +171,7 @@ def evaluate(
     >>> scores.summary.index.to_list()
     ['n_cells', 'ari', 'ami', 'nmi', 'silhouette']
     """
-    from scpln.model.abilities import Bounds
+    from scpln.model import ScplnModel
     from scpln.utils import positive_integer, resolve_seed
 
     scoring = Scoring(labels_key, batch_key, cluster_key, scib_metrics, resolve_seed(seed))
@@ -181,7 +180,7 @@ def evaluate(
             msg = "adata and indices are the cells to evaluate a model on. Of an AnnData alone, pass adata[cells]."
             raise ValueError(msg)
         return _of_stored(model, use_rep, scoring)
-    if not isinstance(model, Bounds):
+    if not isinstance(model, ScplnModel):
         msg = f"model must be a model of scpln.model or an AnnData, not {type(model).__name__}."
         raise TypeError(msg)
     if use_rep is not None:
@@ -196,57 +195,20 @@ def evaluate(
     return replace(found, summary=pd.concat([found.summary, _series(scores)]), notes=found.notes | notes)
 
 
-def _of_model(model: Bounds, adata: AnnData, indices: Cells, n_samples: int, seed: int) -> Evaluation:
-    """Bounds, dimensions and components of a model."""
-    from scpln.model.abilities import UNRELIABLE, conditions
-
-    terms = model.get_bound_terms(adata, indices, seed=seed)
-    weights = model.get_posterior_diagnostics(adata, indices, n_samples, seed=seed)
-    cells = terms.assign(**{name: weights[name].to_numpy() for name in ("iw_bound", "ess", "pareto_k")})
-    dimensions = model.get_latent_dimensions(adata, indices, seed=seed)
-    means, tails = cells.mean(), cells["pareto_k"].dropna()
-    summary: dict[str, float] = {
-        "n_cells": len(cells),
-        "elbo": means["elbo"],
-        "elbo_se": cells["elbo"].std() / np.sqrt(len(cells)),
-        "iw_bound": means["iw_bound"],
-        **{name: means[name] for name in ("reconstruction", "kl", "kl_z", "kl_k") if name in terms},
-        "unreliable": (tails > UNRELIABLE).mean(),
-        "n_latent": len(dimensions),
-        "n_active": dimensions["active"].sum(),
-        **_component_numbers(model, adata, indices),
-    }
-    unit = f"nats per cell{conditions(model)}"
-    notes = {"elbo": unit, "iw_bound": f"{unit}; {n_samples:,} draws"}
-    return Evaluation(f"{type(model).__name__}, {len(cells):,} cells", _series(summary), cells, dimensions, notes)
-
-
-def _component_numbers(model: Bounds, adata: AnnData, indices: Cells) -> dict[str, float]:
-    """Numbers of the components of a mixture; nothing of other models."""
-    from scpln.model import CountGMVAE
-
-    if not isinstance(model, CountGMVAE):
-        return {}
-    probabilities = model.get_cluster_probabilities(adata, indices).to_numpy()
-    return {
-        "n_components": probabilities.shape[1],
-        "n_used_components": len(np.unique(probabilities.argmax(1))),
-        "n_effective_clusters": float(np.exp(entropy(probabilities.mean(0)))),
-    }
+def _of_model(model: ScplnModel, adata: AnnData, indices: Cells, n_samples: int, seed: int) -> Evaluation:
+    """What the abilities of a model say of cells."""
+    found = model._evaluation(adata, indices, n_samples, seed)
+    title = f"{type(model).__name__}, {found.summary['n_cells']:,.0f} cells"
+    return Evaluation(title, _series(found.summary), found.cells, found.dimensions, found.notes)
 
 
 def _scores_of_model(
-    model: Bounds, adata: AnnData, indices: Cells, scoring: Scoring
+    model: ScplnModel, adata: AnnData, indices: Cells, scoring: Scoring
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Scores of a model's latent space and clusters."""
-    from scpln.model import CountGMVAE
-
+    """Scores of a model's latent space and clusters, where it has them."""
     obs = _obs(adata, indices)
-    latent = np.asarray(model.get_latent_representation(adata, indices))
-    clusters = None
-    if isinstance(model, CountGMVAE):
-        clusters = pd.Series(model.predict(adata, indices), index=obs.index)
-    return scoring.of(obs, latent, clusters)
+    latent, clusters = model._latent_and_clusters(adata, indices)
+    return scoring.of(obs, latent, None if clusters is None else pd.Series(clusters, index=obs.index))
 
 
 def _obs(adata: AnnData, indices: Cells) -> pd.DataFrame:

@@ -90,6 +90,7 @@ def posterior_predictive(
     """
     from scpln.data import check_adata, is_joint
     from scpln.model.abilities import Predictive, conditions
+    from scpln.model.base import claim
     from scpln.utils import positive_integer, resolve_seed
 
     if not isinstance(model, Predictive):
@@ -120,13 +121,16 @@ def posterior_predictive(
         coords = tuple(drawn.coords) if n_samples > 1 else (*drawn.coords, np.zeros(drawn.nnz, dtype=np.intp))
         replicated.add(cells, coords, drawn.data)
 
+    written = []
     for statistic in ("mean", "variance", "zero_fraction"):
         table = _columns(getattr(observed, statistic), getattr(replicated, statistic), model.genes)
         for name in table:
             adata.var[f"{key}_ppc_{statistic}_{name}"] = table[name].reindex(adata.var_names)
+            written.append(f"var['{key}_ppc_{statistic}_{name}']")
     table = _columns(observed.library_size, replicated.library_size, adata.obs_names)
     for name in table:
         adata.obs[f"{key}_ppc_library_size_{name}"] = table[name].to_numpy()
+        written.append(f"obs['{key}_ppc_library_size_{name}']")
     adata.uns[key] = dict(adata.uns.get(key, {})) | {
         "posterior_predictive": {
             "n_samples": n_samples,
@@ -136,6 +140,7 @@ def posterior_predictive(
             **_scalars(observed, replicated),
         }
     }
+    claim(adata, key, written)
 
 
 class Tally:

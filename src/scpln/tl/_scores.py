@@ -77,10 +77,10 @@ class Scoring:
             elif clusters is None and latent is not None:
                 clusters = kmeans_clusters(latent, labels, seed=self.seed)
                 described = f"of k-means, {clusters.nunique()} clusters"
-            assert clusters is not None
-            agreement = partition_agreement(labels, clusters)
-            scores |= agreement
-            notes |= dict.fromkeys(agreement, described)
+            if clusters is not None:
+                agreement = partition_agreement(labels, clusters)
+                scores |= agreement
+                notes |= dict.fromkeys(agreement, described)
         if labels is not None and latent is not None:
             scores |= label_separation(latent, labels, seed=self.seed)
         if batches is not None and latent is not None:

@@ -1,6 +1,6 @@
 """Newton's method for Gaussian posteriors of cells and parameters of genes: what its solvers have in common."""
 
-from ._families import FAMILIES, GaussianFamilyName
+from ._families import FAMILIES, GaussianFamily, GaussianFamilyName
 from ._genes import GeneParameters
 from ._problem import CellProblem
 from ._result import FitResult
@@ -15,6 +15,7 @@ __all__ = [
     "CellProblem",
     "CellStates",
     "FitResult",
+    "GaussianFamily",
     "GaussianFamilyName",
     "GeneParameters",
     "identified_rotation",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from scpln.core import Array, CountData, Threads
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from ._families import GaussianFamily
     from ._genes import GeneParameters
     from ._states import CellStates
+
+
+Sum = TypeVar("Sum")
 
 
 @dataclass(frozen=True)
@@ -30,16 +35,6 @@ class Slopes:
         return Slopes(self.gradient + other.gradient, self.curvature + other.curvature)
 
     @classmethod
-    def none(cls, n_genes: int, n_columns: int) -> Slopes:
-        """Those of no cells."""
-        return cls(np.zeros((n_genes, n_columns)), np.zeros((n_genes, n_columns, n_columns)))
-
-    @classmethod
-    def sum(cls, several: list[Slopes]) -> Slopes:
-        """Those of several parts of the cells together."""
-        return sum(several[1:], several[0])
-
-    @classmethod
     def of(cls, slope: Array, weight: Array, design: Array) -> Slopes:
         """Those of a block of cells, from E[ℓ'] and −E[ℓ''], (n, p), and the new columns (n, k)."""
         products = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
@@ -49,7 +44,23 @@ class Slopes:
 
 @dataclass(frozen=True)
 class CellProblem(ABC):
-    """Posteriors of cells for given genes, their bound, and what it gains by new coefficients."""
+    """Posteriors of cells for given genes, their bounds, and what these gain by other genes.
+
+    This is all that query mapping, mixtures and standard errors need to know of a likelihood.
+
+    Parameters
+    ----------
+    data
+        Counts, offsets and design of the cells.
+    family
+        Family of their Gaussian posteriors.
+    likelihood
+        Distribution of the counts given their log-rates.
+    pool
+        Threads that share the cells.
+    batch_size
+        Cells read at a time; as many as suit the cache when None.
+    """
 
     data: CountData
     family: GaussianFamily
@@ -59,12 +70,34 @@ class CellProblem(ABC):
 
     @abstractmethod
     def optimize_posteriors(self, genes: GeneParameters, cells: CellStates) -> None:
-        """Move posteriors to their optimum, in place."""
+        """Move posteriors to their optimum for the given genes, in place."""
 
     @abstractmethod
     def bound(self, genes: GeneParameters, mean: Array, covariance: Array) -> Array:
-        """Bound of each cell, (n,)."""
+        """Bound of each cell at posteriors N(m, V), in nats, (n,)."""
 
     @abstractmethod
-    def slopes(self, genes: GeneParameters, cells: CellStates, new: NDArray[np.bool_]) -> Slopes:
-        """Derivatives at the current posteriors."""
+    def sum_derivatives(
+        self, function: Callable[[slice, Array, Array], Sum], genes: GeneParameters, cells: CellStates
+    ) -> Sum:
+        """Sum over blocks of cells of a function of the derivatives of their expected log-probabilities.
+
+        What belongs to single cells, the function may put into arrays of its own: blocks do not overlap.
+
+        Parameters
+        ----------
+        function
+            Takes the cells of a block, and of each entry the derivatives of its expected log-probability by its
+            log-rate: E[ℓ'_ij] and −E[ℓ''_ij], (cells, p). Both may be overwritten by the next block.
+        genes, cells
+            Where they are taken.
+        """
+
+    def slopes(self, genes: GeneParameters, cells: CellStates, columns: NDArray[np.bool_]) -> Slopes:
+        """Derivatives of the sum of bounds by the coefficients of some columns of the design (d,), at given posteriors."""
+        design = self.data.design[:, columns]
+
+        def of_block(some: slice, slope: Array, weight: Array) -> Slopes:
+            return Slopes.of(slope, weight, design[some])
+
+        return self.sum_derivatives(of_block, genes, cells)

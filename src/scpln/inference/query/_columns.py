@@ -10,10 +10,10 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from scpln.core import threads
+from scpln.inference._gaussians import make_cell_problem
 from scpln.inference.newton import FAMILIES, CellProblem, CellStates, GaussianFamilyName, GeneParameters
-from scpln.inference.newton.general import GeneralCells, precision
-from scpln.inference.newton.poisson import START_VARIANCE, PoissonCells
-from scpln.module.likelihoods import Poisson
+from scpln.inference.newton.general import precision
+from scpln.inference.newton.poisson import START_VARIANCE
 from scpln.train import torch_threads
 
 from ._prior import CoefficientPrior
@@ -135,8 +135,8 @@ def fit_columns(
     with threads(n_threads) as pool, torch_threads(1):
         dtype = precision(data, likelihood, pool)
         cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, dtype)
-        problem = PoissonCells if isinstance(likelihood, Poisson) else GeneralCells
-        search = _Search(problem(data, family, likelihood, pool, batch_size), genes, cells, new)
+        problem = make_cell_problem(data, family, likelihood, pool, batch_size)
+        search = _Search(problem, genes, cells, new)
         search.run(max_iter, tol, on_iteration)
     return ColumnFit(
         search.genes.coefficients, search.prior, search.history, search.converged, search.reason, search.interrupted

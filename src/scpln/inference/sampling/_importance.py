@@ -108,13 +108,14 @@ def sampled_elbo(
     posterior: Posterior,
     *,
     n_samples: int,
+    seed: int = 0,
     positions: NDArray[np.intp] | None = None,
     n_threads: int | None = None,
 ) -> NDArray[np.float64]:
     """Evidence lower bound of each cell in nats, the mean of its log-weights; arguments as in `log_weights`."""
     values = np.empty(data.n_cells)
-    weights_of = log_weights(data, generative, posterior, n_samples=n_samples, positions=positions, n_threads=n_threads)
-    for cells, weights in weights_of:
+    settings: dict[str, Any] = {"n_samples": n_samples, "seed": seed, "positions": positions, "n_threads": n_threads}
+    for cells, weights in log_weights(data, generative, posterior, **settings):
         values[cells] = weights.mean(0)
     return values
 

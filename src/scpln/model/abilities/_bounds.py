@@ -13,7 +13,7 @@ from scpln.data import cell_positions
 from scpln.inference import log_weights, summarize_weights
 from scpln.utils import positive_integer, resolve_seed
 
-from ._terms import BoundTerms
+from ._terms import BoundTerms, conditions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from scpln.core import CountData
     from scpln.data import Data
+    from scpln.model.base import Evaluated
     from scpln.module import Posterior
 
 logger = logging.getLogger("scpln")
@@ -48,6 +49,7 @@ class Bounds(BoundTerms):
         *,
         batch_size: int | None = None,
         refine: int = 0,
+        seed: int | None = None,
     ) -> float | NDArray[np.float64]:
         """Evidence lower bound of each cell's counts, given its size factor, if it has one: nats, higher is better.
 
@@ -61,8 +63,10 @@ class Bounds(BoundTerms):
             As in `get_posterior`.
         return_mean
             Whether to return the mean over cells, or one value for each (n,).
+        seed
+            Of the draws, where it takes some; by default ``scvi.settings.seed``, or 0.
         """
-        values = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=True)[1]
+        values = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=True, seed=seed)[1]
         return float(values.mean()) if return_mean else values
 
     def get_iw_bound(
@@ -110,7 +114,7 @@ class Bounds(BoundTerms):
         True
         """
         n_samples, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
-        posterior, _ = self._infer(adata, indices, batch_size=batch_size, refine=refine)
+        posterior, _ = self._infer(adata, indices, batch_size=batch_size, refine=refine, seed=seed)
         values = np.empty(len(posterior))
         for cells, weights in self._log_weights(posterior, adata, indices, n_samples, seed):
             values[cells] = summarize_weights(weights).iw_bound
@@ -172,7 +176,7 @@ class Bounds(BoundTerms):
         ['elbo', 'iw_bound', 'gap', 'ess', 'pareto_k']
         """
         n_samples, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
-        posterior, elbo = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=True)
+        posterior, elbo = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=True, seed=seed)
         names = self._data_or_own(adata).obs_names
         positions = cell_positions(indices, len(names))
         columns = self._diagnose(posterior, elbo, adata, indices, n_samples, seed)
@@ -227,6 +231,30 @@ class Bounds(BoundTerms):
             seed=seed,
             positions=positions,
             n_threads=scvi.settings.num_threads,
+        )
+
+    def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
+        """Bounds, what they are made of, how far posteriors can be trusted, and the use of latent dimensions."""
+        found = super()._evaluation(adata, indices, n_samples, seed)
+        terms = self.get_bound_terms(adata, indices, seed=seed)
+        weights = self.get_posterior_diagnostics(adata, indices, n_samples, seed=seed)
+        cells = terms.assign(**{name: weights[name].to_numpy() for name in ("iw_bound", "ess", "pareto_k")})
+        dimensions = self.get_latent_dimensions(adata, indices, seed=seed)
+        means, tails = cells.mean(), cells["pareto_k"].dropna()
+        unit = f"nats per cell{conditions(self)}"
+        return found.plus(
+            {
+                "elbo": means["elbo"],
+                "elbo_se": cells["elbo"].std() / np.sqrt(len(cells)),
+                "iw_bound": means["iw_bound"],
+                **{name: means[name] for name in ("reconstruction", "kl", "kl_z", "kl_k") if name in terms},
+                "unreliable": (tails > UNRELIABLE).mean(),
+                "n_latent": len(dimensions),
+                "n_active": dimensions["active"].sum(),
+            },
+            cells,
+            dimensions,
+            {"elbo": unit, "iw_bound": f"{unit}; {n_samples:,} draws"},
         )
 
     def _status(self) -> dict[str, str]:

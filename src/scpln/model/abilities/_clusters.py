@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
+    from scpln.data import Data
+    from scpln.model.base import Evaluated
     from scpln.module import GaussianMixture, Posterior
 
 
@@ -144,6 +146,25 @@ class Clusters(BoundTerms):
             eta, int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]), deviations=deviations
         )
         return (counts, z.numpy()) if return_latent else counts
+
+    def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
+        """Numbers of components."""
+        probabilities = self.get_cluster_probabilities(adata, indices).to_numpy()
+        return (
+            super()
+            ._evaluation(adata, indices, n_samples, seed)
+            .plus(
+                {
+                    "n_components": probabilities.shape[1],
+                    "n_used_components": len(np.unique(probabilities.argmax(1))),
+                    "n_effective_clusters": effective_number(probabilities.mean(0)),
+                }
+            )
+        )
+
+    def _latent_and_clusters(self, adata: Data, indices: Any) -> tuple[NDArray | None, NDArray | None]:
+        latent, _ = super()._latent_and_clusters(adata, indices)
+        return latent, self.predict(adata, indices)
 
     def _component(self, component: str | int) -> int:
         names = self.component_names

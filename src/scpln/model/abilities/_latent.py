@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
+    from scpln.data import Data
     from scpln.module import LatentModule, Posterior
 
 
@@ -35,8 +36,13 @@ class LatentModel(ScplnModel):
         batch_size: int | None = None,
         refine: int = 0,
         with_elbo: bool | Literal["exact"] = False,
+        seed: int | None = None,
     ) -> tuple[Posterior, NDArray[np.float64]]:
         """Posterior of each cell and, if asked for, its bound, or only if that is computed without draws (``"exact"``)."""
+
+    def _latent_and_clusters(self, adata: Data, indices: Any) -> tuple[NDArray | None, NDArray | None]:
+        _, clusters = super()._latent_and_clusters(adata, indices)
+        return np.asarray(self.get_latent_representation(adata, indices)), clusters
 
     def get_posterior(
         self,
@@ -45,6 +51,7 @@ class LatentModel(ScplnModel):
         *,
         batch_size: int | None = None,
         refine: int = 0,
+        seed: int | None = None,
     ) -> Posterior:
         """Posteriors of the latent states; of PLN-PCA, in the coordinates of `get_loadings`.
 
@@ -61,6 +68,8 @@ class LatentModel(ScplnModel):
         refine
             Gradient steps by which each cell's own Gaussian is then improved, with everything else as it is: for what
             an encoder or a flow, which cells share, has missed. 50 is usual.
+        seed
+            Of the draws of these steps; by default ``scvi.settings.seed``, or 0.
 
         Returns
         -------
@@ -78,7 +87,7 @@ class LatentModel(ScplnModel):
         >>> model.get_posterior(indices=[0, 1]).sample(10).shape
         (10, 2, 2)
         """
-        return self._infer(adata, indices, batch_size=batch_size, refine=refine)[0]
+        return self._infer(adata, indices, batch_size=batch_size, refine=refine, seed=seed)[0]
 
     def get_latent_representation(
         self,

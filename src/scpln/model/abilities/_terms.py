@@ -84,7 +84,9 @@ class BoundTerms(LatentModel):
         True
         """
         n_samples, seed = positive_integer_or_none("n_samples", n_samples), resolve_seed(seed)
-        posterior, elbo = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo="exact")
+        posterior, elbo = self._infer(
+            adata, indices, batch_size=batch_size, refine=refine, with_elbo="exact", seed=seed
+        )
         adata = self._data_or_own(adata)
         positions = cell_positions(indices, adata.n_obs)
         kl = posterior.divergence(self.module.generative.prior) if len(elbo) else None
@@ -142,7 +144,7 @@ class BoundTerms(LatentModel):
         [True, True]
         """
         seed = resolve_seed(seed)
-        posterior, _ = self._infer(adata, indices, batch_size=batch_size, refine=refine)
+        posterior, _ = self._infer(adata, indices, batch_size=batch_size, refine=refine, seed=seed)
         variance = posterior.mean.var(axis=0)
         kl = posterior.marginal_divergences(self.module.generative.prior, seed).sum(0) / len(posterior)
         columns = {"kl": kl, "variance": variance, "active": variance > ACTIVE}

@@ -18,7 +18,7 @@ from scpln.model.abilities import Differential, ExactSampling, QueryMapping
 from scpln.model.base import Annotation, check_kind
 from scpln.train import Minibatches, refine
 from scpln.train.epochs import split_cells
-from scpln.utils import positive_integer
+from scpln.utils import positive_integer, resolve_seed
 
 from ._architecture import CONSTRAINED
 from ._training import AutoencoderTraining
@@ -111,6 +111,7 @@ class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling
         batch_size: int | None = None,
         refine: int = 0,
         with_elbo: bool | Literal["exact"] = False,
+        seed: int | None = None,
     ) -> tuple[Posterior, NDArray[np.float64]]:
         """Posterior of each cell, encoded, and if asked for its bound."""
         self._require_trained()
@@ -119,8 +120,12 @@ class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling
         data = self._read(adata, positions).data
         posterior = self._encode(data, batch_size)
         if refine:
-            posterior = self._refined(data, posterior, positive_integer("refine", refine))
-        values = self._elbo(data, posterior, positions, self._elbo_draws) if with_elbo is True else np.empty(0)
+            posterior = self._refined(data, posterior, positive_integer("refine", refine), resolve_seed(seed))
+        values = (
+            self._elbo(data, posterior, positions, self._elbo_draws, resolve_seed(seed))
+            if with_elbo is True
+            else np.empty(0)
+        )
         return posterior, values
 
     def _encode(self, data: CountData, batch_size: int | None = None) -> Posterior:
@@ -133,7 +138,7 @@ class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling
         return self.module.compose({name: torch.cat(values) for name, values in parts.items()})
 
     def _elbo(
-        self, data: CountData, posterior: Posterior, positions: NDArray[np.intp] | None, n_samples: int
+        self, data: CountData, posterior: Posterior, positions: NDArray[np.intp] | None, n_samples: int, seed: int = 0
     ) -> NDArray[np.float64]:
         """Bound of each cell, the mean over draws."""
         return sampled_elbo(
@@ -141,15 +146,24 @@ class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling
             self.module.generative,
             posterior,
             n_samples=n_samples,
+            seed=seed,
             positions=positions,
             n_threads=scvi.settings.num_threads,
         )
 
-    def _refined(self, data: CountData, posterior: Posterior, n_steps: int) -> Posterior:
+    def _refined(self, data: CountData, posterior: Posterior, n_steps: int, seed: int) -> Posterior:
         """Posteriors that are improved cell by cell, with everything else as it is."""
         model = copy.deepcopy(self.module.generative).cpu()
         diagonal = self.architecture.posterior == "meanfield"
-        return refine(data, model, posterior, n_steps=n_steps, diagonal=diagonal, n_threads=scvi.settings.num_threads)
+        return refine(
+            data,
+            model,
+            posterior,
+            n_steps=n_steps,
+            diagonal=diagonal,
+            seed=seed,
+            n_threads=scvi.settings.num_threads,
+        )
 
     def get_gene_parameters(self) -> pd.DataFrame:
         """Parameters of the likelihood (genes × parameters), with no columns if it has none, as Poisson.
@@ -165,7 +179,7 @@ class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling
         posterior, values = self._infer(adata, None, with_elbo=True)
         return Annotation(
             latent=posterior.mean.astype(np.float32),
-            elbo=values,
-            obs=self._diagnostic_columns(posterior, values, adata, diagnostics),
+            obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
+            uns={"elbo": float(np.mean(values))},
         )

@@ -78,7 +78,7 @@ class AutoencoderTraining(Bounds):
 
     @abstractmethod
     def _elbo(
-        self, data: CountData, posterior: Posterior, positions: NDArray[np.intp] | None, n_samples: int
+        self, data: CountData, posterior: Posterior, positions: NDArray[np.intp] | None, n_samples: int, seed: int = 0
     ) -> NDArray[np.float64]:
         """Bound of each cell, the mean over draws."""
 

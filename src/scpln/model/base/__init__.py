@@ -4,7 +4,10 @@ from ._annotation import Annotation
 from ._cost import Cost, announce, network_weights, newton_cost, steps_cost
 from ._defaults import FLOW, FLOW_HIDDEN, PosteriorName
 from ._estimator import ScplnModel
+from ._evaluated import Evaluated
 from ._likelihood_choice import check_kind, check_observation, genes_by_quadrature, make_observation
+from ._objective import Objective
+from ._ownership import claim
 from ._saving import model_file, read_model
 
 __all__ = [
@@ -12,11 +15,14 @@ __all__ = [
     "FLOW_HIDDEN",
     "Annotation",
     "Cost",
+    "Evaluated",
+    "Objective",
     "PosteriorName",
     "ScplnModel",
     "announce",
     "check_kind",
     "check_observation",
+    "claim",
     "genes_by_quadrature",
     "make_observation",
     "model_file",

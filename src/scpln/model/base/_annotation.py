@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from mudata import MuData
+
+from ._ownership import claim, forget, storable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,54 +21,60 @@ if TYPE_CHECKING:
 class Annotation:
     """Results of a model for the cells of an AnnData or MuData, under the names that follow the key.
 
-    Of a MuData, what belongs to genes is written into their modality, where it has numbers in it.
+    Everything is optional: a model writes what it has. Of a MuData, what belongs to genes is written into their
+    modality, where it has numbers in it.
 
     Parameters
     ----------
     latent
-        Posterior mean of the latent state, for ``obsm["X_{key}"]``.
-    elbo
-        Each cell's contribution to the bound in nats, for ``obs["{key}_elbo"]``.
+        Latent state of each cell, for ``obsm["X_{key}"]``.
     obs, obsm
-        More columns and arrays, for ``obs["{key}_{name}"]`` and ``obsm["{key}_{name}"]``.
+        Columns and arrays by cell, for ``obs["{key}_{name}"]`` and ``obsm["{key}_{name}"]``.
     var
         Numbers by gene, (genes of the model × columns), for ``var["{key}_{column}"]``.
-    varm
-        Tables by gene, for ``varm["{key}_{name}"]``.
+    varm, varp
+        Tables by gene, and by pairs of genes, for ``varm["{key}_{name}"]`` and ``varp["{key}_{name}"]``.
     uns
-        More entries of ``uns["{key}"]``.
+        Entries of ``uns["{key}"]``.
     modalities
-        Where the genes of each modality stand in `var` and `varm`, if the data are a MuData.
+        Where the genes of each modality stand in `var`, `varm` and `varp`, if the data are a MuData.
     """
 
-    latent: NDArray
-    elbo: NDArray
+    latent: NDArray | None = None
     obs: dict[str, Any] = field(default_factory=dict)
     obsm: dict[str, Any] = field(default_factory=dict)
     var: pd.DataFrame | None = None
     varm: dict[str, pd.DataFrame] = field(default_factory=dict)
+    varp: dict[str, pd.DataFrame] = field(default_factory=dict)
     uns: dict[str, Any] = field(default_factory=dict)
     modalities: dict[str, slice] = field(default_factory=dict)
 
     def write(self, adata: Data, key: str) -> list[str]:
-        """Write all of it and return where it went. Genes that the model does not have get NaN."""
-        adata.obsm[f"X_{key}"] = self.latent
-        adata.obs[f"{key}_elbo"] = self.elbo
-        written = [f"obsm['X_{key}']", f"obs['{key}_elbo']"]
-        for name, column in self.obs.items():
-            adata.obs[f"{key}_{name}"] = column
-            written.append(f"obs['{key}_{name}']")
-        for name, array in self.obsm.items():
-            adata.obsm[f"{key}_{name}"] = array
-            written.append(f"obsm['{key}_{name}']")
+        """Replace all that is stored under the key, and return where it went. Genes that the model lacks get NaN."""
+        forget(adata, key)
+        adata.uns[key] = storable({"n_obs": adata.n_obs, **self.uns})
+        written = self._write_cells(adata, key)
         if isinstance(adata, MuData):
             for name, genes in self.modalities.items():
                 if name in adata.mod:
-                    written += [f"mod['{name}'].{where}" for where in self._write_genes(adata.mod[name], key, genes)]
+                    places = self._write_genes(adata.mod[name], key, genes)
+                    written += [f"mod[{name!r}].{place}" for place in places]
         else:
             written += self._write_genes(adata, key, slice(None))
-        adata.uns[key] = storable({"elbo": float(np.mean(self.elbo)), "n_obs": adata.n_obs, **self.uns})
-        return [*written, f"uns['{key}']"]
+        claim(adata, key, written)
+        return [*written, f"uns[{key!r}]"]
+
+    def _write_cells(self, adata: Data, key: str) -> list[str]:
+        """Write what belongs to cells, and return where it went."""
+        written = []
+        if self.latent is not None:
+            adata.obsm[f"X_{key}"] = self.latent
+            written.append(f"obsm['X_{key}']")
+        for slot, values in (("obs", self.obs), ("obsm", self.obsm)):
+            for name, value in values.items():
+                getattr(adata, slot)[f"{key}_{name}"] = value
+                written.append(f"{slot}['{key}_{name}']")
+        return written
 
     def _write_genes(self, adata: AnnData, key: str, genes: slice) -> list[str]:
         """Write what belongs to these genes, and return where it went."""
@@ -79,24 +86,8 @@ class Annotation:
         for name, table in self.varm.items():
             adata.varm[f"{key}_{name}"] = table.iloc[genes].reindex(adata.var_names).to_numpy()
             written.append(f"varm['{key}_{name}']")
+        for name, table in self.varp.items():
+            own = table.iloc[genes, genes].reindex(index=adata.var_names, columns=adata.var_names)
+            adata.varp[f"{key}_{name}"] = own.to_numpy()
+            written.append(f"varp['{key}_{name}']")
         return written
-
-
-def storable(values: dict[str, Any]) -> dict[str, Any]:
-    """The same, as AnnData can write it: lists as arrays, and nothing for None.
-
-    Examples
-    --------
-    >>> storable({"keys": ["a", "b"], "seed": 0, "batch_key": None, "history": {"elbo": [-2.0, -1.0]}})
-    {'keys': array(['a', 'b'], dtype=object), 'seed': 0, 'history': {'elbo': array([-2., -1.])}}
-    """
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            result[name] = storable(value)
-        elif isinstance(value, list | tuple):
-            array = np.asarray(value)
-            result[name] = array.astype(object) if array.dtype.kind == "U" else array
-        elif value is not None:
-            result[name] = value
-    return result

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mudata import MuData
 
 from scpln import __version__
-from scpln.data import DESIGN_KEY, _manager, _setup, modality_slices, read_cells
+from scpln.data import DESIGN_KEY, _manager, _setup, cell_positions, modality_slices, read_cells
 from scpln.utils import description
 
+from ._evaluated import Evaluated
+from ._objective import Objective
 from ._persistence import Persistent, history_lists, history_tables
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class ScplnModel(Persistent):
 
     #: Whether a MuData with several modalities may be the data.
     _takes_mudata: ClassVar[bool] = False
+    #: What training optimises, without its value.
+    _objective: ClassVar[Objective] = Objective("elbo", "nats per cell")
 
     def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
         name = type(self).__name__
@@ -147,6 +151,11 @@ class ScplnModel(Persistent):
         """Why the last training stopped."""
         return str(self.training_.get("reason", "not trained"))
 
+    @property
+    def objective(self) -> Objective:
+        """What training optimised, as a mean over cells: name, unit, value (NaN before training) and direction."""
+        return self._objective.at(self.training_.get(self._objective.name, float("nan")))
+
     def _require_trained(self) -> None:
         if not self.is_trained_:
             msg = f"This {type(self).__name__} is not trained: call train() first."
@@ -208,7 +217,7 @@ class ScplnModel(Persistent):
         level = logging.INFO if training["converged"] else logging.WARNING
         name, reason = type(self).__name__, training["reason"]
         hint = " To go on, train with a larger max_epochs." if "the maximum" in reason else ""
-        logger.log(level, "%s %s (%.3f nats per cell).%s", name, reason, training["elbo"], hint)
+        logger.log(level, "%s %s (%s).%s", name, reason, self.objective, hint)
         if "posterior" in training:
             logger.info("Posteriors: %s.", training["posterior"])
 
@@ -233,7 +242,7 @@ class ScplnModel(Persistent):
 
         Returns
         -------
-        None. Sets ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's
+        None. All that was written under the key before is replaced: nothing of an earlier fit stays. Sets ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's
         contribution to the bound, nats), ``varm["{key}_loadings"]`` (PLN-PCA), ``obs["{key}_cluster"]`` and ``obsm["{key}_cluster_probs"]`` (mixtures),
         ``var["{key}_{parameter}"]`` for each parameter that the likelihood has by gene, and ``uns["{key}"]`` (model class and version, parameters, mean bound, history, number of cells, keys used). With diagnostics, also
         ``obs["{key}_iw_bound"]``, ``obs["{key}_gap"]``, ``obs["{key}_ess"]`` and ``obs["{key}_pareto_k"]``. Of a MuData,
@@ -251,6 +260,11 @@ class ScplnModel(Persistent):
             "setup": _manager.setup_args(self.registry),
             "training": self.training_,
             "history": history_lists(self.history_),
+            "objective": {
+                "name": self.objective.name,
+                "unit": self.objective.unit,
+                "higher_is_better": self.objective.higher_is_better,
+            },
             **annotation.uns,
         }
         written = annotation.write(adata, key_added or type(self).__name__.lower())
@@ -292,4 +306,23 @@ class ScplnModel(Persistent):
         """State of training, line by line."""
         if not self.is_trained_:
             return {"status": "not trained"}
-        return {"status": f"trained, {self.training_['elbo']:.3f} nats per cell; {self.stop_reason}"}
+        return {"status": f"trained, {self.objective}; {self.stop_reason}"}
+
+    def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
+        """What `scpln.tl.evaluate` says of these cells: an ability adds what it can say to what ``super()`` found.
+
+        Parameters
+        ----------
+        adata, indices
+            Cells, as in the methods of the model.
+        n_samples
+            Draws of each cell, where something is estimated from draws.
+        seed
+            Of the draws.
+        """
+        positions = cell_positions(indices, adata.n_obs)
+        return Evaluated({"n_cells": adata.n_obs if positions is None else len(positions)})
+
+    def _latent_and_clusters(self, adata: Data, indices: Any) -> tuple[NDArray | None, NDArray | None]:
+        """Latent states (n × q) and clusters (n,) that scores against labels and batches are computed of, if there are."""
+        return None, None

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scpln")
 
+#: Of what is saved: 2 since bounds in ``history`` are the better the higher for every model.
+FORMAT = 2
+
 
 class Persistent(BaseModelClass):
     """Saving and loading of scpln models."""
@@ -86,6 +89,7 @@ class Persistent(BaseModelClass):
             "is_trained": self.is_trained_,
             "training": self.training_,
             "history": history_lists(self.history_),
+            "format": FORMAT,
             "fingerprint": self._fingerprint,
         }
         if self.query_ is not None:
@@ -167,7 +171,7 @@ class Persistent(BaseModelClass):
         self.query_ = saved.metadata.get("query")
         self._load_tensors(saved.tensors)
         self.training_ = saved.metadata["training"]
-        self.history_ = history_tables(saved.metadata["history"])
+        self.history_ = history_tables(_higher_is_better(saved.metadata))
         self.is_trained_ = saved.metadata["is_trained"]
         self._fingerprint = saved.metadata["fingerprint"]
 
@@ -211,3 +215,12 @@ def history_tables(history: dict[str, list[float]]) -> dict[str, pd.DataFrame] |
 def history_lists(tables: dict[str, pd.DataFrame] | None) -> dict[str, list[float]]:
     """The same as plain lists."""
     return {name: table[name].to_list() for name, table in (tables or {}).items()}
+
+
+def _higher_is_better(metadata: dict[str, Any]) -> dict[str, list[float]]:
+    """The saved history, whose bounds of epochs were minus the bound before format 2."""
+    history: dict[str, list[float]] = metadata["history"]
+    if metadata.get("format", 1) >= FORMAT:
+        return history
+    turned = ("elbo_train", "elbo_validation")
+    return {name: [-value for value in values] if name in turned else values for name, values in history.items()}

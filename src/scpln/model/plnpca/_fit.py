@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Draws that a flow's bound is the mean of.
 ELBO_DRAWS = 200
+#: Seed of the draws that stored bounds of flows are the mean of.
+STORED_SEED = 0
 
 
 def gaussian_module(result: FitResult, likelihood: Likelihood, approximation: Approximation | None) -> PLNPCAModule:
@@ -148,13 +150,16 @@ def refine_posterior(
     family: GaussianFamilyName,
     n_steps: int,
     *,
+    seed: int = 0,
     batch_size: int | None = None,
     n_threads: int | None = None,
 ) -> Posterior:
     """Posteriors that are improved cell by cell: Gaussians to their optimum, those under a flow by gradient steps."""
     if not posterior.is_gaussian:
         model = copy.deepcopy(module.generative).float()
-        return refine(data, model, posterior, n_steps=n_steps, diagonal=family == "meanfield", n_threads=n_threads)
+        return refine(
+            data, model, posterior, n_steps=n_steps, diagonal=family == "meanfield", seed=seed, n_threads=n_threads
+        )
     axes = module.rotation if module.approximation is None else module.approximation.frame
     return _optimal_gaussians(module.generative, data, family, axes.numpy(), batch_size=batch_size, n_threads=n_threads)
 
@@ -197,12 +202,15 @@ def bound(
     posterior: Posterior,
     *,
     positions: NDArray[np.intp] | None = None,
+    seed: int = STORED_SEED,
     batch_size: int | None = None,
     n_threads: int | None = None,
 ) -> NDArray[np.float64]:
     """Evidence lower bound of each cell: exact for Gaussians, the mean over draws for flows."""
     if not posterior.is_gaussian:
-        return sampled_elbo(data, model, posterior, n_samples=ELBO_DRAWS, positions=positions, n_threads=n_threads)
+        return sampled_elbo(
+            data, model, posterior, n_samples=ELBO_DRAWS, seed=seed, positions=positions, n_threads=n_threads
+        )
     b, c = linear_parameters(model)
     gaussian = posterior.mean, posterior.packed_covariance
     return gaussian_elbo(data, b, c, model.likelihood, *gaussian, batch_size=batch_size, n_threads=n_threads)
@@ -214,3 +222,8 @@ def linear_parameters(model: Generative) -> tuple[NDArray[np.float64], NDArray[n
     assert linear is not None
     coefficients, loadings = (value.detach().cpu().numpy() for value in linear)
     return coefficients, loadings
+
+
+def on_cpu(module: PLNPCAModule) -> PLNPCAModule:
+    """The module where its solvers compute: itself, or a copy of one whose parameters are elsewhere."""
+    return module if module.device.type == "cpu" else copy.deepcopy(module).cpu()

@@ -12,9 +12,9 @@ from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, r
 from scpln.model.abilities import Differential, ExactSampling, Loadings, QueryMapping
 from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_observation, make_observation
 from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
-from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none
+from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
 
-from ._fit import ELBO_DRAWS, bound, infer_posterior, refine_posterior
+from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
 from ._training import PLNPCATraining
 
 if TYPE_CHECKING:
@@ -246,33 +246,39 @@ class PLNPCA(QueryMapping, Loadings, Differential, PLNPCATraining, ExactSampling
         batch_size: int | None = None,
         refine: int = 0,
         with_elbo: bool | Literal["exact"] = False,
+        seed: int | None = None,
     ) -> tuple[Posterior, NDArray[np.float64]]:
         """Posterior and, if asked for, bound of each cell: stored ones of training cells, or new ones."""
         self._require_trained()
-        stored = self._is_training_data(adata)
+        stored, seed = self._is_training_data(adata), resolve_seed(seed)
         if stored and not refine:
             chosen = cell_positions(indices, len(self.module.elbo))
-            values = self.module.elbo.cpu().numpy()
-            return self.module.posterior(chosen), values if chosen is None else values[chosen]
+            posterior, values = self.module.posterior(chosen), self.module.elbo.cpu().numpy()
+            if not with_elbo or seed == STORED_SEED or self.module.has_exact_bound(posterior):
+                return posterior, values if chosen is None else values[chosen]
         adata = self._data_or_own(adata)
         positions = cell_positions(indices, adata.n_obs)
         data = self._read(adata, positions).data
+        module = on_cpu(self.module)
         settings = {"batch_size": batch_size, "n_threads": scvi.settings.num_threads}
         if stored:
-            posterior = self.module.posterior(positions)
+            posterior = module.posterior(positions)
         else:
-            posterior = infer_posterior(self.module, data, self._gaussian_family, **settings)
+            posterior = infer_posterior(module, data, self._gaussian_family, **settings)
         if refine:
             refine = positive_integer("refine", refine)
-            posterior = refine_posterior(self.module, data, posterior, self._gaussian_family, refine, **settings)
+            posterior = refine_posterior(module, data, posterior, self._gaussian_family, refine, seed=seed, **settings)
         values = np.empty(0)
-        if with_elbo is True or (with_elbo and self.module.has_exact_bound(posterior)):
-            values = bound(self.module.generative, data, posterior, positions=positions, **settings)
+        if with_elbo is True or (with_elbo and module.has_exact_bound(posterior)):
+            values = bound(module.generative, data, posterior, positions=positions, seed=seed, **settings)
         return posterior, values
 
     def _annotation(self, adata: Data, diagnostics: bool | None) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
-        uns: dict[str, Any] = {"variance_explained": self.get_variance_explained().to_numpy()}
+        uns: dict[str, Any] = {
+            "elbo": float(np.mean(values)),
+            "variance_explained": self.get_variance_explained().to_numpy(),
+        }
         if self.modalities:
             uns["modalities"] = self.modalities
             uns["variance_explained_by_modality"] = {
@@ -280,8 +286,7 @@ class PLNPCA(QueryMapping, Loadings, Differential, PLNPCATraining, ExactSampling
             }
         return Annotation(
             latent=posterior.mean.astype(np.float32),
-            elbo=values,
-            obs=self._diagnostic_columns(posterior, values, adata, diagnostics),
+            obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
             varm={"loadings": self.get_loadings()},
             uns=uns,

@@ -25,7 +25,7 @@ from scpln.inference.newton._stages import (
 from scpln.inference.newton._states import CellStates
 from scpln.train import torch_threads
 
-from ._bound import BOUND_NODES, elbo_likelihood
+from ._bound import elbo_likelihood
 from ._genes import LikelihoodGenes
 from ._infer import n_nodes, optimize_posteriors_likelihood, posteriors, precision, precisions
 from ._solver import LikelihoodSolver
@@ -106,7 +106,7 @@ def fit_likelihood(
         genes, cells, least = fitting.initialize(data, start)
         solver = fitting.run(data, genes, cells, seed)
         result = fitting.result(data, solver.genes, solver.cells)
-        if result.elbo.mean() < least:
+        if result.elbo.mean() < least - tol:
             cells = fitting.initialize(data, start)[1]
             result = fitting.result(data, genes, cells)
             solver.converged, solver.reason = False, f"the start is better than the end ({solver.reason})"
@@ -147,8 +147,7 @@ class _LikelihoodFitting:
         """Genes and cells of another fit, and their mean bound per cell."""
         linear, cells = starting_point(data, start, self.family, self.dtype)
         covariance = self.family.covariance(cells.variance)
-        nodes = n_nodes(self.likelihood, FIT_NODES)
-        bound = self.bound(data, linear.coefficients, linear.loadings, cells.mean, covariance, nodes)
+        bound = self.bound(data, linear.coefficients, linear.loadings, cells.mean, covariance)
         return LikelihoodGenes(linear, read_parameters(self.likelihood)), cells, float(bound.mean())
 
     def run(self, data: CountData, genes: LikelihoodGenes, cells: CellStates, seed: int) -> LikelihoodSolver:
@@ -235,10 +234,15 @@ class _LikelihoodFitting:
         loadings: Array,
         mean: Array,
         covariance: Array,
-        n_nodes: int = BOUND_NODES,
     ) -> Array:
         """Bound of every cell."""
-        options = {"batch_size": self.options.batch_size, "n_threads": self.options.n_threads}
         return elbo_likelihood(
-            data, coefficients, loadings, self.likelihood, mean, covariance, n_nodes=n_nodes, **options
+            data,
+            coefficients,
+            loadings,
+            self.likelihood,
+            mean,
+            covariance,
+            batch_size=self.options.batch_size,
+            n_threads=self.options.n_threads,
         )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+import operator
+from typing import TYPE_CHECKING, Any, cast
 
 from scpln.inference.expectations import expectations_of
-from scpln.inference.newton._problem import CellProblem, Slopes
+from scpln.inference.newton._problem import CellProblem
 
 from ._block import LikelihoodBlock, LogRateFeatures, block_size
 from ._bound import elbo_likelihood
 from ._infer import INFER_NODES, n_nodes, optimize_posteriors_likelihood
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Callable
 
     from scpln.core import Array
     from scpln.inference.newton._genes import GeneParameters
+    from scpln.inference.newton._problem import Sum
     from scpln.inference.newton._states import CellStates
 
 
@@ -44,20 +46,23 @@ class GeneralCells(CellProblem):
             n_threads=self.pool.n_threads,
         )
 
-    def slopes(self, genes: GeneParameters, cells: CellStates, new: NDArray[np.bool_]) -> Slopes:
-        """Derivatives at the current posteriors."""
+    def sum_derivatives(
+        self, function: Callable[[slice, Array, Array], Sum], genes: GeneParameters, cells: CellStates
+    ) -> Sum:
+        """Sum over blocks of cells of a function of the derivatives of their expected log-probabilities."""
         data = self.data
         features = LogRateFeatures.of(data.membership, genes.coefficients, genes.loadings, self.family, cells.dtype)
         rule = expectations_of(self.likelihood, n_nodes(self.likelihood, INFER_NODES), cells.dtype)
         size = block_size(data, rule, self.pool.n_threads, self.batch_size)
 
-        def process_chunk(start: int, stop: int) -> Slopes:
-            cell_block, total = LikelihoodBlock(data, rule), Slopes.none(data.n_genes, int(new.sum()))
-            for begin, end, rows in data.blocks(start, stop, size):
-                cell_block.load(begin, end, rows)
+        def process_chunk(start: int, stop: int) -> Any:
+            cell_block, total = LikelihoodBlock(data, rule), cast("Any", None)
+            for first, last, rows in data.blocks(start, stop, size):
+                cell_block.load(first, last, rows)
                 cell_block.update_expectations(cells, features)
                 expectation = cell_block.expectation
-                total += Slopes.of(expectation.slope, expectation.weight, data.design[begin:end, new])
+                part = function(slice(first, last), expectation.slope, expectation.weight)
+                total = part if total is None else total + part
             return total
 
-        return Slopes.sum(self.pool.map_chunks(process_chunk, data.n_cells, size))
+        return functools.reduce(operator.add, self.pool.map_chunks(process_chunk, data.n_cells, size))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+import operator
+from typing import TYPE_CHECKING, Any, cast
 
-from scpln.inference.newton._problem import CellProblem, Slopes
+from scpln.inference.newton._problem import CellProblem
 
 from ._block import GeneFeatures, RateBlock
 from ._bound import elbo
 from ._infer import optimize_posteriors
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Callable
 
     from scpln.core import Array
     from scpln.inference.newton._genes import GeneParameters
+    from scpln.inference.newton._problem import Sum
     from scpln.inference.newton._states import CellStates
 
 
@@ -31,21 +33,21 @@ class PoissonCells(CellProblem):
         b, c, n_threads = genes.coefficients, genes.loadings, self.pool.n_threads
         return elbo(self.data, b, c, mean, covariance, batch_size=self.batch_size, n_threads=n_threads)
 
-    def slopes(self, genes: GeneParameters, cells: CellStates, new: NDArray[np.bool_]) -> Slopes:
-        """Derivatives at the current posteriors."""
+    def sum_derivatives(
+        self, function: Callable[[slice, Array, Array], Sum], genes: GeneParameters, cells: CellStates
+    ) -> Sum:
+        """Sum over blocks of cells of a function of the derivatives of their expected log-probabilities."""
         data = self.data
         features = GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, self.family, cells.dtype)
         size = data.block_size(self.batch_size)
 
-        def process_chunk(start: int, stop: int) -> Slopes:
-            cell_block, total = (
-                RateBlock(size, data, self.family, cells.dtype),
-                Slopes.none(data.n_genes, int(new.sum())),
-            )
-            for begin, end, rows in data.blocks(start, stop, size):
-                cell_block.load(begin, end, rows)
+        def process_chunk(start: int, stop: int) -> Any:
+            cell_block, total = RateBlock(size, data, self.family, cells.dtype), cast("Any", None)
+            for first, last, rows in data.blocks(start, stop, size):
+                cell_block.load(first, last, rows)
                 cell_block.update_expectations(cells, features)
-                total += Slopes.of(cell_block.counts - cell_block.rates, cell_block.rates, data.design[begin:end, new])
+                part = function(slice(first, last), cell_block.counts - cell_block.rates, cell_block.rates)
+                total = part if total is None else total + part
             return total
 
-        return Slopes.sum(self.pool.map_chunks(process_chunk, data.n_cells, size))
+        return functools.reduce(operator.add, self.pool.map_chunks(process_chunk, data.n_cells, size))

@@ -1,0 +1,104 @@
+"""What every covariance can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+
+class Covariance(ABC):
+    r"""Covariance Σ (p, p) of residuals :math:`r_i \sim N(0, \Sigma)`, positive definite.
+
+    It starts as the identity. `update` gives the Σ of its family under which residuals with a given mean second moment
+    :math:`S = \frac1n \sum_i E[r_i r_i^T]` are most probable: the closed step of any EM algorithm or variational
+    alternation in gene space, which maximises
+
+    .. math:: -\tfrac12 [\log\det\Sigma + \text{tr}(\Sigma^{-1} S)].
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes p.
+    """
+
+    def __init__(self, n_genes: int) -> None:
+        if n_genes < 1:
+            msg = f"n_genes={n_genes!r}, but a covariance needs one gene or more."
+            raise ValueError(msg)
+        self.n_genes = n_genes
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Free numbers of Σ, as criteria of model choice count them."""
+
+    @abstractmethod
+    def update(self, second_moment: Matrix) -> None:
+        """Maximise over Σ, given the mean second moment S (p, p) of residuals.
+
+        Raises
+        ------
+        ValueError
+            S is not a finite symmetric matrix of this size, or no positive definite Σ of the family fits it.
+        """
+
+    @property
+    @abstractmethod
+    def dense(self) -> Matrix:
+        """Σ, (p, p)."""
+
+    @property
+    @abstractmethod
+    def precision(self) -> Matrix:
+        """Σ⁻¹, (p, p)."""
+
+    @property
+    @abstractmethod
+    def log_det(self) -> float:
+        """Log-determinant of Σ."""
+
+    @property
+    @abstractmethod
+    def state(self) -> dict[str, Matrix]:
+        """Arrays from which `restore` makes the same Σ."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a saved `state`."""
+
+    def log_likelihood(self, second_moment: Matrix) -> float:
+        r"""Mean log-density of residuals, :math:`-\frac12 [p \log 2\pi + \log\det\Sigma + \text{tr}(\Sigma^{-1} S)]`, in nats."""
+        trace = float((self.precision * second_moment).sum())
+        return -0.5 * (self.n_genes * float(np.log(2 * np.pi)) + self.log_det + trace)
+
+    def _checked(self, second_moment: Matrix) -> Matrix:
+        """S, after checking that it may be one."""
+        moment = np.asarray(second_moment, dtype=np.float64)
+        if moment.shape != (self.n_genes, self.n_genes):
+            msg = (
+                f"second_moment has shape {moment.shape}, but it must be {(self.n_genes, self.n_genes)}, genes × genes."
+            )
+            raise ValueError(msg)
+        if not np.isfinite(moment).all() or not np.allclose(moment, moment.T, rtol=1e-8, atol=1e-12):
+            msg = "second_moment must be finite and symmetric: a mean of r rᵀ over cells."
+            raise ValueError(msg)
+        return moment
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.n_genes} genes, {self.n_parameters} parameters)"
+
+
+def positive(variances: Matrix) -> Matrix:
+    """Variances, after checking that there are only positive ones."""
+    if not (variances > 0).all():
+        genes = np.flatnonzero(~(variances > 0))
+        msg = f"second_moment has no variance for genes {genes[:5].tolist()}: leave them out, or add to their variance."
+        raise ValueError(msg)
+    return variances

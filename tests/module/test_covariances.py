@@ -1,0 +1,104 @@
+"""Properties that all covariances have."""
+
+import numpy as np
+import pytest
+import scipy.stats as st
+
+from scpln.module.covariances import COVARIANCES
+
+P = 4
+
+
+def random_moment(seed):
+    residuals = np.random.default_rng(seed).normal(size=(30, P)) @ np.random.default_rng(seed + 1).normal(size=(P, P))
+    return residuals.T @ residuals / 30
+
+
+@pytest.fixture(params=COVARIANCES)
+def covariance(request):
+    return COVARIANCES[request.param](P)
+
+
+def test_it_starts_as_the_identity(covariance):
+    np.testing.assert_array_equal(covariance.dense, np.eye(P))
+
+
+def test_precision_and_determinant_are_those_of_the_matrix(covariance):
+    covariance.update(random_moment(0))
+    np.testing.assert_allclose(covariance.precision @ covariance.dense, np.eye(P), atol=1e-10)
+    assert covariance.log_det == pytest.approx(np.linalg.slogdet(covariance.dense)[1])
+    assert (np.linalg.eigvalsh(covariance.dense) > 0).all()
+
+
+def test_its_likelihood_is_that_of_scipy(covariance):
+    random = np.random.default_rng(3)
+    residuals = random.normal(size=(50, P))
+    covariance.update(random_moment(2))
+    expected = st.multivariate_normal(np.zeros(P), covariance.dense).logpdf(residuals).mean()
+    assert covariance.log_likelihood(residuals.T @ residuals / 50) == pytest.approx(expected)
+
+
+def test_an_update_is_the_best_of_its_family(covariance):
+    """No other moment leads to a member of the family under which this one is more probable."""
+    moment = random_moment(4)
+    covariance.update(moment)
+    best = covariance.log_likelihood(moment)
+    for seed in range(20):
+        covariance.update(moment + 0.3 * random_moment(10 + seed))
+        assert covariance.log_likelihood(moment) <= best + 1e-9
+
+
+def test_an_update_at_its_own_optimum_changes_nothing(covariance):
+    covariance.update(random_moment(5))
+    before = covariance.dense
+    covariance.update(before)
+    np.testing.assert_allclose(covariance.dense, before, rtol=1e-10)
+
+
+def test_genes_may_come_in_any_order(covariance):
+    moment, order = random_moment(6), np.array([2, 0, 3, 1])
+    covariance.update(moment)
+    expected = covariance.dense[np.ix_(order, order)]
+    covariance.update(moment[np.ix_(order, order)])
+    np.testing.assert_allclose(covariance.dense, expected, rtol=1e-10)
+
+
+def test_what_is_restored_is_the_same(covariance):
+    covariance.update(random_moment(7))
+    other = type(covariance)(P)
+    other.restore(covariance.state)
+    np.testing.assert_array_equal(other.dense, covariance.dense)
+
+
+def test_larger_families_fit_better():
+    moment = random_moment(8)
+    values = []
+    for name in ("spherical", "diagonal", "full"):
+        covariance = COVARIANCES[name](P)
+        covariance.update(moment)
+        values.append((covariance.n_parameters, covariance.log_likelihood(moment)))
+    assert values == sorted(values)
+
+
+@pytest.mark.parametrize(
+    ("moment", "message"),
+    [
+        (np.eye(3), "has shape"),
+        (np.full((P, P), np.nan), "finite and symmetric"),
+        (np.triu(np.ones((P, P))), "finite and symmetric"),
+    ],
+)
+def test_what_is_no_moment_is_refused(covariance, moment, message):
+    with pytest.raises(ValueError, match=message):
+        covariance.update(moment)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("full", "too few cells"), ("diagonal", r"genes \[1\]"), ("spherical", "no variance")]
+)
+def test_no_variance_is_refused(name, message):
+    moment = np.diag([1.0, 0.0, 1.0, 1.0]) if name != "spherical" else np.zeros((P, P))
+    with pytest.raises(ValueError, match=message):
+        COVARIANCES[name](P).update(moment)
+    with pytest.raises(ValueError, match="one gene or more"):
+        COVARIANCES[name](0)
