@@ -7,6 +7,7 @@ from ._manager import adopt, is_joint, setup_args, states
 from ._modalities import modality_sizes, modality_slices
 from ._rows import block_ranges, get_matrix, take_cells
 from ._setup import check_adata, register_mudata, setup_anndata, setup_mudata
+from ._validation import validated_once
 
 __all__ = [
     "DESIGN_KEY",
@@ -33,4 +34,5 @@ __all__ = [
     "setup_mudata",
     "states",
     "take_cells",
+    "validated_once",
 ]

@@ -17,6 +17,7 @@ from ._counts import Checksums, CountTotals, check_counts, check_real, warn_if_e
 from ._design import Design, get_categories, get_codes, get_column, get_numbers, new_categories
 from ._field import DESIGN_KEY, OFFSET_KEY, Field, State, States
 from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, select_genes, take_cells
+from ._validation import remember
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,7 +37,7 @@ class CountsField(Field):
             msg = "adata.var_names are not unique, and genes are matched by name. Run `adata.var_names_make_unique()`."
             raise ValueError(msg)
         genes = [str(gene) for gene in adata.var_names]
-        totals = self.check(adata, self._rows(adata, genes), adata.obs_names, genes)
+        totals = self.check(adata, self._rows(adata, genes), genes)
         if isinstance(totals, CountTotals):
             warn_if_empty(totals, location(self.layer))
         return {"n_obs": adata.n_obs, "n_vars": len(genes), "column_names": genes}
@@ -50,15 +51,26 @@ class CountsField(Field):
     ) -> tuple[Any, CountTotals | Checksums]:
         """Values of all or some cells, after checking them, and their sums."""
         rows = take_cells(self.read(adata, states), cells)
-        names = adata.obs_names if cells is None else adata.obs_names[cells]
-        return rows, self.check(adata, rows, names, states[self.registry_key]["column_names"])
+        return rows, self.check(adata, rows, states[self.registry_key]["column_names"], cells)
 
     def groups(self, states: States) -> NDArray[np.intp] | None:
         """Which size factor of a cell each gene has: there is one for all."""
         return None
 
-    def check(self, adata: AnnData, rows: Any, obs_names: pd.Index, genes: list[str]) -> CountTotals | Checksums:
-        """Check all of these rows of `adata`, and sum them up; an error names the cell and the gene."""
+    def check(
+        self, adata: AnnData, rows: Any, genes: list[str], cells: NDArray[np.intp] | None = None
+    ) -> CountTotals | Checksums:
+        """Check all of these rows of `adata`, and sum them up; an error names the cell and the gene.
+
+        What was checked already in the same call is not looked at again.
+        """
+        key = (id(adata), self.layer, self.is_count_data, hash(tuple(genes)))
+        return remember(key, rows, cells, lambda: self._validate(adata, rows, genes, cells))
+
+    def _validate(
+        self, adata: AnnData, rows: Any, genes: list[str], cells: NDArray[np.intp] | None
+    ) -> CountTotals | Checksums:
+        obs_names = adata.obs_names if cells is None else adata.obs_names[cells]
         where = location(self.layer)
         if not self.is_count_data:
             return check_real(rows, where=where, obs_names=obs_names, var_names=genes)
@@ -72,7 +84,7 @@ class CountsField(Field):
     def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
         """The same genes, after checking all values of the other data."""
         genes = state_registry["column_names"]
-        self.check(adata_target, self._rows(adata_target, genes), adata_target.obs_names, genes)
+        self.check(adata_target, self._rows(adata_target, genes), genes)
         return {**state_registry, "n_obs": adata_target.n_obs}
 
     def get_summary_stats(self, state_registry: State) -> dict[str, int]:
@@ -123,7 +135,7 @@ class OffsetField(Field):
         if self.key is not None or not self.counts.is_count_data:
             return None
         genes = states[REGISTRY_KEYS.X_KEY]["column_names"]
-        return self.counts.check(adata, self.counts.read(adata, states), adata.obs_names, genes)
+        return self.counts.check(adata, self.counts.read(adata, states), genes)
 
     def _log(self, obs: pd.DataFrame, totals: CountTotals | Checksums | None) -> NDArray[np.float64]:
         if self.key is None and not self.counts.is_count_data:

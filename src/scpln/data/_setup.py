@@ -16,6 +16,7 @@ from ._field import DESIGN_KEY
 from ._make_fields import make_fields
 from ._modalities import modality_sizes, specify
 from ._rows import location
+from ._validation import validated_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -183,7 +184,7 @@ def register_mudata(
 
 
 def _register(data: Data, args: dict[str, Any], source_registry: dict[str, Any] | None) -> _manager.SharedManager:
-    with named(name_of(data)):
+    with named(name_of(data)), validated_once():
         manager = _manager.register(data, make_fields(**args), args, source_registry)
     names = _manager.states(manager.registry)[DESIGN_KEY]["names"]
     shape, where = describe(manager.registry)

@@ -69,6 +69,10 @@ class AutoencoderModule(LatentModule):
     def encode(self, batch: Batch) -> Encoded:
         """Parameters of the posteriors of a batch of cells, one row for each."""
 
+    def encode_means(self, batch: Batch) -> torch.Tensor | None:
+        """Posterior means of a batch of cells, (n, q), alone; None where they follow from more than the encoder gives."""
+        return None
+
     @abstractmethod
     def compose(self, encoded: Encoded) -> Posterior:
         """Posteriors from their parameters."""

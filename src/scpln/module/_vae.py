@@ -86,6 +86,11 @@ class VAEModule(AutoencoderModule):
             "context": torch.empty((len(batch), 0)) if posterior.context is None else posterior.context,
         }
 
+    @torch.no_grad()
+    def encode_means(self, batch: Batch) -> torch.Tensor | None:
+        """Means of the encoder's Gaussians, which a flow would move."""
+        return None if self.approximation.flow is not None else self.approximation(batch).loc
+
     def compose(self, encoded: Encoded) -> Posterior:
         """Gaussian or flow posteriors."""
         return compose_posterior(encoded["mean"], encoded["covariance"], encoded["context"], self.approximation.flow)

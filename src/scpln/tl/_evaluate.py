@@ -171,6 +171,7 @@ def evaluate(
     >>> scores.summary.index.to_list()
     ['n_cells', 'ari', 'ami', 'nmi', 'silhouette']
     """
+    from scpln.data import validated_once
     from scpln.model import ScplnModel
     from scpln.utils import positive_integer, resolve_seed
 
@@ -188,10 +189,11 @@ def evaluate(
         raise ValueError(msg)
     data = model._data_or_own(adata)
     scoring.check(_obs(data, indices))
-    found = _of_model(model, data, indices, positive_integer("n_samples", n_samples), scoring.seed)
-    if not scoring.is_wanted:
-        return found
-    scores, notes = _scores_of_model(model, data, indices, scoring)
+    with validated_once():
+        found = _of_model(model, data, indices, positive_integer("n_samples", n_samples), scoring.seed)
+        if not scoring.is_wanted:
+            return found
+        scores, notes = _scores_of_model(model, data, indices, scoring)
     return replace(found, summary=pd.concat([found.summary, _series(scores)]), notes=found.notes | notes)
 
 

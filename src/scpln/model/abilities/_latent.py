@@ -107,6 +107,14 @@ class LatentModel(ScplnModel):
         return_dist
             Whether to return means and variances, (n, q) each.
         """
+        if not (return_dist or refine):
+            return self._posterior_means(adata, indices, batch_size).astype(np.float32)
         posterior = self.get_posterior(adata, indices, batch_size=batch_size, refine=refine)
         mean = posterior.mean.astype(np.float32)
         return (mean, posterior.variance.astype(np.float32)) if return_dist else mean
+
+    def _posterior_means(
+        self, adata: AnnData | MuData | None, indices: Any, batch_size: int | None
+    ) -> NDArray[np.floating]:
+        """Posterior means (n, q), without what else belongs to posteriors where that can be left out."""
+        return self.get_posterior(adata, indices, batch_size=batch_size).mean

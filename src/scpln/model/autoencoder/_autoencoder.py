@@ -25,6 +25,7 @@ from ._training import AutoencoderTraining
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import NDArray
 
     from scpln.core import CountData
@@ -127,6 +128,21 @@ class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling
             else np.empty(0)
         )
         return posterior, values
+
+    def _posterior_means(
+        self, adata: AnnData | MuData | None, indices: Any, batch_size: int | None
+    ) -> NDArray[np.floating]:
+        """Means from the encoder, without the covariances of all cells, which take q times the memory."""
+        self._require_trained()
+        adata = self._data_or_own(adata)
+        data = self._read(adata, cell_positions(indices, adata.n_obs)).data
+        parts = []
+        for _, batch in Minibatches(data, data.block_size(batch_size)).in_order():
+            means = self.module.encode_means(batch.to(self.module.device))
+            if means is None:
+                return super()._posterior_means(adata, indices, batch_size)
+            parts.append(means.cpu())
+        return torch.cat(parts).numpy()
 
     def _encode(self, data: CountData, batch_size: int | None = None) -> Posterior:
         """Posteriors of cells, batch by batch."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mudata import MuData
 
 from scpln import __version__
-from scpln.data import DESIGN_KEY, _manager, _setup, cell_positions, modality_slices, read_cells
+from scpln.data import DESIGN_KEY, _manager, _setup, cell_positions, modality_slices, read_cells, validated_once
 from scpln.utils import description
 
 from ._evaluated import Evaluated
@@ -252,7 +252,8 @@ class ScplnModel(Persistent):
         self._require_trained()
         adata = self._data_or_own(adata)
         self._check(adata, view_allowed=False)
-        annotation = self._annotation(adata, diagnostics)
+        with validated_once():
+            annotation = self._annotation(adata, diagnostics)
         annotation.uns = {
             "model": type(self).__name__,
             "version": __version__,
