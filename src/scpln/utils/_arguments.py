@@ -6,7 +6,8 @@ import operator
 from typing import TYPE_CHECKING, SupportsIndex, cast
 
 import numpy as np
-import scvi
+
+from scpln._settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +117,7 @@ def resolve_seed(seed: int | None) -> int:
     3
     """
     if seed is None:
-        seed = scvi.settings.seed
+        seed = settings.seed
     number = 0 if seed is None else operator.index(seed)
     if number < 0:
         msg = f"seed={number}, but it must be 0 or more."

@@ -7,7 +7,6 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-import scvi
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from tqdm.auto import tqdm
+
+from scpln._settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ def progress_bar(
 ) -> Iterator[ProgressBar]:
     """Bar of at most `total` iterations, on standard error.
 
-    The style is ``scvi.settings.progress_bar_style``, ``"tqdm"`` or ``"rich"``.
+    The style is ``scpln.settings.progress_bar_style``, ``"tqdm"`` or ``"rich"``.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def progress_bar(
     """
     if not show:
         yield _Logged(_Silent(), description, unit)
-    elif scvi.settings.progress_bar_style == "rich":
+    elif settings.progress_bar_style == "rich":
         with Progress(*_columns(unit, at_most=at_most), console=Console(stderr=True)) as rich_bar:
             yield _Logged(_Rich(rich_bar, description, total), description, unit)
     else:

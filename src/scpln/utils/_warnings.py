@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
-
-import scvi
 
 from ._naming import renamed
 
-_INSIDE = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(scvi.__file__).parent))
+_SCVI = find_spec("scvi")
+_INSIDE = tuple(
+    f"{folder}{os.sep}"
+    for folder in (Path(__file__).parents[1], *((_SCVI.submodule_search_locations or ()) if _SCVI else ()))
+)
 
 
 def warn(message: str) -> None:

@@ -5,13 +5,14 @@ from ._genes import GeneParameters
 from ._problem import CellProblem
 from ._result import FitResult
 from ._rotation import identified_rotation
-from ._stages import COARSE_CELLS, COARSE_RATIO
+from ._stages import COARSE_CELLS, COARSE_RATIO, START_VARIANCE
 from ._states import CellStates
 
 __all__ = [
     "COARSE_CELLS",
     "COARSE_RATIO",
     "FAMILIES",
+    "START_VARIANCE",
     "CellProblem",
     "CellStates",
     "FitResult",

@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from scpln.core import Array
 
-    pass
-
 
 def identified_rotation(loadings: Array) -> Array:
     """Rotation W (q, q) for which the columns of C W are orthogonal, ordered and signed.

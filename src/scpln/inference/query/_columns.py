@@ -11,9 +11,8 @@ from scipy.linalg import block_diag
 
 from scpln.core import threads
 from scpln.inference._gaussians import make_cell_problem
-from scpln.inference.newton import FAMILIES, CellProblem, CellStates, GaussianFamilyName, GeneParameters
+from scpln.inference.newton import FAMILIES, START_VARIANCE, CellProblem, CellStates, GaussianFamilyName, GeneParameters
 from scpln.inference.newton.general import precision
-from scpln.inference.newton.poisson import START_VARIANCE
 from scpln.train import torch_threads
 
 from ._prior import CoefficientPrior

@@ -54,11 +54,11 @@ class _PerCellContext:
 
 
 class _Autoregressive(_PerCellContext, MaskedAutoregressiveTransform):
-    pass
+    """zuko's masked autoregressive transform, with a context for each cell."""
 
 
 class _Coupling(_PerCellContext, GeneralCouplingTransform):
-    pass
+    """zuko's coupling transform, with a context for each cell."""
 
 
 class ZukoFlow(Flow):

@@ -2,7 +2,7 @@
 
 from ._base import CountLikelihood, Likelihood
 from ._bernoulli import Bernoulli
-from ._bounds import bound_log_rate, soft_clamp
+from ._bounds import soft_clamp
 from ._gaussian import Gaussian
 from ._joint import JointLikelihood
 from ._negative_binomial import NegativeBinomial
@@ -33,7 +33,6 @@ __all__ = [
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
-    "bound_log_rate",
     "make_likelihood",
     "soft_clamp",
 ]

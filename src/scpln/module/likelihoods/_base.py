@@ -30,7 +30,7 @@ class Likelihood(nn.Module, ABC):
     r"""Likelihood :math:`p(y_{ij} | η_{ij})` with parameters of each gene.
 
     Parameters are unconstrained, (p,) each, and follow the precision of η. Log-rates are any real numbers
-    (`bound_log_rate`).
+    (`soft_clamp` bounds them at 25, so that rates grow linearly beyond).
 
     *Deviations* make parameters vary by cell: by name of a parameter γ, what is added to it before its bounds,
     :math:`γ_{ij} = \text{bound}(γ_j + \text{deviation}_{ij})`. A deviation is (p,), (n, p), or (..., n, p) with the draws of

@@ -32,22 +32,6 @@ def soft_clamp(x: Tensor, lower: float = -torch.inf, upper: float = torch.inf) -
     return inside + excess.sign() * excess.abs().log1p()
 
 
-def bound_log_rate(eta: Tensor) -> Tensor:
-    r"""Log-rates that do not overflow: η up to 25, and 25 + log(1 + η − 25) beyond.
-
-    The rate :math:`e^η` is thereby continued along its tangent at η = 25: it grows linearly, and a Poisson
-    log-likelihood stays concave. Every likelihood with a rate bounds its η here, so what is reported for η > 25 is the
-    exact log-probability of counts with that rate.
-
-    Examples
-    --------
-    >>> import torch
-    >>> bound_log_rate(torch.tensor([-100.0, 3.0, 26.0]))
-    tensor([-100.0000,    3.0000,   25.6931])
-    """
-    return soft_clamp(eta, upper=LARGEST_LOG_RATE)
-
-
 def _is_inside(x: Tensor, lower: float, upper: float) -> bool:
     """Whether nothing is out of bounds, or not a number."""
     if x.numel() == 0:

@@ -11,8 +11,9 @@ from scpln.core import _linalg as linalg
 from scpln.inference.expectations import expectations_of
 from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName
 from scpln.inference.newton._genes import GeneParameters
+from scpln.inference.newton._stages import START_VARIANCE
 from scpln.inference.newton._states import CellStates
-from scpln.inference.newton.poisson import MAX_STEPS, START_VARIANCE
+from scpln.inference.newton.poisson import MAX_STEPS
 from scpln.train import torch_threads
 
 from ._block import LikelihoodBlock, LogRateFeatures, block_size

@@ -4,7 +4,7 @@ from ._block import GeneFeatures, RateBlock
 from ._bound import elbo
 from ._cells import move_cells, precisions
 from ._fit import fit
-from ._infer import MAX_STEPS, START_VARIANCE, infer, optimize_posteriors
+from ._infer import MAX_STEPS, infer, optimize_posteriors
 from ._problem import PoissonCells
 from ._solver import Solver
 from ._start import Totals, principal_scores, regress
@@ -12,7 +12,6 @@ from ._statistics import GeneStatistics
 
 __all__ = [
     "MAX_STEPS",
-    "START_VARIANCE",
     "GeneFeatures",
     "GeneStatistics",
     "PoissonCells",

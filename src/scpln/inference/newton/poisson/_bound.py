@@ -13,8 +13,6 @@ from scpln.core import log_factorial_sums, threads
 if TYPE_CHECKING:
     from scpln.core import Array, CountData
 
-    pass
-
 
 def elbo(
     data: CountData,

@@ -10,6 +10,7 @@ from scpln.core import CountData, Threads, threads, working_precision
 from scpln.core import _linalg as linalg
 from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName
 from scpln.inference.newton._genes import GeneParameters
+from scpln.inference.newton._stages import START_VARIANCE
 from scpln.inference.newton._states import CellStates
 
 from ._block import GeneFeatures, RateBlock
@@ -18,10 +19,6 @@ from ._cells import move_cells
 if TYPE_CHECKING:
     from scpln.core import Array, DType
 
-    pass
-
-#: Variance of the posteriors that the first step assumes.
-START_VARIANCE = 0.1
 #: Most steps for a block of cells; a dozen is usual.
 MAX_STEPS = 100
 
