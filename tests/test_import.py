@@ -37,7 +37,7 @@ ALLOWED |= {"datasets": {"datasets", "utils"}, "pl": {"pl", "utils"}}
 
 INSIDE = {
     "module": [
-        ["_standardize", "_count_batch", "_batch", "_loss", "flows", "likelihoods"],
+        ["_standardize", "_count_batch", "_batch", "_loss", "flows", "likelihoods", "covariances"],
         ["priors", "decoders", "encoders"],
         ["posteriors"],
         ["_generative", "_objective", "_approximation"],
