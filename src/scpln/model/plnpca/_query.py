@@ -53,7 +53,7 @@ def fit_coefficients(
             rotation=axes.numpy(),
             max_iter=options.max_epochs,
             tol=options.tol,
-            batch_size=options.batch_size,
+            batch_size=options.block_size,
             n_threads=options.n_threads,
             on_iteration=on_step,
         )
