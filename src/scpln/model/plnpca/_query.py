@@ -105,7 +105,7 @@ def store_posteriors(module: PLNPCAModule, data: CountData, family: GaussianFami
     """Infer the posteriors of all cells, and keep them."""
     posterior = infer_posterior(module, data, family, n_threads=n_threads)
     values = bound(module.generative, data, posterior, n_threads=n_threads)
-    gaussian, context = posterior.gaussian, getattr(posterior, "context", None)
+    gaussian, context = posterior.gaussian, posterior.context
     assert gaussian is not None
     module.set_cells(
         gaussian.mean.astype(np.float32),
