@@ -15,10 +15,10 @@ from torch import nn
 
 from scpln.inference import RUN, CountData, NotFiniteError
 from scpln.module import Loss
+from scpln.train._guard import COPY_EVERY
+from scpln.train.epochs import CheckpointOptions, DeviceOptions, TrainingOptions, default_epochs, train_by_gradients
 from scpln.train.epochs import _fit as _lightning
-from scpln.train.epochs._fit import default_epochs, train_by_gradients
 from scpln.train.epochs._loader import CellData, CellLoader, split_cells
-from scpln.train.epochs._plan import BETWEEN_COPIES, WARM_UP, GradientPlan, TrainingOptions
 
 
 @pytest.fixture(autouse=True)
@@ -77,16 +77,17 @@ def options(**changes) -> TrainingOptions:
     return TrainingOptions(**settings | changes)
 
 
-def run(module, data=None, *, labels=None, directory=None, resume=False, settings=None, **changes):
+CPU = DeviceOptions("cpu")
+
+
+def run(module, data=None, *, labels=None, directory=None, every=1, resume=False, settings=None, **changes):
     return train_by_gradients(
         module,
         make_data() if data is None else data,
         options(**changes),
         labels=labels,
-        accelerator="cpu",
-        checkpoint_dir=directory,
-        resume=resume,
-        settings=settings,
+        where=CPU,
+        checkpoint=CheckpointOptions(directory, every, resume, settings or {}),
         progress=False,
     )
 
@@ -208,18 +209,6 @@ def test_without_warm_up_the_weight_of_kl_is_1():
     module = Tiny()
     run(module, max_epochs=1, kl_warmup=0.0)
     assert {call["kl_weight"] for call in module.calls} == {1.0}
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_the_learning_rate_follows_its_schedule(schedule):
-    plan = GradientPlan(Tiny(), options(schedule=schedule, learning_rate=0.5), n_steps=1000)
-    rates = []
-    for plan.n_done in range(1000):
-        rates.append(plan.learning_rate)
-    np.testing.assert_allclose(rates[:3], [0.5 / WARM_UP, 1 / WARM_UP, 1.5 / WARM_UP], rtol=1e-4)
-    assert max(rates) == pytest.approx(0.5, rel=2e-3)
-    assert rates[500] == pytest.approx(0.25 if schedule == "cosine" else 0.5)
-    assert rates[-1] == pytest.approx(0 if schedule == "cosine" else 0.5, abs=1e-5)
 
 
 def test_it_learns():
@@ -389,7 +378,7 @@ def test_threads(monkeypatch):
 
 
 def test_progress_bar(capsys):
-    train_by_gradients(Tiny(), make_data(), options(), accelerator="cpu", description="Tiny")
+    train_by_gradients(Tiny(), make_data(), options(), where=CPU, description="Tiny")
     out, err = capsys.readouterr()
     assert out == ""
     assert "Tiny" in err
@@ -399,7 +388,7 @@ def test_progress_bar(capsys):
 
 def test_several_devices_are_refused():
     with pytest.raises(ValueError, match=r"devices=2 are 2 devices.*devices=1"):
-        train_by_gradients(Tiny(), make_data(), options(), accelerator="cpu", devices=2, progress=False)
+        train_by_gradients(Tiny(), make_data(), options(), where=DeviceOptions("cpu", 2), progress=False)
 
 
 # What is not finite
@@ -438,7 +427,7 @@ def test_a_step_that_is_not_finite_is_skipped(what):
     assert all(math.isfinite(value) for values in result.history.values() for value in values)
 
 
-@pytest.mark.parametrize("bad_from", [1, 4, BETWEEN_COPIES + 3])
+@pytest.mark.parametrize("bad_from", [1, 4, COPY_EVERY + 3])
 def test_several_in_a_row_end_it_with_the_last_good_parameters(bad_from):
     module, seen = Tiny(), {}
     spoiled = spoil(*range(bad_from, 1000))
@@ -453,7 +442,7 @@ def test_several_in_a_row_end_it_with_the_last_good_parameters(bad_from):
     assert (result.n_steps, result.n_skipped) == (bad_from + 4, 5)
     assert result.reason.startswith("failed after")
     assert isinstance(result.failure, NotFiniteError)
-    kept = 1 if bad_from <= BETWEEN_COPIES else BETWEEN_COPIES + 1
+    kept = 1 if bad_from <= COPY_EVERY else COPY_EVERY + 1
     np.testing.assert_array_equal(weights(module), seen[kept])
     assert not module.training
     assert result.best_epoch is None
@@ -635,9 +624,7 @@ def test_checkpoints_of_some_epochs(tmp_path):
             epochs.append(torch.load(path, weights_only=True)["epoch"] + 1 if path.exists() else 0)
         return values
 
-    train_by_gradients(
-        Tiny(script), make_data(), options(max_epochs=7), checkpoint_dir=tmp_path, checkpoint_every=3, progress=False
-    )
+    run(Tiny(script), directory=tmp_path, every=3, max_epochs=7)
     assert epochs[::3] == [0, 0, 0, 3, 3, 3, 6]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] + 1 == 7
 
