@@ -18,6 +18,7 @@ from scpln.module import Loss
 from scpln.train._guard import COPY_EVERY
 from scpln.train.epochs import CheckpointOptions, DeviceOptions, TrainingOptions, default_epochs, train_by_gradients
 from scpln.train.epochs import _fit as _lightning
+from scpln.train.epochs._kl_warmup import epochs_that_count
 from scpln.train.epochs._loader import CellData, CellLoader, split_cells
 
 
@@ -525,6 +526,62 @@ def test_without_early_stopping_the_last_is_kept():
     assert (result.best_epoch, result.n_epochs) == (None, 6)
     np.testing.assert_array_equal(weights(module), module.at_validation[-1])
     assert result.reason == "6 epochs (18 steps)"
+
+
+@pytest.mark.parametrize("kl_warmup", [0.0, 0.4, 0.9, 0.99, 1.0])
+@pytest.mark.parametrize("n_cells", [20, N_CELLS])
+def test_the_last_epoch_counts_whatever_the_warm_up(n_cells, kl_warmup):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = run(Tiny(), make_data(n_cells), kl_warmup=kl_warmup)
+    assert result.history["kl_weight"][-1] == 1.0
+    assert result.best_epoch is not None
+    counted = [weight == 1 for weight in result.history["kl_weight"]]
+    assert epochs_that_count(kl_warmup, 6, result.n_steps // 6) == sum(counted) >= 1
+
+
+@pytest.mark.parametrize("kl_warmup", [0.9, 1.0])
+def test_a_warm_up_that_leaves_one_epoch_is_told(kl_warmup):
+    with pytest.warns(UserWarning, match=r"kl_warmup=.* leaves early_stopping only the last of 6 epochs"):
+        run(Tiny(), kl_warmup=kl_warmup)
+
+
+def test_a_warm_up_that_leaves_less_than_patience_is_logged(caplog):
+    caplog.set_level(logging.INFO, "scpln")
+    run(Tiny(), patience=4)
+    assert "not end training: kl_warmup=0.333 leaves it 4 of 6 epochs, and patience=4" in caplog.text
+
+
+def test_cells_too_few_to_validate_are_logged(caplog):
+    caplog.set_level(logging.INFO, "scpln")
+    run(Tiny(), make_data(9))
+    assert "9 cells are too few to validate on some of them: early_stopping has no effect." in caplog.text
+
+
+def test_checkpoints_that_come_too_late_are_told(tmp_path):
+    with pytest.warns(UserWarning, match="checkpoint_every=7 is more than max_epochs=6"):
+        run(Tiny(), directory=tmp_path, every=7)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"kl_warmup": 0.0, "patience": 3}, {"kl_warmup": 1.0, "early_stopping": False}, {"validation_size": 0.0}],
+)
+def test_nothing_is_said_of_settings_that_go_together(changes, caplog, tmp_path):
+    caplog.set_level(logging.INFO, "scpln")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(Tiny(), directory=tmp_path, every=6, **changes)
+    assert caplog.text == ""
+
+
+def test_validation_that_is_never_finite_is_told():
+    result = run(Scripted([math.nan] * 12), patience=2)
+    assert (result.best_epoch, result.stopped_early) == (None, True)
+    assert result.reason == (
+        "stopped early after 4 epochs (12 steps); "
+        "no bound of the validation cells was finite, and the last weights are kept"
+    )
 
 
 def test_few_cells_are_all_trained_on():
