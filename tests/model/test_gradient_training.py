@@ -15,10 +15,11 @@ from torch import nn
 
 from scpln.inference import RUN, CountData, NotFiniteError
 from scpln.module import Loss
+from scpln.train._guard import COPY_EVERY
+from scpln.train.epochs import CheckpointOptions, DeviceOptions, TrainingOptions, default_epochs, train_by_gradients
 from scpln.train.epochs import _fit as _lightning
-from scpln.train.epochs._fit import default_epochs, train_by_gradients
+from scpln.train.epochs._kl_warmup import epochs_that_count
 from scpln.train.epochs._loader import CellData, CellLoader, split_cells
-from scpln.train.epochs._plan import BETWEEN_COPIES, WARM_UP, GradientPlan, TrainingOptions
 
 
 @pytest.fixture(autouse=True)
@@ -77,16 +78,17 @@ def options(**changes) -> TrainingOptions:
     return TrainingOptions(**settings | changes)
 
 
-def run(module, data=None, *, labels=None, directory=None, resume=False, settings=None, **changes):
+CPU = DeviceOptions("cpu")
+
+
+def run(module, data=None, *, labels=None, directory=None, every=1, resume=False, settings=None, **changes):
     return train_by_gradients(
         module,
         make_data() if data is None else data,
         options(**changes),
         labels=labels,
-        accelerator="cpu",
-        checkpoint_dir=directory,
-        resume=resume,
-        settings=settings,
+        where=CPU,
+        checkpoint=CheckpointOptions(directory, every, resume, settings or {}),
         progress=False,
     )
 
@@ -208,18 +210,6 @@ def test_without_warm_up_the_weight_of_kl_is_1():
     module = Tiny()
     run(module, max_epochs=1, kl_warmup=0.0)
     assert {call["kl_weight"] for call in module.calls} == {1.0}
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_the_learning_rate_follows_its_schedule(schedule):
-    plan = GradientPlan(Tiny(), options(schedule=schedule, learning_rate=0.5), n_steps=1000)
-    rates = []
-    for plan.n_done in range(1000):
-        rates.append(plan.learning_rate)
-    np.testing.assert_allclose(rates[:3], [0.5 / WARM_UP, 1 / WARM_UP, 1.5 / WARM_UP], rtol=1e-4)
-    assert max(rates) == pytest.approx(0.5, rel=2e-3)
-    assert rates[500] == pytest.approx(0.25 if schedule == "cosine" else 0.5)
-    assert rates[-1] == pytest.approx(0 if schedule == "cosine" else 0.5, abs=1e-5)
 
 
 def test_it_learns():
@@ -389,7 +379,7 @@ def test_threads(monkeypatch):
 
 
 def test_progress_bar(capsys):
-    train_by_gradients(Tiny(), make_data(), options(), accelerator="cpu", description="Tiny")
+    train_by_gradients(Tiny(), make_data(), options(), where=CPU, description="Tiny")
     out, err = capsys.readouterr()
     assert out == ""
     assert "Tiny" in err
@@ -399,7 +389,7 @@ def test_progress_bar(capsys):
 
 def test_several_devices_are_refused():
     with pytest.raises(ValueError, match=r"devices=2 are 2 devices.*devices=1"):
-        train_by_gradients(Tiny(), make_data(), options(), accelerator="cpu", devices=2, progress=False)
+        train_by_gradients(Tiny(), make_data(), options(), where=DeviceOptions("cpu", 2), progress=False)
 
 
 # What is not finite
@@ -438,7 +428,7 @@ def test_a_step_that_is_not_finite_is_skipped(what):
     assert all(math.isfinite(value) for values in result.history.values() for value in values)
 
 
-@pytest.mark.parametrize("bad_from", [1, 4, BETWEEN_COPIES + 3])
+@pytest.mark.parametrize("bad_from", [1, 4, COPY_EVERY + 3])
 def test_several_in_a_row_end_it_with_the_last_good_parameters(bad_from):
     module, seen = Tiny(), {}
     spoiled = spoil(*range(bad_from, 1000))
@@ -453,7 +443,7 @@ def test_several_in_a_row_end_it_with_the_last_good_parameters(bad_from):
     assert (result.n_steps, result.n_skipped) == (bad_from + 4, 5)
     assert result.reason.startswith("failed after")
     assert isinstance(result.failure, NotFiniteError)
-    kept = 1 if bad_from <= BETWEEN_COPIES else BETWEEN_COPIES + 1
+    kept = 1 if bad_from <= COPY_EVERY else COPY_EVERY + 1
     np.testing.assert_array_equal(weights(module), seen[kept])
     assert not module.training
     assert result.best_epoch is None
@@ -536,6 +526,62 @@ def test_without_early_stopping_the_last_is_kept():
     assert (result.best_epoch, result.n_epochs) == (None, 6)
     np.testing.assert_array_equal(weights(module), module.at_validation[-1])
     assert result.reason == "6 epochs (18 steps)"
+
+
+@pytest.mark.parametrize("kl_warmup", [0.0, 0.4, 0.9, 0.99, 1.0])
+@pytest.mark.parametrize("n_cells", [20, N_CELLS])
+def test_the_last_epoch_counts_whatever_the_warm_up(n_cells, kl_warmup):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = run(Tiny(), make_data(n_cells), kl_warmup=kl_warmup)
+    assert result.history["kl_weight"][-1] == 1.0
+    assert result.best_epoch is not None
+    counted = [weight == 1 for weight in result.history["kl_weight"]]
+    assert epochs_that_count(kl_warmup, 6, result.n_steps // 6) == sum(counted) >= 1
+
+
+@pytest.mark.parametrize("kl_warmup", [0.9, 1.0])
+def test_a_warm_up_that_leaves_one_epoch_is_told(kl_warmup):
+    with pytest.warns(UserWarning, match=r"kl_warmup=.* leaves early_stopping only the last of 6 epochs"):
+        run(Tiny(), kl_warmup=kl_warmup)
+
+
+def test_a_warm_up_that_leaves_less_than_patience_is_logged(caplog):
+    caplog.set_level(logging.INFO, "scpln")
+    run(Tiny(), patience=4)
+    assert "not end training: kl_warmup=0.333 leaves it 4 of 6 epochs, and patience=4" in caplog.text
+
+
+def test_cells_too_few_to_validate_are_logged(caplog):
+    caplog.set_level(logging.INFO, "scpln")
+    run(Tiny(), make_data(9))
+    assert "9 cells are too few to validate on some of them: early_stopping has no effect." in caplog.text
+
+
+def test_checkpoints_that_come_too_late_are_told(tmp_path):
+    with pytest.warns(UserWarning, match="checkpoint_every=7 is more than max_epochs=6"):
+        run(Tiny(), directory=tmp_path, every=7)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"kl_warmup": 0.0, "patience": 3}, {"kl_warmup": 1.0, "early_stopping": False}, {"validation_size": 0.0}],
+)
+def test_nothing_is_said_of_settings_that_go_together(changes, caplog, tmp_path):
+    caplog.set_level(logging.INFO, "scpln")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(Tiny(), directory=tmp_path, every=6, **changes)
+    assert caplog.text == ""
+
+
+def test_validation_that_is_never_finite_is_told():
+    result = run(Scripted([math.nan] * 12), patience=2)
+    assert (result.best_epoch, result.stopped_early) == (None, True)
+    assert result.reason == (
+        "stopped early after 4 epochs (12 steps); "
+        "no bound of the validation cells was finite, and the last weights are kept"
+    )
 
 
 def test_few_cells_are_all_trained_on():
@@ -635,9 +681,7 @@ def test_checkpoints_of_some_epochs(tmp_path):
             epochs.append(torch.load(path, weights_only=True)["epoch"] + 1 if path.exists() else 0)
         return values
 
-    train_by_gradients(
-        Tiny(script), make_data(), options(max_epochs=7), checkpoint_dir=tmp_path, checkpoint_every=3, progress=False
-    )
+    run(Tiny(script), directory=tmp_path, every=3, max_epochs=7)
     assert epochs[::3] == [0, 0, 0, 3, 3, 3, 6]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] + 1 == 7
 

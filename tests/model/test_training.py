@@ -97,9 +97,22 @@ def test_default_seed_is_scvis(model, monkeypatch):
 def test_blocks_do_not_matter(adata, fullrank):
     setup_anndata(adata, layer="counts", batch_key="batch")
     model = PLNPCA(adata, n_latent=2)
-    model.train(progress=False, batch_size=7)
+    model.train(progress=False, block_size=7)
     np.testing.assert_allclose(model.get_elbo(), fullrank.get_elbo(), atol=1e-3)
     np.testing.assert_allclose(fullrank.get_elbo(adata, batch_size=11), fullrank.get_elbo(adata), atol=1e-5)
+
+
+def test_batch_size_of_gaussians_is_block_size(adata, fullrank):
+    """As it once was; with stochastic steps it is the cells in each."""
+    setup_anndata(adata, layer="counts", batch_key="batch")
+    model = PLNPCA(adata, n_latent=2)
+    with pytest.warns(FutureWarning, match="block_size=... in its place"):
+        model.train(progress=False, batch_size=7)
+    assert model.training_["block_size"] == 7
+    np.testing.assert_allclose(model.get_elbo(), fullrank.get_elbo(), atol=1e-3)
+    flow = PLNPCA(adata, n_latent=2, posterior="flow")
+    flow.train(progress=False, batch_size=7, n_steps=5)
+    assert (flow.training_["batch_size"], flow.training_["block_size"]) == (7, None)
 
 
 def test_interrupt_keeps_what_was_reached(model, monkeypatch, caplog):
@@ -142,6 +155,7 @@ def test_interrupt_before_the_first_iteration_leaves_the_model_as_it_was(adata, 
         ("tol", -1.0, ValueError),
         ("tol", float("nan"), ValueError),
         ("batch_size", 0, ValueError),
+        ("block_size", 0, ValueError),
         ("n_threads", 0, ValueError),
         ("seed", -1, ValueError),
     ],

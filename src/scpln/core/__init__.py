@@ -1,8 +1,9 @@
-"""Counts, linear algebra and threads: numpy and scipy only."""
+"""Counts, linear algebra, threads and files: numpy and scipy only."""
 
 from ._arrays import Array, DType, Rows
 from ._count_data import ABSENT, CountData, ranges, working_precision
 from ._factorial import log_factorial_sums
+from ._files import replace_file
 from ._threads import Threads, available_threads, threads
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "available_threads",
     "log_factorial_sums",
     "ranges",
+    "replace_file",
     "threads",
     "working_precision",
 ]

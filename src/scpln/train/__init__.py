@@ -1,9 +1,11 @@
 """Training by stochastic gradients: ascent on a bound, amortisation, refinement. Lightning is in `scpln.train.epochs` only."""
 
 from ._amortize import distill_gaussians, divergence, standardize_context, train_approximation
-from ._ascent import Ascent, NotFiniteError, ascend
+from ._ascent import ascend
+from ._guard import NotFiniteError
 from ._minibatches import RUN, Minibatches, as_batch, random_order
 from ._refine import refine
+from ._result import Ascent
 from ._torch_threads import torch_threads
 
 __all__ = [

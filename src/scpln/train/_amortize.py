@@ -10,8 +10,9 @@ from torch import nn
 
 from scpln.module import GaussianFeatures, backpropagate_bound
 
-from ._ascent import Ascent, ascend
+from ._ascent import ascend
 from ._minibatches import Minibatches
+from ._result import Ascent
 from ._torch_threads import torch_threads
 
 if TYPE_CHECKING:

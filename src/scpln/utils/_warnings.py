@@ -17,9 +17,9 @@ _INSIDE = tuple(
 )
 
 
-def warn(message: str) -> None:
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the innermost line outside scpln and scvi-tools: the call that the user wrote."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(renamed(message), UserWarning, stacklevel=level)
+    warnings.warn(renamed(message), category, stacklevel=level)

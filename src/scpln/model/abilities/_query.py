@@ -204,7 +204,7 @@ def _trained(cls: type[QueryMapping], model: Any) -> Any:
         model = cls.load(model, adata=False)
     if type(model) is not cls:
         name = type(model).__name__
-        hint = f" Call scpln.model.{name}.load_query_data(...)." if isinstance(model, QueryMapping) else ""
+        hint = f" Call scpln.model.{name}.load_query_data(...)." if hasattr(model, "load_query_data") else ""
         msg = f"reference_model must be a {cls.__name__}, or the directory that one was saved in, not a {name}.{hint}"
         raise TypeError(msg)
     model._require_trained()

@@ -178,7 +178,7 @@ class BoundTerms(LatentModel):
 def conditions(model: ScplnModel) -> str:
     """What the bounds of a model are conditional on, to put after their unit: those that differ in it cannot be compared."""
     has_offsets = model.is_count_data or setup_args(model.registry)["size_factor_key"] is not None
-    return ", given the size factors" if has_offsets and getattr(model, "size_factors", True) else ""
+    return ", given the size factors" if has_offsets and model.uses_size_factors else ""
 
 
 class _WithoutCounts(nn.Module):

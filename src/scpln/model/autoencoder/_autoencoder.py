@@ -75,6 +75,11 @@ class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling
         return self.architecture.n_latent
 
     @property
+    def uses_size_factors(self) -> bool:
+        """Whether the model is given the size factors, or has to explain them (``size_factors=False``)."""
+        return self.size_factors
+
+    @property
     def train_indices(self) -> NDArray[np.intp]:
         """Positions of the cells that the model was trained on."""
         return self._split()[0]

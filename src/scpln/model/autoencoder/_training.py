@@ -13,7 +13,14 @@ import torch
 
 from scpln.model.abilities import Bounds
 from scpln.model.base import announce, network_weights, newton_cost, steps_cost
-from scpln.train.epochs import TrainingOptions, check_checkpoint, default_epochs, train_by_gradients
+from scpln.train.epochs import (
+    CheckpointOptions,
+    DeviceOptions,
+    TrainingOptions,
+    check_checkpoint,
+    default_epochs,
+    train_by_gradients,
+)
 from scpln.utils import (
     in_range,
     one_of,
@@ -218,23 +225,19 @@ class AutoencoderTraining(Bounds):
             module, origin = copy.deepcopy(self.module), "reference"
             grown = start_on_reference(module, cells.data, growth)
         module.n_samples = n_samples
+        settings = {
+            "model": repr(self._params()),
+            "start": origin,
+            "n_samples": n_samples,
+            "fingerprint": cells.fingerprint(),
+        }
         outcome = train_by_gradients(
             module if grown is None else grown,
             cells.data,
             options,
             labels=labels,
-            accelerator=accelerator,
-            devices=devices,
-            n_threads=n_threads,
-            checkpoint_dir=checkpoint_dir,
-            checkpoint_every=checkpoint_every,
-            resume=resume,
-            settings={
-                "model": repr(self._params()),
-                "start": origin,
-                "n_samples": n_samples,
-                "fingerprint": cells.fingerprint(),
-            },
+            where=DeviceOptions(accelerator, devices, n_threads),
+            checkpoint=CheckpointOptions(checkpoint_dir, checkpoint_every, resume, settings),
             more_callbacks=callbacks,
             lightning_logger=logger,
             progress=progress,

@@ -142,6 +142,11 @@ class ScplnModel(Persistent):
         return _manager.is_count_data(self.registry)
 
     @property
+    def uses_size_factors(self) -> bool:
+        """Whether the model is given the size factors of cells, on which its bounds are then conditional."""
+        return True
+
+    @property
     def converged(self) -> bool | None:
         """Whether the last training ended at the optimum; None before training."""
         return self.training_.get("converged")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from itertools import chain, count
@@ -20,7 +19,10 @@ from anndata.io import read_h5ad, write_h5ad
 from mudata import MuData, read_h5mu, set_options, write_h5mu
 from safetensors.torch import load_file, save_file
 
+from scpln.core import replace_file
+
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     import torch
@@ -85,7 +87,7 @@ def write_model(
         files["adata"] = _write(directory, prefix, _ADATA, lambda file: write_h5ad(file, adata, **write_kwargs))
     content = {"files": files, "model": metadata}
     document = {"schema_version": SCHEMA_VERSION, "sha256": _digest_of(content), **content}
-    _replace(path, lambda file: file.write_text(json.dumps(document, indent=1), encoding="utf-8"))
+    replace_file(path, lambda file: file.write_text(json.dumps(document, indent=1), encoding="utf-8"))
     _remove_old(directory, prefix, [_TENSORS] if adata is None else [_TENSORS, _ADATA, _MDATA], files)
     return directory
 
@@ -122,23 +124,8 @@ def _write(
     stem, suffix = f"{prefix or ''}{kind[0]}", kind[1]
     names = chain([f"{stem}{suffix}"], (f"{stem}.{number}{suffix}" for number in count(2)))
     name = next(name for name in names if not (directory / name).exists())
-    _replace(directory / name, write)
+    replace_file(directory / name, write)
     return {"name": name, "sha256": _digest(directory / name)}
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path`, flush to disk, and put in its place in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the user's umask has it, where a library makes files for the owner alone
-        write(temporary)
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _remove_old(directory: Path, prefix: str | None, kinds: list[tuple[str, str]], files: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ class NewtonOptions:
 
     max_epochs: int
     tol: float
-    batch_size: int | None
+    block_size: int | None
     seed: int
     n_threads: int | None
 

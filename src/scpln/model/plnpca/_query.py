@@ -53,7 +53,7 @@ def fit_coefficients(
             rotation=axes.numpy(),
             max_iter=options.max_epochs,
             tol=options.tol,
-            batch_size=options.batch_size,
+            batch_size=options.block_size,
             n_threads=options.n_threads,
             on_iteration=on_step,
         )
@@ -105,7 +105,7 @@ def store_posteriors(module: PLNPCAModule, data: CountData, family: GaussianFami
     """Infer the posteriors of all cells, and keep them."""
     posterior = infer_posterior(module, data, family, n_threads=n_threads)
     values = bound(module.generative, data, posterior, n_threads=n_threads)
-    gaussian, context = posterior.gaussian, getattr(posterior, "context", None)
+    gaussian, context = posterior.gaussian, posterior.context
     assert gaussian is not None
     module.set_cells(
         gaussian.mean.astype(np.float32),

@@ -47,7 +47,7 @@ def train_gaussians(
             max_iter=options.max_epochs,
             tol=options.tol,
             seed=options.seed,
-            batch_size=options.batch_size,
+            batch_size=options.block_size,
             n_threads=options.n_threads,
             on_iteration=bar.update,
             on_stage=bar.stage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import scvi
@@ -76,6 +77,7 @@ class PLNPCATraining(Bounds):
         reestimate: bool = True,
         two_step: bool = False,
         batch_size: int | None = None,
+        block_size: int | None = None,
         seed: int | None = None,
         n_threads: int | None = None,
         progress: bool = True,
@@ -112,8 +114,9 @@ class PLNPCATraining(Bounds):
             Whether an encoder only learns the Gaussian posteriors, and then stays as it is while B and C are
             re-estimated under it (a posterior smoothed over cells); otherwise all of them are trained together.
         batch_size
-            Cells that are in memory at a time, for data on disk; by default as many as suit the processor's cache. In
-            stochastic training, cells in a step; by default 512.
+            Cells in a step of stochastic training; by default 512.
+        block_size
+            Cells that are in memory at a time, for data on disk; by default as many as suit the processor's cache.
         seed
             Seed of the starting point, the order of cells and the draws; by default ``scvi.settings.seed``, or 0.
         n_threads
@@ -141,7 +144,7 @@ class PLNPCATraining(Bounds):
         newton = NewtonOptions(
             max_epochs=positive_integer("max_epochs", MAX_EPOCHS if max_epochs is None else max_epochs),
             tol=positive_number("tol", tol),
-            batch_size=batch_size,
+            block_size=positive_integer_or_none("block_size", block_size),
             seed=seed,
             n_threads=positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads,
         )
@@ -156,8 +159,8 @@ class PLNPCATraining(Bounds):
             batch_size=batch_size or CELLS_IN_STEP,
             seed=seed,
         )
-        is_stochastic = self._is_stochastic(gradient)
-        if not is_stochastic:
+        if not self._is_stochastic(gradient):
+            newton = _with_block_size(newton, batch_size)
             _warn_without_effect(
                 n_steps=n_steps is not None,
                 n_samples=n_samples is not None,
@@ -200,6 +203,7 @@ class PLNPCATraining(Bounds):
         n_samples: int | None = None,
         n_importance_samples: int = 1,
         batch_size: int | None = None,
+        block_size: int | None = None,
         n_threads: int | None = None,
     ) -> Cost:
         """What `train` will take with these arguments: ``seconds``, and ``memory`` in bytes besides the data.
@@ -210,7 +214,7 @@ class PLNPCATraining(Bounds):
 
         Parameters
         ----------
-        max_epochs, n_steps, n_samples, n_importance_samples, batch_size, n_threads
+        max_epochs, n_steps, n_samples, n_importance_samples, batch_size, block_size, n_threads
             As in `train`.
 
         Examples
@@ -223,7 +227,7 @@ class PLNPCATraining(Bounds):
         about 1 s and 30 MB
         """
         threads = n_threads or scvi.settings.num_threads
-        newton = NewtonOptions(max_epochs=max_epochs, tol=1e-4, batch_size=batch_size, seed=0, n_threads=threads)
+        newton = NewtonOptions(max_epochs=max_epochs, tol=1e-4, block_size=block_size, seed=0, n_threads=threads)
         gradient = GradientOptions.of(
             self.summary_stats.n_cells,
             n_steps=n_steps,
@@ -264,6 +268,18 @@ class PLNPCATraining(Bounds):
         self._finish_training(cells, training, outcome.history)
         if outcome.failure is not None:
             raise outcome.failure
+
+
+def _with_block_size(options: NewtonOptions, batch_size: int | None) -> NewtonOptions:
+    """Options of Gaussians alone, for which `batch_size` once was what `block_size` is."""
+    if batch_size is None:
+        return options
+    warn(
+        "train(batch_size=...) is the number of cells in a step of stochastic training, and there is none here. It is "
+        "taken as block_size, the number of cells in memory at a time: pass block_size=... in its place.",
+        FutureWarning,
+    )
+    return replace(options, block_size=options.block_size or batch_size)
 
 
 def _warn_without_effect(**given: bool) -> None:

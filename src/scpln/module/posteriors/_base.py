@@ -92,6 +92,11 @@ class Posterior(ABC):
         """The Gaussians that these are, or that a flow transforms; None if there is not one for each cell."""
         return None
 
+    @property
+    def context(self) -> torch.Tensor | None:
+        """What a flow is conditioned on, (n, c), float64; None without one."""
+        return None
+
     def divergence(self, prior: Prior) -> NDArray[np.float64] | None:
         r"""Divergence of each cell, :math:`KL(q(z_i) \,\|\, p(z))` (n,) in nats; None where it has no closed form."""
         return None

@@ -61,9 +61,14 @@ class FlowPosterior(Posterior):
         self, gaussian: GaussianPosterior, flow: Flow, context: torch.Tensor, frame: torch.Tensor | None = None
     ) -> None:
         self._gaussian = gaussian
-        self._flow, self.context = flow, as_double(context)
+        self._flow, self._context = flow, as_double(context)
         q = gaussian.n_latent
         self.frame = torch.eye(q, dtype=torch.float64) if frame is None else as_double(frame)
+
+    @property
+    def context(self) -> torch.Tensor:
+        """What the flow is conditioned on, h (n, c)."""
+        return self._context
 
     @property
     def gaussian(self) -> GaussianPosterior:

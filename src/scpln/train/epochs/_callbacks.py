@@ -1,4 +1,4 @@
-"""What happens between the epochs of a training by gradients: its history, when to stop, checkpoints, a progress bar."""
+"""What happens between the epochs of a training by gradients: its history, when to stop, a progress bar."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
-from ._plan import copy_of, restore
+from scpln.train._best import BestParameters
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
     from lightning.pytorch import LightningModule, Trainer
 
     from scpln.utils import ProgressBar
@@ -75,72 +72,27 @@ class BestWeights(Callback):
     """
 
     def __init__(self, patience: int) -> None:
-        self.patience = patience
-        self.epoch: int | None = None
-        self._loss, self._waited = math.inf, 0
-        self._weights: dict[str, torch.Tensor] = {}
-
-    @property
-    def stopped(self) -> bool:
-        """Whether patience is at its end."""
-        return self._waited >= self.patience
+        self.best = BestParameters(patience)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A training that had stopped, and is taken up again, stops again."""
-        trainer.should_stop = trainer.should_stop or self.stopped
+        trainer.should_stop = trainer.should_stop or self.best.stopped
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See whether the bound has improved."""
         plan: Any = pl_module
         if plan.last_kl_weight < 1:
             return
-        loss = plan.validation_means.loss
-        if loss < self._loss:
-            self._loss, self._waited, self.epoch = loss, 0, trainer.current_epoch + 1
-            self._weights = copy_of(plan.module)
-            return
-        self._waited += 1
-        trainer.should_stop = trainer.should_stop or self.stopped
-
-    def load_into(self, module: torch.nn.Module) -> None:
-        """Give a module the best weights, if there are any yet."""
-        restore(module, self._weights)
+        self.best.update(plan.validation_means.loss, plan.module, trainer.current_epoch + 1)
+        trainer.should_stop = trainer.should_stop or self.best.stopped
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"epoch": self.epoch, "loss": self._loss, "waited": self._waited, "weights": self._weights}
+        return self.best.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.epoch, self._weights = state_dict["epoch"], state_dict["weights"]
-        self._loss, self._waited = state_dict["loss"], state_dict["waited"]
-
-
-class EpochCheckpoint(Callback):
-    """Saves the state of training at the end of epochs, in place of the last one.
-
-    Parameters
-    ----------
-    path
-        File.
-    every
-        Epochs from one to the next; the last epoch is saved too.
-    settings
-        What a training that is taken up again must have in common with this one: numbers and texts.
-    """
-
-    def __init__(self, path: Path, every: int, settings: dict[str, Any]) -> None:
-        self._path, self._every, self._settings = path, every, settings
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, if it is time."""
-        done = trainer.current_epoch + 1
-        if done % self._every == 0 or done == trainer.max_epochs or trainer.should_stop:
-            trainer.save_checkpoint(self._path, weights_only=False)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return self._settings
+        self.best.load_state_dict(state_dict)
 
 
 class EpochProgress(Callback):

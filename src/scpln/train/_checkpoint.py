@@ -1,0 +1,100 @@
+"""Checkpoints of a training: whole or not there, without code, and of the same training or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from scpln.core import replace_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from scpln.core import CountData
+
+logger = logging.getLogger("scpln")
+
+#: Name of the file in the directory of checkpoints.
+CHECKPOINT = "last.ckpt"
+
+
+def write_checkpoint(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a checkpoint written in place of the last one, which stays until the new one is whole.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as directory:
+    ...     path = Path(directory) / "new" / CHECKPOINT
+    ...     write_checkpoint(path, lambda temporary: torch.save({"epoch": 3}, temporary))
+    ...     read_checkpoint(path)
+    {'epoch': 3}
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, write)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU. A file that holds more than tensors, numbers and texts is refused."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_checkpoint(directory: str | os.PathLike | None, *, resume: bool) -> None:
+    """Refuse what cannot be resumed, or would be overwritten, before anything is computed."""
+    if directory is None and resume:
+        msg = "resume=True goes on from a checkpoint. Say where it is: checkpoint_dir=..."
+        raise ValueError(msg)
+    if directory is not None and not resume and (path := Path(directory) / CHECKPOINT).exists():
+        msg = (
+            f"{str(path)!r} is a checkpoint of an earlier training. Go on with it by resume=True, remove it, "
+            "or choose another checkpoint_dir."
+        )
+        raise FileExistsError(msg)
+
+
+def find_checkpoint(path: Path, *, resume: bool) -> Path | None:
+    """The file to go on from, or None if there is none yet."""
+    if path.exists():
+        return path
+    if resume:
+        logger.info("There is no checkpoint in %s yet: training starts from the beginning.", path.parent)
+    return None
+
+
+def check_same_training(path: Path, saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose settings are not those of this training.
+
+    Examples
+    --------
+    >>> check_same_training(Path("last.ckpt"), {"seed": 0}, {"seed": 1})
+    Traceback (most recent call last):
+    ValueError: 'last.ckpt' is a checkpoint of another training: it has seed=0, not 1. Pass the same arguments ...
+    """
+    differing = [
+        f"{name}={saved.get(name)!r}, not {settings.get(name)!r}"
+        for name in {**saved, **settings}
+        if saved.get(name) != settings.get(name)
+    ]
+    if differing:
+        msg = (
+            f"{str(path)!r} is a checkpoint of another training: it has {'; '.join(differing)}. "
+            "Pass the same arguments and data, or another checkpoint_dir."
+        )
+        raise ValueError(msg)
+
+
+def describe_cells(data: CountData, labels: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Numbers of cells and genes, and a digest of all else but the counts: tells whether these are the same cells."""
+    digest = hashlib.sha256()
+    for array in (data.offsets, data.design, data.batches, labels):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
+    return {"n_cells": data.n_cells, "n_genes": data.n_genes, "cells": digest.hexdigest()}
