@@ -11,6 +11,7 @@ from ._arguments import (
     resolve_seed,
 )
 from ._html import description, table
+from ._keywords import filled, keywords, takes
 from ._naming import name_of, named
 from ._progress import ProgressBar, progress_bar
 from ._warnings import warn
@@ -20,7 +21,9 @@ __all__ = [
     "as_bool",
     "as_integers",
     "description",
+    "filled",
     "in_range",
+    "keywords",
     "name_of",
     "named",
     "one_of",
@@ -30,5 +33,6 @@ __all__ = [
     "progress_bar",
     "resolve_seed",
     "table",
+    "takes",
     "warn",
 ]
