@@ -13,12 +13,13 @@ from ._arguments import (
 from ._html import description, table
 from ._naming import name_of, named
 from ._progress import ProgressBar, progress_bar
-from ._warnings import warn
+from ._warnings import deprecated, warn
 
 __all__ = [
     "ProgressBar",
     "as_bool",
     "as_integers",
+    "deprecated",
     "description",
     "in_range",
     "name_of",
