@@ -250,7 +250,7 @@ class AutoencoderTraining(Bounds):
             elbo = float(self._elbo(data, self._encode(data), None, draws).mean())
             summary = self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads)
         except KeyboardInterrupt:  # what was trained is kept, and can be evaluated later
-            elbo, summary = float("nan"), {"posterior": "not evaluated"}
+            elbo, summary = float("nan"), {"reliability": None}
         training = {
             "converged": not (outcome.interrupted or outcome.failed),
             "reason": outcome.reason,

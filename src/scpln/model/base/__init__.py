@@ -5,11 +5,13 @@ from ._cost import Cost, announce, network_weights, newton_cost, steps_cost
 from ._defaults import FLOW, FLOW_HIDDEN, PosteriorName
 from ._estimator import ScplnModel
 from ._likelihood_choice import check_kind, check_observation, genes_by_quadrature, make_observation
+from ._reliability import UNRELIABLE, reliability_in_words
 from ._saving import model_file, read_model
 
 __all__ = [
     "FLOW",
     "FLOW_HIDDEN",
+    "UNRELIABLE",
     "Annotation",
     "Cost",
     "PosteriorName",
@@ -23,5 +25,6 @@ __all__ = [
     "network_weights",
     "newton_cost",
     "read_model",
+    "reliability_in_words",
     "steps_cost",
 ]
