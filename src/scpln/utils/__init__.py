@@ -14,12 +14,13 @@ from ._html import description, table
 from ._keywords import filled, keywords, takes
 from ._naming import name_of, named
 from ._progress import ProgressBar, progress_bar
-from ._warnings import warn
+from ._warnings import deprecated, warn
 
 __all__ = [
     "ProgressBar",
     "as_bool",
     "as_integers",
+    "deprecated",
     "description",
     "filled",
     "in_range",

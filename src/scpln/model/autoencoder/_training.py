@@ -227,7 +227,7 @@ class AutoencoderTraining(Bounds):
             elbo = self._elbo(data, self._encode(data), None, self._n_draws(data.n_cells, data.n_genes)).mean()
             summary = self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads)
         except KeyboardInterrupt:  # what was trained is kept, and can be evaluated later
-            elbo, summary = np.float64("nan"), {"posterior": "not evaluated"}
+            elbo, summary = np.float64("nan"), {"reliability": None}
         training = {
             "converged": not (outcome.interrupted or outcome.failed),
             "reason": outcome.reason,
