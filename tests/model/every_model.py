@@ -19,7 +19,7 @@ KINDS = {
     "CountVAE": (CountVAE, SMALL),
     "CountVAE, bernoulli": (CountVAE, {**SMALL, "likelihood": "bernoulli"}),
     "CountVAE, gaussian": (CountVAE, {**SMALL, "likelihood": "gaussian"}),
-    "CountVAE, shares": (CountVAE, {**SMALL, "likelihood": "constrained_poisson"}),
+    "CountVAE, shares": (CountVAE, {**SMALL, "scale_activation": "softmax"}),
     "CountVAE, categories": (CountVAE, {**SMALL, "likelihood": "poisson", "k_max": 3}),
     "CountVAE, zinb by cell": (CountVAE, {**SMALL, "likelihood": "zinb", "dispersion": "gene-cell"}),
     "CountVAE, flow": (CountVAE, {**SMALL, **FLOW}),

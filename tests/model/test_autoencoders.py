@@ -17,7 +17,8 @@ KINDS = {
     "VAE": (CountVAE, {}),
     "VAE with a flow": (CountVAE, {"posterior": "flow"}),
     "linear VAE": (CountVAE, {"n_layers": 0, "posterior": "meanfield"}),
-    "shares": (CountVAE, {"likelihood": "constrained_poisson"}),
+    "shares": (CountVAE, {"likelihood": "poisson", "scale_activation": "softmax"}),
+    "shares, nb": (CountVAE, {"scale_activation": "softmax"}),
     "GMVAE": (CountGMVAE, {"n_components": 3}),
     "GMVAE by component": (CountGMVAE, {"n_components": 3, "component_posteriors": True}),
 }
@@ -274,18 +275,21 @@ class TestMixture:
         model = CountGMVAE(partial, n_components=4, n_latent=3, n_hidden=32)
         model.train(max_epochs=20, progress=False)
         assert model.component_names == ["class 0", "class 1", "component 2", "component 3"]
-        assert model.sample(2, component=2).shape == model.sample(2, component="component 2").shape
+        assert (
+            model.prior_predictive_sample(2, component=2).shape
+            == model.prior_predictive_sample(2, component="component 2").shape
+        )
         assert adjusted_rand_score(adata.obs["class"], model.predict()) > 0.9
 
     def test_draws_come_from_their_component(self, model, adata):
-        counts, z = model.sample(2000, component=model.component_names[0], return_latent=True)
+        counts, z = model.prior_predictive_sample(2000, component=model.component_names[0], return_latent=True)
         assert counts.shape == (2000, 40)
         parameters = model.get_component_parameters()
         error = np.sqrt(np.diag(parameters["covariances"][0]) / 2000)
         assert (np.abs(z.mean(0) - parameters["means"][0]) < 5 * error).all()
         own = adata.X.toarray()[model.predict() == model.component_names[0]].mean(0)
         assert np.corrcoef(np.log(counts.mean(0) + 0.1), np.log(own + 0.1))[0, 1] > 0.95
-        assert model.sample(3).shape == (3, 40)
+        assert model.prior_predictive_sample(3).shape == (3, 40)
 
     def test_probabilities_do_not_depend_on_other_cells(self, model):
         together = model.get_cluster_probabilities().to_numpy()
@@ -383,7 +387,9 @@ def test_a_checkpoint_of_another_mixture_is_refused(tmp_path):
     [
         ({"likelihood": "poisson", "dispersion": "gene-cell"}, "likelihood='poisson' has none"),
         ({"dispersion": "gene-batch"}, "needs batches"),
-        ({"likelihood": "constrained_poisson", "size_factors": False}, "Leave out size_factors=False"),
+        ({"scale_activation": "softmax", "size_factors": False}, "Leave out size_factors=False"),
+        ({"scale_activation": "softplus"}, r"scale_activation='softplus' is not available; choose from \['exp'"),
+        ({"likelihood": "gaussian", "scale_activation": "softmax"}, "is for real values. Leave it out"),
         ({"likelihood": "negbin"}, "likelihood='negbin' is not available"),
         ({"likelihood": "gaussian"}, "is for real-valued data, and these are registered as counts"),
         ({"dispersion": "cell"}, "dispersion='cell' is not available"),

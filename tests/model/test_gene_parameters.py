@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scpln.model import PLNPCA, setup_anndata
+from scpln.model import PLNPCA, CountVAE, setup_anndata
 
 NAMES = {
     "poisson": [],
@@ -53,3 +53,13 @@ def test_data_and_likelihood_must_belong_together(adata):
     setup_anndata(adata, layer="counts", is_count_data=False)
     with pytest.raises(ValueError, match=r"likelihood='nb' is for counts, .* Choose likelihood='gaussian'"):
         PLNPCA(adata, likelihood="nb")
+
+
+@pytest.mark.parametrize("model_class", [PLNPCA, CountVAE])
+def test_a_modality_of_one_adata(adata, model_class):
+    setup_anndata(adata, layer="counts")
+    model = model_class(adata, n_latent=2, likelihood="nb")
+    model.train(max_epochs=1, progress=False)
+    assert model.get_gene_parameters(modality=None).equals(model.get_gene_parameters())
+    with pytest.raises(ValueError, match=r"no modality 'prot'. It was set up with one AnnData: leave modality out"):
+        model.get_gene_parameters(modality="prot")

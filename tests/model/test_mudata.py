@@ -320,7 +320,7 @@ class TestResults:
         assert list(diagnostics.index) == list(trained.adata.obs_names)
 
     def test_exact_draws(self, trained):
-        draws = trained.sample_posterior(indices=[0], n_samples=100, n_warmup=50, seed=0)
+        draws = trained.sample_exact_posterior(indices=[0], n_samples=100, n_warmup=50, seed=0)
         posterior = trained.get_posterior(indices=[0])
         spread = np.sqrt(posterior.variance)
         assert (np.abs(draws.mean(0) - posterior.mean) < 0.5 * spread).all()

@@ -165,8 +165,9 @@ def test_annotate_writes_diagnostics(model):
 def test_training_is_told(model):
     assert model.is_trained
     assert model.converged
-    assert "Pareto k̂ > 0.7 for" in model.training_["posterior"]
-    assert model.training_["posterior"] in repr(model)
+    assert set(model.training_["reliability"]) == {"gap", "unreliable", "n_cells"}
+    assert "posterior" not in model.training_
+    assert f"{model.training_['reliability']['gap']:.3f} nats per cell below the log-likelihood, Pareto" in repr(model)
     shared = model.module.approximation is not None
     assert ("stochastic_bound" in model.history) == shared == ("50 stochastic steps" in model.stop_reason)
     if shared:
@@ -381,7 +382,7 @@ def test_other_likelihoods(name, likelihood):
     assert elbo.mean() < iw_bound.mean()
     assert model.get_elbo(model.adata.copy()) == pytest.approx(elbo.mean(), abs=2e-3)
     assert np.isfinite(model.posterior_predictive_sample(n_samples=1).todense()).all()
-    assert model.sample_posterior([0], n_samples=4, n_warmup=4).shape == (4, 1, 2)
+    assert model.sample_exact_posterior(indices=[0], n_samples=4, n_warmup=4).shape == (4, 1, 2)
 
 
 class TestAnnotate:
@@ -412,8 +413,9 @@ class TestAnnotate:
     def test_the_summary_is_logged(self, caplog):
         with caplog.at_level(logging.INFO, logger="scpln"):
             model = make("fullrank")
-        assert f"Posteriors: {model.training_['posterior']}." in caplog.text
-        assert model.training_["posterior"].endswith(" % of 90 cells")
+        found = model.training_["reliability"]
+        words = f"Pareto k̂ > 0.7 for {100 * found['unreliable']:.1f} % of 90 cells."
+        assert f"Posteriors: {found['gap']:.3f} nats per cell below the log-likelihood, {words}" in caplog.text
 
 
 class TestRefused:
@@ -472,11 +474,11 @@ class TestRefused:
 
 
 class TestExactPosterior:
-    """`sample_posterior`, whose mathematics is tested where it is made."""
+    """`sample_exact_posterior`, whose mathematics is tested where it is made."""
 
     def test_draws_are_near_the_posterior(self, models):
         model = models("sylvester")
-        z, table = model.sample_posterior([7, 2], n_samples=300, n_warmup=150, return_diagnostics=True)
+        z, table = model.sample_exact_posterior(indices=[7, 2], n_samples=300, n_warmup=150, return_diagnostics=True)
         posterior = model.get_posterior(indices=[7, 2])
         assert z.shape == (300, 2, 2)
         np.testing.assert_allclose((z.mean(0) - posterior.mean) / np.sqrt(posterior.variance), 0, atol=0.5)
@@ -488,22 +490,43 @@ class TestExactPosterior:
     def test_a_chain_is_its_seeds_and_its_cells(self, models):
         options = {"n_samples": 10, "n_warmup": 5}
         model = models("fullrank")
-        first, again, other = (model.sample_posterior([3, 4], seed=seed, **options) for seed in (0, 0, 1))
+        first, again, other = (model.sample_exact_posterior(indices=[3, 4], seed=seed, **options) for seed in (0, 0, 1))
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
-        np.testing.assert_allclose(model.sample_posterior([4], **options), first[:, 1:])
+        np.testing.assert_allclose(model.sample_exact_posterior(indices=[4], **options), first[:, 1:])
         new = model.adata[3:5].copy()
-        assert model.sample_posterior(None, new, **options).shape == (10, 2, 2)
+        assert model.sample_exact_posterior(new, **options).shape == (10, 2, 2)
+
+    def test_the_old_name_takes_both_orders(self, models):
+        options = {"n_samples": 4, "n_warmup": 4}
+        model = models("fullrank")
+        new = model.adata[3:6].copy()
+        expected = model.sample_exact_posterior(new, [0, 2], **options)
+        for positional, named in [
+            (([0, 2], new), {}),
+            ((new, [0, 2]), {}),
+            (([0, 2],), {"adata": new}),
+            ((new,), {"indices": np.array([0, 2])}),
+            ((), {"adata": new, "indices": [0, 2]}),
+        ]:
+            with pytest.warns(
+                FutureWarning, match=r"sample_posterior.* is deprecated.*sample_exact_posterior"
+            ) as found:
+                drawn = model.sample_posterior(*positional, **named, **options)
+            assert {warning.filename for warning in found} == {__file__}
+            np.testing.assert_array_equal(drawn, expected)
+        with pytest.warns(FutureWarning):
+            assert model.sample_posterior(None, new, **options).shape == (4, 3, 2)
 
     def test_progress_only_if_wanted(self, models, capsys):
         options = {"n_samples": 5, "n_warmup": 5}
-        models("fullrank").sample_posterior([0], **options)
+        models("fullrank").sample_exact_posterior(indices=[0], **options)
         assert capsys.readouterr() == ("", "")
-        models("fullrank").sample_posterior([0], progress=True, **options)
+        models("fullrank").sample_exact_posterior(indices=[0], progress=True, **options)
         assert "Sampling cells" in "".join(capsys.readouterr())
 
     def test_chains_that_cannot_be_trusted_are_warned_of(self, models, caplog):
-        models("fullrank").sample_posterior([0, 1], n_samples=6, n_warmup=1)
+        models("fullrank").sample_exact_posterior(indices=[0, 1], n_samples=6, n_warmup=1)
         assert "of 2 cells have not converged (R̂ > 1.05) or diverged: 'cell_" in caplog.text
 
     @pytest.mark.parametrize(
@@ -518,8 +541,8 @@ class TestExactPosterior:
     )
     def test_what_is_refused(self, models, arguments, message):
         with pytest.raises(ValueError, match=message):
-            models("fullrank").sample_posterior([0], **arguments)
+            models("fullrank").sample_exact_posterior(indices=[0], **arguments)
 
     def test_a_model_that_is_not_trained(self):
         with pytest.raises(RuntimeError, match="is not trained"):
-            make("fullrank", train=False).sample_posterior([0])
+            make("fullrank", train=False).sample_exact_posterior(indices=[0])

@@ -25,7 +25,11 @@ def adata():
         ("countvae", {}, {}),
         ("countvae", {"layer": "raw", "batch_key": "batch", "size_factor_key": "size_factor"}, {"n_layers": 2}),
         ("countvae", {"batch_key": "batch"}, {"likelihood": "zinb", "dispersion": "gene-batch"}),
-        ("countvae", {}, {"posterior": "flow", "flow": "planar", "likelihood": "constrained_poisson"}),
+        (
+            "countvae",
+            {},
+            {"posterior": "flow", "flow": "planar", "likelihood": "poisson", "scale_activation": "softmax"},
+        ),
         ("countvae", {"continuous_covariate_keys": ["size_factor"]}, {"size_factors": False, "k_max": 2}),
         ("countgmvae", {}, {"n_components": 3, "covariance": "diagonal"}),
         ("countgmvae", {"labels_key": "kind"}, {"component_posteriors": True}),

@@ -30,6 +30,7 @@ def count_gmvae(
     likelihood: str = "nb",
     k_max: int | None = None,
     dispersion: Literal["gene", "gene-batch", "gene-cell"] = "gene",
+    scale_activation: Literal["exp", "softmax"] = "exp",
     posterior: Literal["fullrank", "meanfield", "flow"] = "fullrank",
     flow: str | None = None,
     size_factors: bool = True,
@@ -71,13 +72,16 @@ def count_gmvae(
     n_hidden, n_layers
         Width and number of the hidden layers of encoder and decoder. 0 layers make the decoder linear.
     likelihood
-        Distribution of the counts: ``"nb"``, ``"poisson"``, ``"zip"``, ``"zinb"``, ``"constrained_poisson"`` (rates are
-        shares of the size factor's total) or ``"bernoulli"``; or ``"gaussian"``, for other values.
+        Distribution of the counts: ``"nb"``, ``"poisson"``, ``"zip"``, ``"zinb"`` or ``"bernoulli"``; or
+        ``"gaussian"``, for other values.
     k_max
         Give counts below `k_max` probabilities of their own: a piecewise-categorical likelihood.
     dispersion
         Whether parameters of the likelihood besides the rate are those of a gene (``"gene"``), of a gene in a batch
         (``"gene-batch"``), or of a gene in a cell (``"gene-cell"``).
+    scale_activation
+        Whether each gene has a rate of its own (``"exp"``), or rates are shares of the size factor's total
+        (``"softmax"``).
     posterior
         Family of each cell's posterior: a Gaussian with any covariance (``"fullrank"``) or a diagonal one
         (``"meanfield"``), or a normalizing flow on top of the former (``"flow"``).
@@ -110,6 +114,8 @@ def count_gmvae(
     ``obs["{key_added}_iw_bound"]``, ``…_gap``, ``…_ess``, ``…_pareto_k``
         How close its posterior is to the exact one, if that is quick to say: see
         :meth:`scpln.model.CountGMVAE.get_posterior_diagnostics`.
+    ``varm["{key_added}_loadings"]``
+        Loadings (p × q), with ``n_layers=0``.
     ``var["{key_added}_inverse_dispersion"]``, ``var["{key_added}_zero_inflation"]``
         Parameters that the likelihood has by gene.
     ``uns["{key_added}"]``
@@ -148,6 +154,7 @@ def count_gmvae(
         "likelihood": likelihood,
         "k_max": k_max,
         "dispersion": dispersion,
+        "scale_activation": scale_activation,
         "posterior": posterior,
         "flow": flow,
         "size_factors": size_factors,

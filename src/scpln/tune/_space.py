@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.model_selection import ParameterSampler
+
+from scpln.utils import keywords
 
 if TYPE_CHECKING:
     from scpln.model.abilities import Bounds
@@ -89,7 +90,7 @@ class Space:
 
 
 def _names(function: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(function).parameters) - {*_OURS}
+    return frozenset(keywords(function)) - {*_OURS}
 
 
 def _check_name(name: str, where: str, model_class: type[Bounds], known: frozenset[str] | set[str]) -> None:

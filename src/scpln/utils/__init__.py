@@ -11,16 +11,20 @@ from ._arguments import (
     resolve_seed,
 )
 from ._html import description, table
+from ._keywords import filled, keywords, takes
 from ._naming import name_of, named
 from ._progress import ProgressBar, progress_bar
-from ._warnings import warn
+from ._warnings import deprecated, warn
 
 __all__ = [
     "ProgressBar",
     "as_bool",
     "as_integers",
+    "deprecated",
     "description",
+    "filled",
     "in_range",
+    "keywords",
     "name_of",
     "named",
     "one_of",
@@ -30,5 +34,6 @@ __all__ = [
     "progress_bar",
     "resolve_seed",
     "table",
+    "takes",
     "warn",
 ]

@@ -23,3 +23,22 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
         level, frame = level + 1, frame.f_back
     warnings.warn(renamed(message), category, stacklevel=level)
+
+
+def deprecated(old: str, new: str) -> None:
+    """Warn, at the user's line, that a name still works and what it is called now.
+
+    Parameters
+    ----------
+    old, new
+        What was typed, and what to type instead.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True) as found:
+    ...     warnings.simplefilter("always")
+    ...     deprecated("sample()", "prior_predictive_sample()")
+    >>> print(found[0].category.__name__, found[0].message, sep=": ")
+    FutureWarning: sample() is deprecated, and a later release will not have it. Write prior_predictive_sample().
+    """
+    warn(f"{old} is deprecated, and a later release will not have it. Write {new}.", FutureWarning)

@@ -22,6 +22,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Numbers and names of a fit; ``scpln fit --help`` lists them."""
     from scpln.model.abilities import conditions
+    from scpln.model.base import reliability_in_words
 
     training = model.training_
     return {
@@ -40,7 +41,7 @@ def summarize(
         "bound_unit": "nats per cell",
         "bound_conditions": conditions(model).removeprefix(", ") or None,
         "reliability": training.get("reliability"),
-        "reliability_text": training["posterior"],
+        "reliability_text": reliability_in_words(training),
         "converged": training["converged"],
         "stop_reason": model.stop_reason,
         "seconds": round(seconds, 3),

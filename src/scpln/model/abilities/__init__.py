@@ -1,11 +1,15 @@
 """What estimators can do besides training: one ability a file, which a model class inherits if it has it."""
 
-from ._bounds import UNRELIABLE, Bounds
+from scpln.model.base import UNRELIABLE
+
+from ._bounds import Bounds
 from ._clusters import Clusters, effective_number
 from ._differential import Differential
 from ._exact import ExactSampling
+from ._gene_parameters import GeneParameters
 from ._loadings import Loadings
 from ._predictive import Predictive
+from ._prior_predictive import PriorPredictive
 from ._query import NOTHING_NEW, QueryMapping
 from ._terms import conditions
 
@@ -16,8 +20,10 @@ __all__ = [
     "Clusters",
     "Differential",
     "ExactSampling",
+    "GeneParameters",
     "Loadings",
     "Predictive",
+    "PriorPredictive",
     "QueryMapping",
     "conditions",
     "effective_number",

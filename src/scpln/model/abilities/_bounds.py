@@ -11,6 +11,7 @@ import scvi
 
 from scpln.data import cell_positions
 from scpln.inference import log_weights, summarize_weights
+from scpln.model.base import UNRELIABLE, reliability_in_words
 from scpln.utils import positive_integer, resolve_seed
 
 from ._terms import BoundTerms, conditions
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scpln")
 
-#: Pareto k̂ above which importance sampling, and with it the posterior, cannot be trusted (Vehtari et al., 2024).
-UNRELIABLE = 0.7
 #: Draws of each cell that its diagnostics are computed from, and draws × cells × genes up to which `annotate` writes
 #: them unasked: 10 to 50 seconds of a core.
 DIAGNOSTIC_DRAWS, _QUICK_ENTRIES = 500, 2e9
@@ -259,15 +258,15 @@ class Bounds(BoundTerms):
 
     def _status(self) -> dict[str, str]:
         """State of training, and how far the posteriors can be trusted."""
-        summary = self.training_.get("posterior")
-        return super()._status() if summary is None else {**super()._status(), "posteriors": summary}
+        words = reliability_in_words(self.training_)
+        return super()._status() if words is None else {**super()._status(), "posteriors": words}
 
     def _summarize_posteriors(
         self, data: CountData, posterior_of: Callable[[NDArray[np.intp]], Posterior], seed: int, n_threads: int | None
     ) -> dict[str, Any]:
-        """How far the posteriors can be trusted, from some of the training cells: ``posterior``, in words, and ``reliability``.
+        """How far the posteriors can be trusted, from some of the training cells: ``reliability``.
 
-        The latter has ``gap`` (nats per cell from the bound to an importance-weighted one), ``unreliable`` (share of cells
+        It has ``gap`` (nats per cell from the bound to an importance-weighted one), ``unreliable`` (share of cells
         with Pareto k̂ above 0.7) and ``n_cells``, the cells that were looked at.
         """
         n_cells = int(np.clip(_SUMMARY_ENTRIES / (_SUMMARY_DRAWS * data.n_genes), 20, 1000))
@@ -287,6 +286,4 @@ class Bounds(BoundTerms):
             n_above += int((summary.pareto_k > UNRELIABLE).sum())
             gap += float((summary.iw_bound - values.mean(0)).sum())
         found = {"gap": gap / len(chosen), "unreliable": n_above / len(chosen), "n_cells": len(chosen)}
-        share = f"Pareto k̂ > {UNRELIABLE} for {100 * found['unreliable']:.1f} % of {len(chosen):,} cells"
-        text = f"{found['gap']:.3f} nats per cell below the log-likelihood, {share}"
-        return {"posterior": text, "reliability": found}
+        return {"reliability": found}

@@ -10,8 +10,9 @@ import pandas as pd
 import torch
 
 from scpln.data import cell_positions
-from scpln.utils import positive_integer, resolve_seed
+from scpln.utils import deprecated
 
+from ._prior_predictive import PriorPredictive
 from ._terms import BoundTerms
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
     from scpln.data import Data
     from scpln.model.base import Evaluated
-    from scpln.module import GaussianMixture, Posterior
+    from scpln.module import GaussianMixture, Posterior, Prior
 
 
-class Clusters(BoundTerms):
+class Clusters(BoundTerms, PriorPredictive):
     """Models whose prior is a mixture of Gaussians."""
 
     label_names: list[str]
@@ -104,7 +105,7 @@ class Clusters(BoundTerms):
         mean = self.get_cluster_probabilities(adata).to_numpy().mean(0)
         return effective_number(mean)
 
-    def sample(
+    def prior_predictive_sample(
         self,
         n_samples: int = 1,
         component: str | int | None = None,
@@ -112,7 +113,7 @@ class Clusters(BoundTerms):
         seed: int | None = None,
         return_latent: bool = False,
     ) -> NDArray | tuple[NDArray, NDArray]:
-        """Draw counts of new cells from the model.
+        """Draw counts of new cells from the prior predictive distribution: z from p(z), then y from p(y | z).
 
         Their size factor is that of an average cell, and their covariates are 0 or the reference category.
 
@@ -129,23 +130,46 @@ class Clusters(BoundTerms):
 
         Returns
         -------
-        Counts (cells × genes).
+        Counts (n_samples × genes); with `return_latent` also latent states (n_samples × q).
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If there is no such component, or `n_samples` is not a whole number of at least 1.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.CountGMVAE(adata, n_components=2, n_latent=2, n_hidden=8)
+        >>> model.train(max_epochs=2, progress=False)
+        >>> model.prior_predictive_sample(5, component="0").shape
+        (5, 30)
         """
         self._require_trained()
-        n, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        prior = copy.deepcopy(self.prior).cpu()
+        number = None if component is None else self._component(component)
+        return self._sample_new_cells(n_samples, number, seed=seed, return_latent=return_latent)
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        component: str | int | None = None,
+        *,
+        seed: int | None = None,
+        return_latent: bool = False,
+    ) -> NDArray | tuple[NDArray, NDArray]:
+        """Deprecated name of `prior_predictive_sample`."""
+        deprecated("sample()", "prior_predictive_sample()")
+        return self.prior_predictive_sample(n_samples, component, seed=seed, return_latent=return_latent)
+
+    @torch.no_grad()
+    def _sample_prior(self, prior: Prior, n: int, component: int | None, generator: torch.Generator) -> torch.Tensor:
         if component is None:
-            z = prior.sample(n, generator)
-        else:
-            z = prior.sample_components(torch.full((n,), self._component(component)), generator)
-        design = np.zeros((n, len(self.covariates)))
-        design[:, 0] = 1.0
-        eta, deviations = self.module.decode(z, design, np.zeros(n, dtype=np.int64))
-        counts = self.module.draw(
-            eta, int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]), deviations=deviations
-        )
-        return (counts, z.numpy()) if return_latent else counts
+            return prior.sample(n, generator)
+        return cast("GaussianMixture", prior).sample_components(torch.full((n,), component), generator)
 
     def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
         """Numbers of components."""

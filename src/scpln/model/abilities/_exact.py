@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TYPE_CHECKING, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from mudata import MuData
 from scvi.utils import track
 
 from scpln.data import cell_positions
 from scpln.inference import FEWEST_DRAWS, sample_exact
-from scpln.utils import one_of, positive_integer, resolve_seed
+from scpln.utils import deprecated, one_of, positive_integer, resolve_seed
 
 from ._latent import LatentModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anndata import AnnData
-    from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
 
@@ -36,10 +36,10 @@ class ExactSampling(LatentModel):
     """Models whose exact posterior p(z | y) can be sampled, given log p(y, z)."""
 
     @overload
-    def sample_posterior(
+    def sample_exact_posterior(
         self,
-        indices: Sequence[int] | ArrayLike | None,
         adata: AnnData | MuData | None = ...,
+        indices: Sequence[int] | ArrayLike | None = ...,
         *,
         method: Method = ...,
         n_samples: int = ...,
@@ -50,10 +50,10 @@ class ExactSampling(LatentModel):
     ) -> NDArray[np.float64]: ...
 
     @overload
-    def sample_posterior(
+    def sample_exact_posterior(
         self,
-        indices: Sequence[int] | ArrayLike | None,
         adata: AnnData | MuData | None = ...,
+        indices: Sequence[int] | ArrayLike | None = ...,
         *,
         method: Method = ...,
         n_samples: int = ...,
@@ -63,10 +63,10 @@ class ExactSampling(LatentModel):
         return_diagnostics: Literal[True],
     ) -> tuple[NDArray[np.float64], pd.DataFrame]: ...
 
-    def sample_posterior(
+    def sample_exact_posterior(
         self,
-        indices: Sequence[int] | ArrayLike | None,
         adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
         *,
         method: Method = "nuts",
         n_samples: int = 1000,
@@ -82,10 +82,10 @@ class ExactSampling(LatentModel):
 
         Parameters
         ----------
-        indices
-            Positions of cells, or a mask over them; None for all.
         adata
             Annotated data with the model's genes; by default the model's own.
+        indices
+            Positions of cells, or a mask over them; by default all.
         method
             ``"nuts"``, the no-U-turn sampler.
         n_samples, n_warmup
@@ -104,6 +104,11 @@ class ExactSampling(LatentModel):
         -------
         Latent states (n_samples, cells, q), in the coordinates of `get_posterior`.
 
+        Raises
+        ------
+        ValueError
+            If there are fewer than 4 draws, or `indices` are not positions of cells.
+
         References
         ----------
         M. Hoffman and A. Gelman (2014), The no-U-turn sampler, JMLR 15: 1593-1623.
@@ -115,7 +120,7 @@ class ExactSampling(LatentModel):
         >>> scpln.model.setup_anndata(adata)
         >>> model = scpln.model.PLNPCA(adata, n_latent=2)
         >>> model.train(progress=False)
-        >>> model.sample_posterior([0, 7], n_samples=100, n_warmup=100).shape
+        >>> model.sample_exact_posterior(indices=[0, 7], n_samples=100, n_warmup=100).shape
         (100, 2, 2)
         """
         one_of("method", method, get_args(Method))
@@ -143,6 +148,20 @@ class ExactSampling(LatentModel):
         _warn_of(table)
         z = np.stack([chain.z for chain in done], axis=1)
         return (z, table) if return_diagnostics else z
+
+    def sample_posterior(
+        self, first: Any = None, second: Any = None, /, **options: Any
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], pd.DataFrame]:
+        """Deprecated name of `sample_exact_posterior`, with `indices` before or after `adata`."""
+        deprecated("sample_posterior(indices, adata)", "sample_exact_posterior(adata, indices)")
+        if _is_data(second) or not (first is None or _is_data(first)):
+            first, second = second, first
+        given = {name: value for name, value in {"adata": first, "indices": second}.items() if value is not None}
+        return self.sample_exact_posterior(**given, **options)
+
+
+def _is_data(value: object) -> bool:
+    return isinstance(value, AnnData | MuData)
 
 
 def _warn_of(table: pd.DataFrame) -> None:

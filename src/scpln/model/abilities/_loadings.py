@@ -14,85 +14,120 @@ if TYPE_CHECKING:
 
     import torch
 
-    from scpln.module import PLNPCAModule
+    from scpln.module import LatentModule
 
 
 class Loadings(ScplnModel):
-    """Models whose log-rates are linear in the latent state."""
+    """Models whose log-rates are, or may be, linear in the latent state."""
 
-    module: PLNPCAModule
-    n_latent: int
+    module: LatentModule
 
     def get_loadings(self, modality: str | None = None) -> pd.DataFrame:
         """Loadings C: change of a gene's log-rate with each latent dimension (genes × q).
+
+        They are in the coordinates of the latent states. Those of PLN-PCA are identified: orthogonal, in the order of
+        the variance that they explain, with the largest entry of each positive. Those of an autoencoder with a linear
+        decoder are in no particular rotation, as its latent states are: they span the same space, and single
+        dimensions mean nothing.
 
         Parameters
         ----------
         modality
             Name of the modality whose genes to return, of a model of several; by default all genes.
+
+        Raises
+        ------
+        ValueError
+            If the decoder is not linear, as that of an autoencoder with hidden layers, or there is no such modality.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.CountVAE(adata, n_latent=2, n_layers=0, n_hidden=8)
+        >>> model.train(max_epochs=2, progress=False)
+        >>> model.get_loadings().shape
+        (30, 2)
         """
-        self._require_trained()
-        return self._of_genes(self.module.loadings, self._dimensions(), modality)
+        loadings = self._linear_map()[1]
+        return self._of_genes(loadings, [f"Z_{k}" for k in range(loadings.shape[1])], modality)
 
     def get_coefficients(self, modality: str | None = None) -> pd.DataFrame:
         """Coefficients B: change of a gene's log-rate with each column of the design (genes × covariates).
 
         The intercept is the log-rate at a latent state of 0, for a cell of average (geometric mean) size factor.
+        Continuous covariates are in the unit of their column of ``obs``.
 
         Parameters
         ----------
         modality
             As in `get_loadings`.
+
+        Raises
+        ------
+        ValueError
+            As in `get_loadings`.
         """
-        self._require_trained()
-        return self._of_genes(self.module.coefficients, self.covariates, modality)
-
-    def get_gene_parameters(self, modality: str | None = None) -> pd.DataFrame:
-        """Parameters of the likelihood (genes × parameters), with no columns if it has none, as Poisson.
-
-        ``inverse_dispersion`` θ of the negative binomial (variance μ + μ²/θ), ``zero_inflation`` π, the probability of
-        an excess zero, and ``sd``, the standard deviation of real-valued data. NaN for genes of a modality whose
-        likelihood does not have the parameter.
-
-        Parameters
-        ----------
-        modality
-            Name of the modality whose genes, and their parameters, to return; by default all.
-        """
-        self._require_trained()
-        parameters = self.module.generative.likelihood.gene_parameters()
-        table = pd.DataFrame({name: value.cpu().numpy() for name, value in parameters.items()}, index=self.genes)
-        return table if modality is None else table.iloc[self._genes_of(modality)].dropna(axis=1, how="all")
+        return self._of_genes(self._linear_map()[0], self.covariates, modality)
 
     def get_covariance(self, genes: Sequence[str] | None = None) -> pd.DataFrame:
-        """Covariance of log-rates between genes, Σ = C Cᵀ (genes × genes).
+        """Covariance of log-rates between genes, Σ = C Cov(z) Cᵀ (genes × genes), which is C Cᵀ where z is N(0, I).
+
+        It does not depend on the rotation of the latent states.
 
         Parameters
         ----------
         genes
             Names of genes; by default all, which takes 8 p² bytes (0.8 GB for 10,000 genes).
+
+        Raises
+        ------
+        ValueError
+            As in `get_loadings`.
         """
         loadings = self.get_loadings()
         positions = gene_positions(genes, self.genes)
         chosen = loadings if positions is None else loadings.iloc[positions]
-        return pd.DataFrame(chosen.to_numpy() @ chosen.to_numpy().T, index=chosen.index, columns=chosen.index)
+        values, covariance = chosen.to_numpy(), self.module.generative.prior.total_covariance().numpy()
+        return pd.DataFrame(values @ covariance @ values.T, index=chosen.index, columns=chosen.index)
 
     def get_variance_explained(self, modality: str | None = None) -> pd.Series:
-        """Share of each latent dimension in the total variance of log-rates: ‖C_k‖² / tr(C Cᵀ), which adds up to 1.
+        """Share of each latent dimension in the variance of log-rates, ‖C_k‖² Var(z_k), which adds up to 1.
+
+        Var(z_k) is 1 where z is N(0, I). Dimensions of a mixture may be correlated, which is left out here.
 
         Parameters
         ----------
         modality
             Name of a modality, for the shares in the variance of its genes, of a model of several; by default all genes.
+
+        Raises
+        ------
+        ValueError
+            As in `get_loadings`.
         """
         loadings = self.get_loadings(modality)
-        variance = loadings.pow(2).sum()
+        variance = loadings.pow(2).sum() * self.module.generative.prior.total_covariance().diagonal().numpy()
         total = variance.sum()
         return (variance / total if total > 0 else variance).rename("variance_explained")
 
+    def _linear_map(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coefficients and loadings of the decoder, which has to be linear."""
+        self._require_trained()
+        found = self.module.generative.decoder.linear_map()
+        if found is None:
+            msg = (
+                f"This {type(self).__name__} has no loadings: {self._nonlinearity()}, so that log-rates are not linear in the "
+                "latent state. Make it with n_layers=0 and scale_activation='exp', or take a PLNPCA."
+            )
+            raise ValueError(msg)
+        return found
+
+    def _nonlinearity(self) -> str:
+        """What makes the decoder not linear."""
+        return f"its decoder is a {type(self.module.generative.decoder).__name__}"
+
     def _of_genes(self, values: torch.Tensor, columns: list[str], modality: str | None) -> pd.DataFrame:
         genes = self._genes_of(modality)
-        return pd.DataFrame(values.cpu().numpy()[genes], index=self.genes[genes], columns=columns)
-
-    def _dimensions(self) -> list[str]:
-        return [f"Z_{k}" for k in range(self.n_latent)]
+        return pd.DataFrame(values.detach().cpu().numpy()[genes], index=self.genes[genes], columns=columns)

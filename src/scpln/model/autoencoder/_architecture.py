@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from scpln.model.base import FLOW, FLOW_HIDDEN, PosteriorName
 from scpln.module import FLOWS, LIKELIHOODS, Approximation, Encoder, MLPDecoder, check_flow, make_flow, make_likelihood
-from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none
+from scpln.utils import as_integers, deprecated, one_of, positive_integer, positive_integer_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,10 +15,31 @@ if TYPE_CHECKING:
     from scpln.module import Flow, Likelihood
 
 Dispersion = Literal["gene", "gene-batch", "gene-cell"]
+#: From what the decoder adds up to log-rates: themselves, or shares of the size factor's total, as scvi-tools has it.
+ScaleActivation = Literal["exp", "softmax"]
 
-#: Likelihoods by the names that autoencoders take: another name for Poisson counts whose rates are shares of a total.
+#: Likelihoods by the names that autoencoders take: the last is deprecated, for Poisson counts whose rates are shares.
 CONSTRAINED = "constrained_poisson"
 CHOICES = [*LIKELIHOODS, CONSTRAINED]
+
+
+def resolve_likelihood(
+    likelihood: str, scale_activation: ScaleActivation, *, loading: bool = False
+) -> tuple[str, ScaleActivation]:
+    """Likelihood and activation, where ``"constrained_poisson"`` stands for both; it is warned of unless it was saved.
+
+    Examples
+    --------
+    >>> resolve_likelihood("constrained_poisson", "exp", loading=True)
+    ('poisson', 'softmax')
+    >>> resolve_likelihood("nb", "exp")
+    ('nb', 'exp')
+    """
+    if likelihood != CONSTRAINED:
+        return likelihood, scale_activation
+    if not loading:
+        deprecated(f"likelihood={CONSTRAINED!r}", "likelihood='poisson', scale_activation='softmax'")
+    return "poisson", "softmax"
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,7 @@ class Architecture:
     n_transforms: int | None
     flow_hidden: list[int]
     dispersion: Dispersion
+    scale_activation: ScaleActivation
     encode_covariates: bool
     dropout_rate: float
 
@@ -54,13 +76,21 @@ class Architecture:
         n_transforms: int | None,
         flow_hidden: Sequence[int] | None,
         dispersion: Dispersion,
+        scale_activation: ScaleActivation,
         encode_covariates: bool,
         dropout_rate: float,
     ) -> Self:
         """Check the arguments of a constructor, and fill in what follows from others."""
         one_of("posterior", posterior, get_args(PosteriorName))
-        one_of("likelihood", likelihood, CHOICES)
+        one_of("likelihood", likelihood, list(LIKELIHOODS))
         one_of("dispersion", dispersion, get_args(Dispersion))
+        one_of("scale_activation", scale_activation, get_args(ScaleActivation))
+        if scale_activation == "softmax" and not LIKELIHOODS[likelihood].is_count:
+            msg = (
+                f"scale_activation='softmax' makes rates of counts shares of a total, and likelihood={likelihood!r} is for "
+                "real values. Leave it out."
+            )
+            raise ValueError(msg)
         n_hidden = positive_integer("n_hidden", n_hidden)
         if n_layers != 0:
             n_layers = positive_integer("n_layers", n_layers)
@@ -91,6 +121,7 @@ class Architecture:
             n_transforms=positive_integer_or_none("n_transforms", n_transforms),
             flow_hidden=as_integers("flow_hidden", flow_hidden) or FLOW_HIDDEN,
             dispersion=dispersion,
+            scale_activation=scale_activation,
             encode_covariates=encode_covariates,
             dropout_rate=float(dropout_rate),
         )
@@ -98,12 +129,11 @@ class Architecture:
     @property
     def is_count(self) -> bool:
         """Whether the likelihood is of counts."""
-        return self.likelihood == CONSTRAINED or LIKELIHOODS[self.likelihood].is_count
+        return LIKELIHOODS[self.likelihood].is_count
 
     def make_likelihood(self, n_genes: int) -> Likelihood:
         """The likelihood of so many genes."""
-        name = "poisson" if self.likelihood == CONSTRAINED else self.likelihood
-        return make_likelihood(name, n_genes, k_max=self.k_max)
+        return make_likelihood(self.likelihood, n_genes, k_max=self.k_max)
 
     def make_decoder(self, likelihood: Likelihood, n_covariates: int, n_batches: int) -> MLPDecoder:
         """The decoder for a likelihood."""
@@ -121,7 +151,7 @@ class Architecture:
             self.n_latent,
             hidden=self.decoder_hidden,
             dropout=self.dropout_rate,
-            softmax=self.likelihood == CONSTRAINED,
+            softmax=self.scale_activation == "softmax",
             by_cell=sorted(by_cell),
             by_batch=sorted(varying - by_cell),
             n_batches=n_batches,

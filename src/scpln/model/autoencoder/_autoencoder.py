@@ -8,19 +8,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import scvi
 import torch
 
 from scpln.data import cell_positions, setup_args
 from scpln.inference import sampled_elbo
-from scpln.model.abilities import Differential, ExactSampling, QueryMapping
+from scpln.model.abilities import Differential, ExactSampling, GeneParameters, Loadings, PriorPredictive, QueryMapping
 from scpln.model.base import Annotation, check_kind
 from scpln.train import Minibatches, refine
 from scpln.train.epochs import split_cells
 from scpln.utils import positive_integer, resolve_seed
 
-from ._architecture import CONSTRAINED
 from ._training import AutoencoderTraining
 
 if TYPE_CHECKING:
@@ -36,7 +34,9 @@ if TYPE_CHECKING:
     from ._start import Start
 
 
-class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling):
+class Autoencoder(
+    QueryMapping, Loadings, GeneParameters, Differential, AutoencoderTraining, ExactSampling, PriorPredictive
+):
     """Base of the count autoencoders."""
 
     module: AutoencoderModule
@@ -60,14 +60,24 @@ class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling
 
     def _check_data(self) -> None:
         """Refuse choices that these data, or other choices, do not go with."""
-        name = self.architecture.likelihood
         if self.architecture.dispersion == "gene-batch" and setup_args(self.registry)["batch_key"] is None:
             msg = "dispersion='gene-batch' needs batches: name them in setup_anndata(..., batch_key=...)."
             raise ValueError(msg)
-        if name == CONSTRAINED and not self.size_factors:
-            msg = f"likelihood={name!r} divides the total of each cell's size factor. Leave out size_factors=False."
+        softmax = self.architecture.scale_activation == "softmax"
+        if softmax and not self.size_factors:
+            msg = (
+                "scale_activation='softmax' divides the total of each cell's size factor. Leave out size_factors=False."
+            )
             raise ValueError(msg)
-        check_kind(name, is_count=self.architecture.is_count, is_count_data=self.is_count_data)
+        check_kind(self.architecture.likelihood, is_count=self.architecture.is_count, is_count_data=self.is_count_data)
+
+    def _nonlinearity(self) -> str:
+        hidden = self.architecture.decoder_hidden
+        return (
+            f"its decoder has hidden layers ({hidden})"
+            if hidden
+            else "its rates are shares (scale_activation='softmax')"
+        )
 
     @property
     def n_latent(self) -> int:
@@ -186,21 +196,13 @@ class Autoencoder(QueryMapping, Differential, AutoencoderTraining, ExactSampling
             n_threads=scvi.settings.num_threads,
         )
 
-    def get_gene_parameters(self) -> pd.DataFrame:
-        """Parameters of the likelihood (genes × parameters), with no columns if it has none, as Poisson.
-
-        ``inverse_dispersion`` θ of the negative binomial (variance μ + μ²/θ), ``zero_inflation`` π, the probability of
-        an excess zero. Where they vary by cell or batch, those that the decoder adds to.
-        """
-        self._require_trained()
-        parameters = self.module.generative.likelihood.gene_parameters()
-        return pd.DataFrame({name: value.cpu().numpy() for name, value in parameters.items()}, index=self.genes)
-
     def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
+        is_linear = self.module.generative.decoder.linear_map() is not None
         return Annotation(
             latent=posterior.mean.astype(np.float32),
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
+            varm={"loadings": self.get_loadings()} if is_linear else {},
             uns={"elbo": float(np.mean(values))},
         )

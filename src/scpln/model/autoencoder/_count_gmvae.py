@@ -12,7 +12,7 @@ from scpln.model.abilities import Clusters, effective_number
 from scpln.module import ComponentEncoder, GaussianMixture, Generative, MixtureVAEModule, VAEModule
 from scpln.utils import as_bool, one_of, positive_integer_or_none, warn
 
-from ._architecture import Architecture
+from ._architecture import Architecture, resolve_likelihood
 from ._autoencoder import Autoencoder
 from ._mixture_start import choose_n_components, start_components
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scpln.model.base import Annotation, PosteriorName
     from scpln.module import AutoencoderModule
 
-    from ._architecture import Dispersion
+    from ._architecture import Dispersion, ScaleActivation
     from ._start import Start
     from ._training import StartKind
 
@@ -83,7 +83,7 @@ class CountGMVAE(Clusters, Autoencoder):
         Whether q(z | y, k) is another one for each component. It takes K times as long.
     n_hidden, n_layers, encoder_hidden, decoder_hidden, likelihood, k_max, posterior, flow, n_transforms, flow_hidden
         As for `CountVAE`.
-    dispersion, size_factors, encode_covariates, dropout_rate
+    dispersion, scale_activation, size_factors, encode_covariates, dropout_rate
         As for `CountVAE`.
     registry
         For loading; leave it out.
@@ -125,12 +125,14 @@ class CountGMVAE(Clusters, Autoencoder):
         n_transforms: int | None = None,
         flow_hidden: Sequence[int] | None = None,
         dispersion: Dispersion = "gene",
+        scale_activation: ScaleActivation = "exp",
         size_factors: bool = True,
         encode_covariates: bool = True,
         dropout_rate: float = 0.0,
         registry: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(adata, registry=registry)
+        likelihood, scale_activation = resolve_likelihood(likelihood, scale_activation, loading=registry is not None)
         self.architecture = Architecture.of(
             n_latent=n_latent,
             n_hidden=n_hidden,
@@ -144,6 +146,7 @@ class CountGMVAE(Clusters, Autoencoder):
             n_transforms=n_transforms,
             flow_hidden=flow_hidden,
             dispersion=dispersion,
+            scale_activation=scale_activation,
             encode_covariates=encode_covariates,
             dropout_rate=dropout_rate,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scpln.module import Generative, VAEModule
 from scpln.utils import as_bool
 
-from ._architecture import Architecture
+from ._architecture import Architecture, resolve_likelihood
 from ._autoencoder import Autoencoder
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from scpln.model.base import PosteriorName
 
-    from ._architecture import Dispersion
+    from ._architecture import Dispersion, ScaleActivation
     from ._start import Start
 
 
@@ -50,8 +50,7 @@ class CountVAE(Autoencoder):
         Widths of the hidden layers of either, in place of these.
     likelihood
         Distribution of the counts: ``"nb"`` (negative binomial), ``"poisson"``, ``"zip"`` and ``"zinb"`` (with zero
-        inflation); ``"constrained_poisson"``, Poisson counts whose rates are shares (softmax) of the size factor's
-        total; ``"bernoulli"``, for whether a count is not zero; or ``"gaussian"``, for real-valued data.
+        inflation); ``"bernoulli"``, for whether a count is not zero; or ``"gaussian"``, for real-valued data.
     k_max
         Give counts below `k_max` probabilities of their own, from the decoder, and let the likelihood be that of the
         rest, shifted: a piecewise-categorical likelihood.
@@ -64,6 +63,9 @@ class CountVAE(Autoencoder):
         Whether parameters of the likelihood besides the rate (inverse dispersion, zero inflation) are those of a gene
         (``"gene"``), of a gene in a batch (``"gene-batch"``), or of a gene in a cell, from the decoder
         (``"gene-cell"``).
+    scale_activation
+        How the decoder's output becomes rates: ``"exp"``, each gene's by itself; or ``"softmax"``, as in scvi-tools,
+        shares of the total count of the cell's size factor, with any likelihood of counts.
     size_factors
         Whether log-rates have the known log size factors. Otherwise the latent state has to explain them. Bounds with
         and without are not comparable: the former are conditional on the size factors.
@@ -108,12 +110,14 @@ class CountVAE(Autoencoder):
         n_transforms: int | None = None,
         flow_hidden: Sequence[int] | None = None,
         dispersion: Dispersion = "gene",
+        scale_activation: ScaleActivation = "exp",
         size_factors: bool = True,
         encode_covariates: bool = True,
         dropout_rate: float = 0.0,
         registry: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(adata, registry=registry)
+        likelihood, scale_activation = resolve_likelihood(likelihood, scale_activation, loading=registry is not None)
         self.architecture = Architecture.of(
             n_latent=n_latent,
             n_hidden=n_hidden,
@@ -127,6 +131,7 @@ class CountVAE(Autoencoder):
             n_transforms=n_transforms,
             flow_hidden=flow_hidden,
             dispersion=dispersion,
+            scale_activation=scale_activation,
             encode_covariates=encode_covariates,
             dropout_rate=dropout_rate,
         )

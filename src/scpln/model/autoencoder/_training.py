@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import numpy as np
 import scvi
@@ -14,7 +14,6 @@ import torch
 from scpln.model.abilities import Bounds
 from scpln.model.base import announce, network_weights, newton_cost, steps_cost
 from scpln.train.epochs import (
-    CheckpointOptions,
     DeviceOptions,
     TrainingOptions,
     check_checkpoint,
@@ -22,29 +21,27 @@ from scpln.train.epochs import (
     train_by_gradients,
 )
 from scpln.utils import (
-    in_range,
+    filled,
     one_of,
     positive_integer,
     positive_integer_or_none,
-    positive_number,
     progress_bar,
     resolve_seed,
+    takes,
 )
 
+from ._options import CHECKPOINTS, LIGHTNING, LOSS, Lightning, MoreTraining, checkpoint_options, training_options
 from ._query import options_on_reference, start_on_reference
 from ._start import BATCH, CELLS, ITERATIONS, STEPS, fit_plnpca, pretrain_encoder, start_at_means
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
-
-    from lightning.pytorch import Callback
-    from lightning.pytorch.loggers import Logger
     from numpy.typing import NDArray
 
     from scpln.core import CountData
+    from scpln.data import Cells
     from scpln.model.base import Cost
     from scpln.module import AutoencoderModule, Growth, Posterior
+    from scpln.train.epochs import GradientTraining
 
     from ._architecture import Architecture
     from ._start import Start
@@ -53,8 +50,6 @@ StartKind = Literal["plnpca", "random"]
 
 #: Draws of each cell that a bound is the mean of; draws × cells × genes that the mean after training may cost.
 ELBO_DRAWS, _ELBO_ENTRIES = 100, 2e8
-#: Precision of the normal prior of the networks' weights.
-PRECISION = 10.0
 
 
 class AutoencoderTraining(Bounds):
@@ -89,33 +84,23 @@ class AutoencoderTraining(Bounds):
     ) -> NDArray[np.float64]:
         """Bound of each cell, the mean over draws."""
 
+    @takes(LOSS, CHECKPOINTS, LIGHTNING)
     def train(
         self,
         max_epochs: int | None = None,
         *,
         batch_size: int = 128,
         learning_rate: float = 2e-3,
-        weight_decay: float | None = None,
         validation_size: float = 0.1,
         early_stopping: bool = True,
         patience: int = 30,
-        kl_warmup: float | None = None,
-        free_bits: float = 0.0,
-        n_samples: int = 1,
-        gradient_clip: float = 50.0,
         start: StartKind = "plnpca",
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
-        checkpoint_dir: str | os.PathLike | None = None,
-        checkpoint_every: int = 1,
-        resume: bool = False,
         seed: int | None = None,
         n_threads: int | None = None,
         progress: bool = True,
-        callbacks: Sequence[Callback] = (),
-        logger: Logger | None = None,
-        enable_progress_bar: bool = True,
-        check_val_every_n_epoch: Literal[1] = 1,
+        **more: Unpack[MoreTraining],
     ) -> None:
         """Maximise the bound by stochastic gradients, through scvi-tools' training plan and Lightning.
 
@@ -127,22 +112,36 @@ class AutoencoderTraining(Bounds):
         Parameters
         ----------
         max_epochs
-            Passes over the training cells; by default as many as suit the number of cells (see
-            ``stop_reason`` for what was done).
+            Passes over the training cells; by default as many as suit the number of cells.
         batch_size
             Cells in a step.
         learning_rate
             Of Adam, for the networks; parameters of single genes learn ten times as fast. It rises over 20 steps and
             falls to 0 like a cosine.
-        weight_decay
-            Of the networks: half the squared norm of their parameters times this is added to the loss per cell. By
-            default 10 divided by the number of cells, which is a normal prior of each weight with precision
-            10, whatever the number of cells.
         validation_size
             Share of cells to validate on, at most 0.9; 0 trains on all, without early stopping.
         early_stopping, patience
             Whether to stop when the bound of the validation cells has not improved for so many epochs, and keep the
             weights that gave the best.
+        start
+            Where training starts: ``"plnpca"``, an encoder pretrained on the posteriors of a Poisson PLN-PCA of the
+            same data, or ``"random"`` networks.
+        accelerator, devices
+            Where to compute, in Lightning's words; ``"auto"`` takes a GPU if there is one.
+        seed
+            Of the networks, the start, the order of cells and the draws; by default ``scvi.settings.seed``, or 0.
+        n_threads
+            Threads; by default ``scvi.settings.num_threads``, or one unless steps are large.
+        progress
+            Whether to show a progress bar.
+        **more
+            The groups below.
+
+        Other Parameters
+        ----------------
+        weight_decay
+            Of the networks: half the squared norm of their parameters times this is added to the loss per cell. By
+            default 10 divided by the number of cells: a normal prior of each weight with precision 10.
         kl_warmup
             Share of the planned steps over which the weight of the Kullback–Leibler terms grows from 0 to 1; by default
             a third with a random start, none with another.
@@ -153,20 +152,9 @@ class AutoencoderTraining(Bounds):
             Draws of each cell in a step.
         gradient_clip
             Largest norm of a step's gradient.
-        start
-            Where training starts: ``"plnpca"``, an encoder pretrained on the posteriors of a Poisson PLN-PCA of the
-            same data, or ``"random"`` networks.
-        accelerator, devices
-            Where to compute, in Lightning's words; ``"auto"`` takes a GPU if there is one.
         checkpoint_dir, checkpoint_every, resume
             Directory for checkpoints, epochs between them, and whether to go on from the one that is there, with the
             same result as without the interruption.
-        seed
-            Of the networks, the start, the order of cells and the draws; by default ``scvi.settings.seed``, or 0.
-        n_threads
-            Threads; by default ``scvi.settings.num_threads``, or one unless steps are large.
-        progress
-            Whether to show a progress bar.
         callbacks, logger
             Callbacks and a logger of Lightning, for those who track or tune trainings: they get the means of each
             epoch under the names of ``history``, such as ``"elbo_validation"``, minus the bound of the validation cells.
@@ -175,99 +163,82 @@ class AutoencoderTraining(Bounds):
 
         Raises
         ------
+        TypeError
+            An argument is none of these.
         FloatingPointError
             The bound or its gradient was not finite, in several steps in a row. The model then has the last good
             parameters.
         """
-        seed = resolve_seed(seed)
+        given = filled(AutoencoderTraining.train, more)
         self._check_start(start)
-        if kl_warmup is None:
-            kl_warmup = 1 / 3 if start == "random" else 0.0
-        kl_warmup = in_range("kl_warmup", kl_warmup, 0, 1)
-        if weight_decay is not None:
-            weight_decay = in_range("weight_decay", weight_decay, 0)
-        n_samples = positive_integer("n_samples", n_samples)
-        checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)
-        cells = self._read(None)
-        batch_size = positive_integer("batch_size", batch_size)
-        max_epochs = positive_integer_or_none("max_epochs", max_epochs)
-        options = TrainingOptions(
-            max_epochs=max_epochs or default_epochs(cells.data.n_cells, batch_size),
+        cells, seed = self._read(None), resolve_seed(seed)
+        n_samples = positive_integer("n_samples", given["n_samples"])
+        lightning, checkpoint = Lightning.of(given, progress=progress), checkpoint_options(given)
+        options = training_options(
+            given,
+            cells.data.n_cells,
+            max_epochs=max_epochs,
             batch_size=batch_size,
-            validation_size=in_range("validation_size", validation_size, 0, 0.9),
-            learning_rate=positive_number("learning_rate", learning_rate),
-            weight_decay=PRECISION / cells.data.n_cells if weight_decay is None else weight_decay,
-            kl_warmup=kl_warmup,
-            free_bits=in_range("free_bits", free_bits, 0),
-            gradient_clip=positive_number("gradient_clip", gradient_clip),
+            random_start=start == "random",
+            learning_rate=learning_rate,
+            validation_size=validation_size,
             early_stopping=early_stopping,
-            patience=positive_integer("patience", patience),
+            patience=patience,
             seed=seed,
         )
         n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
-        if check_val_every_n_epoch != 1:
-            msg = (
-                f"check_val_every_n_epoch={check_val_every_n_epoch!r}, but cells validate in every epoch. Leave it out."
-            )
-            raise ValueError(msg)
-        progress = progress and enable_progress_bar
         if self.query_ is None and (accelerator == "cpu" or not torch.cuda.is_available()):
             announce(self._cost(options, start, n_samples, n_threads), cells.data.n_cells, cells.data.n_genes)
-        labels = self._labels()
-        check_checkpoint(checkpoint_dir, resume=resume)
-        growth = None if self.query_ is None else self._growth
-        if growth is not None:
-            options = options_on_reference(options, cells.data.n_cells, max_epochs)
-        grown = None
-        if growth is None:
-            module, origin = self._started(cells.data, labels, start, seed, n_threads, progress), str(start)
+        check_checkpoint(checkpoint.directory, resume=checkpoint.resume)
+        labels, grown = self._labels(), None
+        if self.query_ is None:
+            module = self._started(cells.data, labels, start, seed, n_threads, lightning.progress)
+            origin = str(start)
         else:
+            options = options_on_reference(options, cells.data.n_cells, max_epochs)
             module, origin = copy.deepcopy(self.module), "reference"
-            grown = start_on_reference(module, cells.data, growth)
+            grown = start_on_reference(module, cells.data, self._growth)
         module.n_samples = n_samples
-        settings = {
-            "model": repr(self._params()),
-            "start": origin,
-            "n_samples": n_samples,
-            "fingerprint": cells.fingerprint(),
-        }
+        common = {"start": origin, "n_samples": n_samples}
+        settings = {"model": repr(self._params()), **common, "fingerprint": cells.fingerprint()}
         outcome = train_by_gradients(
             module if grown is None else grown,
             cells.data,
             options,
             labels=labels,
             where=DeviceOptions(accelerator, devices, n_threads),
-            checkpoint=CheckpointOptions(checkpoint_dir, checkpoint_every, resume, settings),
-            more_callbacks=callbacks,
-            lightning_logger=logger,
-            progress=progress,
+            checkpoint=replace(checkpoint, settings=settings),
+            more_callbacks=lightning.callbacks,
+            lightning_logger=lightning.logger,
+            progress=lightning.progress,
             description=type(self).__name__,
         )
         if grown is not None:
             grown.write_to_module()
-        self.module = module
-        module.requires_grad_(False)
+        self.module = module.requires_grad_(False)
+        self._conclude(cells, outcome, {**common, "n_cells": cells.data.n_cells, **asdict(options)}, seed, n_threads)
+
+    def _conclude(
+        self, cells: Cells, outcome: GradientTraining, settings: dict[str, Any], seed: int, n_threads: int | None
+    ) -> None:
+        """Say how training went; then raise what it failed with, if it did."""
         data = cells.data
-        draws = self._n_draws(data.n_cells, data.n_genes)
         try:
-            elbo = float(self._elbo(data, self._encode(data), None, draws).mean())
+            elbo = self._elbo(data, self._encode(data), None, self._n_draws(data.n_cells, data.n_genes)).mean()
             summary = self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads)
         except KeyboardInterrupt:  # what was trained is kept, and can be evaluated later
-            elbo, summary = float("nan"), {"posterior": "not evaluated"}
+            elbo, summary = np.float64("nan"), {"reliability": None}
         training = {
             "converged": not (outcome.interrupted or outcome.failed),
             "reason": outcome.reason,
-            "elbo": elbo,
+            "elbo": float(elbo),
             **summary,
             "n_epochs": outcome.n_epochs,
             "n_steps": outcome.n_steps,
             "n_skipped": outcome.n_skipped,
             "best_epoch": outcome.best_epoch,
-            "start": origin,
-            "n_cells": cells.data.n_cells,
-            "n_samples": n_samples,
-            **asdict(options),
-            **self._training_summary(cells.data),
+            **settings,
+            **self._training_summary(data),
         }
         self._finish_training(cells, training, outcome.history)
         if outcome.failure is not None:

@@ -8,11 +8,13 @@ from ._evaluated import Evaluated
 from ._likelihood_choice import check_kind, check_observation, genes_by_quadrature, make_observation
 from ._objective import Objective
 from ._ownership import claim
+from ._reliability import UNRELIABLE, reliability_in_words
 from ._saving import model_file, read_model
 
 __all__ = [
     "FLOW",
     "FLOW_HIDDEN",
+    "UNRELIABLE",
     "Annotation",
     "Cost",
     "Evaluated",
@@ -29,5 +31,6 @@ __all__ = [
     "network_weights",
     "newton_cost",
     "read_model",
+    "reliability_in_words",
     "steps_cost",
 ]

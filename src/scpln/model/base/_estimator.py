@@ -16,6 +16,7 @@ from scpln.utils import description
 from ._evaluated import Evaluated
 from ._objective import Objective
 from ._persistence import Persistent, history_lists, history_tables
+from ._reliability import reliability_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,8 +224,8 @@ class ScplnModel(Persistent):
         name, reason = type(self).__name__, training["reason"]
         hint = " To go on, train with a larger max_epochs." if "the maximum" in reason else ""
         logger.log(level, "%s %s (%s).%s", name, reason, self.objective, hint)
-        if "posterior" in training:
-            logger.info("Posteriors: %s.", training["posterior"])
+        if (reliability := reliability_in_words(training)) is not None:
+            logger.info("Posteriors: %s.", reliability)
 
     def annotate(
         self, adata: AnnData | MuData | None = None, key_added: str | None = None, diagnostics: bool | None = None
@@ -247,8 +248,10 @@ class ScplnModel(Persistent):
 
         Returns
         -------
-        None. All that was written under the key before is replaced: nothing of an earlier fit stays. Sets ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's
-        contribution to the bound, nats), ``varm["{key}_loadings"]`` (PLN-PCA), ``obs["{key}_cluster"]`` and ``obsm["{key}_cluster_probs"]`` (mixtures),
+        None. All that was written under the key before is replaced: nothing of an earlier fit stays. Sets
+        ``obsm["X_{key}"]`` (posterior mean of the latent state), ``obs["{key}_elbo"]`` (each cell's contribution to the
+        bound, nats), ``varm["{key}_loadings"]`` (linear decoders: PLN-PCA, or ``n_layers=0``),
+        ``obs["{key}_cluster"]`` and ``obsm["{key}_cluster_probs"]`` (mixtures),
         ``var["{key}_{parameter}"]`` for each parameter that the likelihood has by gene, and ``uns["{key}"]`` (model class and version, parameters, mean bound, history, number of cells, keys used). With diagnostics, also
         ``obs["{key}_iw_bound"]``, ``obs["{key}_gap"]``, ``obs["{key}_ess"]`` and ``obs["{key}_pareto_k"]``. Of a MuData,
         what belongs to cells is in ``mdata.obs`` and ``mdata.obsm``, what belongs to genes in ``var`` and ``varm`` of

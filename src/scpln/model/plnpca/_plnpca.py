@@ -9,7 +9,7 @@ import scvi
 import torch
 
 from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
-from scpln.model.abilities import Differential, ExactSampling, Loadings, QueryMapping
+from scpln.model.abilities import Differential, ExactSampling, GeneParameters, Loadings, PriorPredictive, QueryMapping
 from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_observation, make_observation
 from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
 from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ENCODER_HIDDEN = [128, 128]
 
 
-class PLNPCA(QueryMapping, Loadings, Differential, PLNPCATraining, ExactSampling):
+class PLNPCA(QueryMapping, Loadings, GeneParameters, Differential, PLNPCATraining, ExactSampling, PriorPredictive):
     r"""Poisson log-normal principal component analysis of counts.
 
     .. math::

@@ -110,12 +110,15 @@ class MLPDecoder(Decoder):
         return list(self.by_batch.values())
 
     def linear_map(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """B for the design as it is given, before it is standardised, and C, if there are no hidden layers."""
+        """B for the design as it is given, before it is standardised, and C, if there are no hidden layers: float64.
+
+        Numbers far from 0, as a year, make a large intercept of small coefficients.
+        """
         if self.rate is not None or self.softmax:
             return None
-        coefficients = self.coefficients / self.standardize.spread
-        intercept = coefficients[:, :1] - coefficients @ self.standardize.center[:, None]
-        return torch.cat([intercept, coefficients[:, 1:]], 1), self.loadings
+        coefficients = self.coefficients.double() / self.standardize.spread.double()
+        intercept = coefficients[:, :1] - coefficients @ self.standardize.center.double()[:, None]
+        return torch.cat([intercept, coefficients[:, 1:]], 1), self.loadings.double()
 
     @torch.no_grad()
     def start_at(self, log_means: NDArray[np.float64], log_total: float, design: torch.Tensor) -> None:

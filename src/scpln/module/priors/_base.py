@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Nodes of the quadrature over the marginals of a Gaussian, and cells that are in memory at a time.
 _NODES, _CELLS = 32, 500
+#: Draws that moments without a closed form are taken from.
+_DRAWS = 100_000
 
 
 class Prior(nn.Module, ABC):
@@ -33,6 +35,11 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw `n` latent states (n, q)."""
+
+    @torch.no_grad()
+    def total_covariance(self) -> torch.Tensor:
+        """Covariance Cov[z] of latent states (q, q), float64, on the CPU; by default that of 100,000 draws."""
+        return torch.cov(self.sample(_DRAWS, torch.Generator().manual_seed(0)).detach().cpu().double().T, correction=0)
 
     def responsibilities(self, z: torch.Tensor) -> torch.Tensor:
         """Probabilities p(k | z) of the components, (..., K)."""

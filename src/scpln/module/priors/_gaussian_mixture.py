@@ -75,6 +75,15 @@ class GaussianMixture(Prior):
         """Covariances (K, q, q)."""
         return self.scale @ self.scale.mT
 
+    @torch.no_grad()
+    def total_covariance(self) -> torch.Tensor:
+        r"""Covariances within components and between their means, :math:`\sum_k \pi_k (V_k + m_k m_k^T) - m m^T`."""
+        weights, loc, covariance = (
+            value.detach().cpu().double() for value in (self.log_weights.exp(), self.loc, self.covariance)
+        )
+        centered = loc - weights @ loc
+        return torch.einsum("k,kab->ab", weights, covariance) + torch.einsum("k,ka,kb->ab", weights, centered, centered)
+
     @property
     def _diagonal(self) -> torch.Tensor:
         return SMALLEST_SCALE + self.log_scale.exp()

@@ -40,6 +40,10 @@ class StandardNormal(Prior):
         """Log N(z_j; 0, 1) of each dimension."""
         return -0.5 * (z.detach().cpu().double() ** 2 + math.log(2 * math.pi))
 
+    def total_covariance(self) -> torch.Tensor:
+        """The identity."""
+        return torch.eye(self.n_latent, dtype=torch.float64)
+
     def divergence_from_gaussian(
         self, mean: NDArray[np.float64], variance: NDArray[np.float64], log_det_scale: NDArray[np.float64]
     ) -> NDArray[np.float64]:
