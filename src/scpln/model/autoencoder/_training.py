@@ -236,7 +236,7 @@ class AutoencoderTraining(Bounds):
             cells.data,
             options,
             labels=labels,
-            where=DeviceOptions(accelerator, devices, n_threads),
+            device=DeviceOptions(accelerator, devices, n_threads),
             checkpoint=CheckpointOptions(checkpoint_dir, checkpoint_every, resume, settings),
             more_callbacks=callbacks,
             lightning_logger=logger,
