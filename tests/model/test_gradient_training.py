@@ -18,7 +18,7 @@ from scpln.module import Loss
 from scpln.train._guard import COPY_EVERY
 from scpln.train.epochs import CheckpointOptions, DeviceOptions, TrainingOptions, default_epochs, train_by_gradients
 from scpln.train.epochs import _fit as _lightning
-from scpln.train.epochs._kl_warmup import epochs_that_count
+from scpln.train.epochs._kl_warmup import epochs_at_full_weight
 from scpln.train.epochs._loader import CellData, CellLoader, split_cells
 
 
@@ -87,7 +87,7 @@ def run(module, data=None, *, labels=None, directory=None, every=1, resume=False
         make_data() if data is None else data,
         options(**changes),
         labels=labels,
-        where=CPU,
+        device=CPU,
         checkpoint=CheckpointOptions(directory, every, resume, settings or {}),
         progress=False,
     )
@@ -379,7 +379,7 @@ def test_threads(monkeypatch):
 
 
 def test_progress_bar(capsys):
-    train_by_gradients(Tiny(), make_data(), options(), where=CPU, description="Tiny")
+    train_by_gradients(Tiny(), make_data(), options(), device=CPU, description="Tiny")
     out, err = capsys.readouterr()
     assert out == ""
     assert "Tiny" in err
@@ -389,7 +389,7 @@ def test_progress_bar(capsys):
 
 def test_several_devices_are_refused():
     with pytest.raises(ValueError, match=r"devices=2 are 2 devices.*devices=1"):
-        train_by_gradients(Tiny(), make_data(), options(), where=DeviceOptions("cpu", 2), progress=False)
+        train_by_gradients(Tiny(), make_data(), options(), device=DeviceOptions("cpu", 2), progress=False)
 
 
 # What is not finite
@@ -537,7 +537,7 @@ def test_the_last_epoch_counts_whatever_the_warm_up(n_cells, kl_warmup):
     assert result.history["kl_weight"][-1] == 1.0
     assert result.best_epoch is not None
     counted = [weight == 1 for weight in result.history["kl_weight"]]
-    assert epochs_that_count(kl_warmup, 6, result.n_steps // 6) == sum(counted) >= 1
+    assert epochs_at_full_weight(kl_warmup, 6, result.n_steps // 6) == sum(counted) >= 1
 
 
 @pytest.mark.parametrize("kl_warmup", [0.9, 1.0])

@@ -69,7 +69,7 @@ def by_epochs(module, n_steps, learning_rate=0.1) -> Course:
     options = TrainingOptions(
         max_epochs=n_steps, learning_rate=learning_rate, validation_size=0.0, kl_warmup=0.0, gradient_clip=10.0
     )
-    result = train_by_gradients(module, data, options, where=DeviceOptions("cpu"), progress=False)
+    result = train_by_gradients(module, data, options, device=DeviceOptions("cpu"), progress=False)
     return Course(result.n_steps, result.n_skipped, result.failure, result.reason)
 
 

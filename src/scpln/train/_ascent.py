@@ -12,7 +12,7 @@ import torch
 
 from ._device import batch_to, on_device
 from ._gradients import clip_gradients, gradient_norms, named_gradients, trained_parameters
-from ._guard import FiniteGuard, find_culprits
+from ._guard import FiniteGuard, find_nonfinite
 from ._schedule import warmup_cosine
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def ascend(
                 gradients = named_gradients(trained)
                 norm = torch.linalg.vector_norm(gradient_norms(gradients.values()))
                 finite = bool(torch.isfinite(bound).all() & torch.isfinite(norm))
-                if guard.accepts(finite, partial(find_culprits, cells, bound, gradients)):
+                if guard.accepts(finite, partial(find_nonfinite, cells, bound, gradients)):
                     clip_gradients(gradients.values(), norm, _LARGEST_NORM)
                     optimizer.step()
                     recent.append(float(bound.mean()))

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    Culprits = tuple[NDArray[np.intp], str]
+    NonFinite = tuple[NDArray[np.intp], str]
 
-#: Steps in a row that may be skipped because they are not finite, and good steps between copies of the parameters.
+#: Steps in a row that may be skipped because they are not finite, and taken steps between copies of the parameters.
 MOST_SKIPPED, COPY_EVERY = 5, 50
 
 
@@ -56,7 +56,7 @@ class FiniteGuard:
     Parameters
     ----------
     module
-        What is trained; its parameters and buffers are copied now, and every 50 good steps.
+        What is trained; its parameters and buffers are copied now, and every 50 steps that are taken.
 
     Attributes
     ----------
@@ -76,21 +76,21 @@ class FiniteGuard:
     def __init__(self, module: nn.Module) -> None:
         self._module, self.ascent = module, Ascent()
         self._skipped_in_a_row = 0
-        self.keep()
+        self.snapshot()
 
-    def keep(self) -> None:
-        """Copy the parameters as they are: they are good."""
+    def snapshot(self) -> None:
+        """Copy the parameters as they are, to go back to."""
         self._good, self._since_copy = copy_parameters(self._module), 0
 
-    def accepts(self, finite: bool, culprits: Callable[[], Culprits]) -> bool:
+    def accepts(self, finite: bool, nonfinite: Callable[[], NonFinite]) -> bool:
         """Whether to take a step whose bound and gradient are finite or not, before it is taken.
 
         Parameters
         ----------
         finite
             Whether they are, in this process.
-        culprits
-            Cells and the parameter to name in an error; see `find_culprits`.
+        nonfinite
+            Cells and the parameter to name in an error; see `find_nonfinite`.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class FiniteGuard:
         self.ascent.n_steps += 1
         if finite_everywhere(finite, self._module):
             if self._since_copy == COPY_EVERY:
-                self.keep()
+                self.snapshot()
             self._since_copy += 1
             self._skipped_in_a_row = 0
             return True
@@ -109,7 +109,7 @@ class FiniteGuard:
         if self._skipped_in_a_row >= MOST_SKIPPED:
             self.ascent.failed = True
             restore_parameters(self._module, self._good)
-            raise NotFiniteError(*culprits(), self.ascent)
+            raise NotFiniteError(*nonfinite(), self.ascent)
         return False
 
     def state_dict(self) -> list[int]:
@@ -130,16 +130,16 @@ def finite_everywhere(finite: bool, module: nn.Module) -> bool:
     return bool(flag)
 
 
-def find_culprits(cells: NDArray[np.intp], bound: torch.Tensor, gradients: Mapping[str, torch.Tensor]) -> Culprits:
+def find_nonfinite(cells: NDArray[np.intp], bound: torch.Tensor, gradients: Mapping[str, torch.Tensor]) -> NonFinite:
     """Cells whose bound is not finite, and, if there are none, the first parameter whose gradient is not.
 
     Examples
     --------
     >>> import numpy as np
     >>> cells, bound = np.array([3, 5]), torch.tensor([0.0, torch.nan])
-    >>> find_culprits(cells, bound, {"scale": torch.ones(2)})
+    >>> find_nonfinite(cells, bound, {"scale": torch.ones(2)})
     (array([5]), '')
-    >>> find_culprits(cells, torch.zeros(2), {"scale": torch.tensor([1.0, torch.inf])})
+    >>> find_nonfinite(cells, torch.zeros(2), {"scale": torch.tensor([1.0, torch.inf])})
     (array([], dtype=int64), 'scale')
     """
     bad_cells = cells[~torch.isfinite(bound).cpu().numpy()]

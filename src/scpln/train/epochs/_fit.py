@@ -11,7 +11,7 @@ from scpln.utils import progress_bar
 
 from ._callbacks import BestWeights, EpochHistory, EpochProgress
 from ._checkpoint import start_checkpoints
-from ._ineffective import tell_ineffective
+from ._ineffective import warn_ineffective
 from ._loader import CellData
 from ._options import CheckpointOptions, DeviceOptions
 from ._plan import GradientPlan
@@ -60,7 +60,7 @@ def train_by_gradients(
     options: TrainingOptions,
     *,
     labels: NDArray[np.int64] | None = None,
-    where: DeviceOptions | None = None,
+    device: DeviceOptions | None = None,
     checkpoint: CheckpointOptions | None = None,
     more_callbacks: Sequence[Callback] = (),
     lightning_logger: Logger | None = None,
@@ -82,7 +82,7 @@ def train_by_gradients(
         What decides the course of the training.
     labels
         Code of each cell's label, −1 where it is not known.
-    where
+    device
         Device and threads.
     checkpoint
         Whether to save the state of training, and to go on from there.
@@ -119,7 +119,7 @@ def train_by_gradients(
     >>> module.eta.exp().detach().round()
     tensor([2., 2., 2.])
     """
-    where, checkpoint = where or DeviceOptions(), checkpoint or CheckpointOptions()
+    device, checkpoint = device or DeviceOptions(), checkpoint or CheckpointOptions()
     cells = CellData(
         data, options.batch_size, labels=labels, validation_size=options.validation_size, seed=options.seed
     )
@@ -131,17 +131,17 @@ def train_by_gradients(
     history = EpochHistory(getattr(module, "objective_name", "elbo"))
     early = BestWeights(options.patience) if options.early_stopping and cells.n_val else None
     saving, found = start_checkpoints(checkpoint, options, data, labels)
-    tell_ineffective(options, checkpoint, cells)
+    warn_ineffective(options, checkpoint, cells)
     with (
         progress_bar(description, options.max_epochs, unit="epoch", show=progress) as bar,
         undisturbed(),
-        torch_threads(where.n_threads or _default_threads(module, options.batch_size)),
+        torch_threads(device.n_threads or _default_threads(module, options.batch_size)),
     ):
         ours = [history, early, EpochProgress(bar, history), saving]
         trainer = make_trainer(
             options.max_epochs,
             [*(callback for callback in ours if callback is not None), *more_callbacks],
-            where,
+            device,
             validate=cells.n_val > 0,
             logger=lightning_logger,
         )

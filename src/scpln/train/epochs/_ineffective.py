@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scpln.utils import warn
 
-from ._kl_warmup import epochs_that_count
+from ._kl_warmup import epochs_at_full_weight
 
 if TYPE_CHECKING:
     from ._loader import CellData
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scpln")
 
 
-def tell_ineffective(options: TrainingOptions, checkpoint: CheckpointOptions, cells: CellData) -> None:
+def warn_ineffective(options: TrainingOptions, checkpoint: CheckpointOptions, cells: CellData) -> None:
     """Warn of settings that are of no use together; log what the number of cells alone has decided."""
     if checkpoint.directory is not None and checkpoint.every > options.max_epochs:
         warn(
@@ -28,7 +28,7 @@ def tell_ineffective(options: TrainingOptions, checkpoint: CheckpointOptions, ce
     if not cells.n_val:
         logger.info("%d cells are too few to validate on some of them: early_stopping has no effect.", cells.n_train)
         return
-    n_count = epochs_that_count(options.kl_warmup, options.max_epochs, cells.steps_per_epoch)
+    n_count = epochs_at_full_weight(options.kl_warmup, options.max_epochs, cells.steps_per_epoch)
     if n_count == 1 < options.max_epochs:
         warn(
             f"kl_warmup={options.kl_warmup:.3g} leaves early_stopping only the last of {options.max_epochs} epochs: it "

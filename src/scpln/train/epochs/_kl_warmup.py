@@ -16,12 +16,12 @@ def warmup_steps(share: float, n_steps: int) -> int:
     return min(math.floor(share * n_steps), n_steps - 1)
 
 
-def epochs_that_count(share: float, n_epochs: int, steps_per_epoch: int) -> int:
+def epochs_at_full_weight(share: float, n_epochs: int, steps_per_epoch: int) -> int:
     """Epochs in whose last step the weight of KL is 1: those that early stopping compares.
 
     Examples
     --------
-    >>> [epochs_that_count(share, 30, steps_per_epoch=10) for share in (0.0, 1 / 3, 1.0)]
+    >>> [epochs_at_full_weight(share, 30, steps_per_epoch=10) for share in (0.0, 1 / 3, 1.0)]
     [30, 20, 1]
     """
     n_warm_up = warmup_steps(share, n_epochs * steps_per_epoch)

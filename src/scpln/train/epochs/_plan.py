@@ -11,7 +11,7 @@ from scvi.train import TrainingPlan
 
 from scpln.train._device import batch_to
 from scpln.train._gradients import clip_gradients, gradient_norms, named_gradients, trained_parameters
-from scpln.train._guard import FiniteGuard, find_culprits
+from scpln.train._guard import FiniteGuard, find_nonfinite
 from scpln.train._schedule import warmup_cosine
 
 from ._kl_warmup import warmup_steps
@@ -115,7 +115,7 @@ class GradientPlan(TrainingPlan):
 
     def on_train_start(self) -> None:
         """The parameters are where they start, or where a checkpoint had left them."""
-        self.guard.keep()
+        self.guard.snapshot()
 
     def on_train_epoch_start(self) -> None:
         """Forget the last epoch's sums, and seed this epoch's random numbers."""
@@ -135,7 +135,7 @@ class GradientPlan(TrainingPlan):
         norm = torch.linalg.vector_norm(gradient_norms(gradients.values()))
         loss, *parts, size = _numbers(output, norm)
         finite = all(map(math.isfinite, (loss, size, *parts)))
-        if not self.guard.accepts(finite, lambda: find_culprits(cells, output.of_cells, gradients)):
+        if not self.guard.accepts(finite, lambda: find_nonfinite(cells, output.of_cells, gradients)):
             return
         if size > self.options.gradient_clip:
             clip_gradients(gradients.values(), norm, self.options.gradient_clip)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def make_trainer(
-    max_epochs: int, callbacks: Sequence[Callback], where: DeviceOptions, *, validate: bool, logger: Logger | None
+    max_epochs: int, callbacks: Sequence[Callback], device: DeviceOptions, *, validate: bool, logger: Logger | None
 ) -> Trainer:
     """scvi-tools' trainer on one device, without what it prints and saves."""
-    accelerator, devices = where.accelerator, where.devices
+    accelerator, devices = device.accelerator, device.devices
     try:
         accelerator, devices, _ = parse_device_args(accelerator, devices, return_device="torch")
         trainer = Trainer(
