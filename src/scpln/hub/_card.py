@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from scpln import __version__
+from scpln._catalogue import of_class
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,12 +63,6 @@ Training code: {training_code_url}
 {references}
 """
 
-_SENTENCES = {
-    "PLNPCA": "Poisson log-normal principal component analysis: a linear latent variable model of counts.",
-    "CountVAE": "A variational autoencoder of counts.",
-    "CountGMVAE": "A variational autoencoder of counts with a Gaussian mixture as prior, for clusters.",
-}
-
 
 @dataclass(frozen=True)
 class Card:
@@ -109,12 +104,13 @@ class Card:
     def write(self, saved: dict[str, Any]) -> str:
         """Markdown of the card of a saved model (what its ``model.json`` says)."""
         registry, training, name = saved["registry"], saved["training"], saved["class"]
+        entry = of_class(name)
         states = {key: value["state_registry"] for key, value in registry["field_registries"].items()}
         elbo = training.get("elbo")
         return _CARD.format(
             header=self._header(name, registry),
             name=name,
-            sentence=_SENTENCES.get(name, "A model of counts."),
+            sentence="A model of counts." if entry is None else entry.sentence,
             description=self.description or _MISSING,
             version=saved["scpln_version"],
             n_cells=states["X"]["n_obs"],
