@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Arguments of the steps that are not choices of a user.
 _NOT_CHOICES = ("self", "adata", "mdata", "registry", "source_registry")
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Steps(NamedTuple):
@@ -38,8 +39,8 @@ def split(model_class: type[Any], data: Data, arguments: Mapping[str, Any]) -> S
     data
         What it is fitted to: of a MuData, the set-up is ``setup_mudata``.
     arguments
-        Arguments by name. One that no step has is refused; so is one of ``setup_anndata`` where the data are a MuData, unless
-        it is what it would be anyway, and the other way round.
+        Arguments by name. One that no step has is for the one that takes any (``**more``), or else refused. So is one of
+        ``setup_anndata`` where the data are a MuData, unless it is what it would be anyway, and the other way round.
 
     Examples
     --------
@@ -56,14 +57,15 @@ def split(model_class: type[Any], data: Data, arguments: Mapping[str, Any]) -> S
     parameters, training = choices(model_class), choices(model_class.train)
     others = {name: default for each in _setups(model_class) for name, default in choices(each).items()}
     steps = Steps({}, {}, {})
+    takers = ((setup, steps.registration), (parameters, steps.parameters), (training, steps.training))
+    rest = [steps.parameters] * _takes_any(model_class) + [steps.training] * _takes_any(model_class.train)
     for name, value in arguments.items():
-        for step, taken in zip(steps, (setup, parameters, training), strict=True):
-            if name in taken:
-                step[name] = value
-                break
+        taking = [step for taken, step in takers if name in taken] or ([] if name in others else rest)
+        if taking:
+            taking[0][name] = value
         else:
             if name not in others:
-                raise TypeError(_unknown(name, model_class, [*setup, *parameters, *training]))
+                raise TypeError(_taken_by_none(name, model_class, [*setup, *parameters, *training]))
             if value is not None and value != others[name]:
                 raise ValueError(_not_for(name, data))
     return steps
@@ -99,7 +101,12 @@ def choices(step: Callable[..., Any]) -> dict[str, Any]:
     {'n_latent': 10, 'likelihood': 'nb'}
     """
     parameters = inspect.signature(step).parameters.values()
-    return {each.name: each.default for each in parameters if each.name not in _NOT_CHOICES}
+    return {each.name: each.default for each in parameters if each.name not in _NOT_CHOICES and each.kind not in _REST}
+
+
+def _takes_any(step: Callable[..., Any]) -> bool:
+    """Whether a step takes arguments that it does not name."""
+    return any(each.kind is inspect.Parameter.VAR_KEYWORD for each in inspect.signature(step).parameters.values())
 
 
 def _setups(model_class: type[Any]) -> list[Callable[..., Any]]:
@@ -112,7 +119,7 @@ def _setup(model_class: type[Any], data: Data) -> str:
     return "setup_mudata" if isinstance(data, MuData) and hasattr(model_class, "setup_mudata") else "setup_anndata"
 
 
-def _unknown(name: str, model_class: type[Any], known: list[str]) -> str:
+def _taken_by_none(name: str, model_class: type[Any], known: list[str]) -> str:
     near = get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"no step of {model_class.__name__} takes {name!r}.{hint}"
