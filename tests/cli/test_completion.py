@@ -31,6 +31,7 @@ def script(tmp_path, capsys):
         ("fit --n-la", {"--n-latent", "--n-layers"}),
         ("fit --n-lat", {"--n-latent"}),
         ("fit --likelihood z", {"zip", "zinb"}),
+        ("fit --model countg", {"countgmvae"}),
         ("plot --kind varia", {"variance_explained"}),
         ("completion b", {"bash"}),
         ("datasets pb", {"pbmc68k_reduced"}),

@@ -34,7 +34,9 @@ def test_a_full_disk_is_an_output_error(tmp_path):
 
 def test_a_mudata_is_not_read_as_an_anndata(tmp_path):
     (tmp_path / "cells.h5mu").touch()
-    with pytest.raises(CommandError, match=r"cells.h5mu is a MuData, .*scpln.model.setup_mudata"):
+    with pytest.raises(
+        CommandError, match=r"cells.h5mu is a MuData, .*`scpln fit` models several .*scpln.model.setup_mudata"
+    ):
         read_h5ad(tmp_path / "cells.h5mu")
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-from typing import get_args
 
 import anndata as ad
 import numpy as np
@@ -10,9 +9,11 @@ import pytest
 
 import scpln
 from scpln import cli
+from scpln._catalogue import MODELS, keys_of, options
 from scpln.cli._errors import CommandError
 from scpln.cli.fit import _models as models
 from scpln.cli.fit._options import add_options
+from scpln.tl._fit import split
 
 
 @pytest.fixture
@@ -40,9 +41,14 @@ def fit(tmp_path, monkeypatch, quick_start):
 
 
 def parsed(*options):
+    return options_parser().parse_args(["in.h5ad", "--out", "out.h5ad", *options])
+
+
+def options_parser():
     parser = argparse.ArgumentParser()
+    parser.add_argument("input")
     add_options(parser)
-    return parser.parse_args(["--out", "out.h5ad", *options])
+    return parser
 
 
 def test_an_autoencoder(fit, capsys):
@@ -137,74 +143,60 @@ def test_bad_input_is_one_line(fit, capsys, options, message):
     assert message in last
 
 
-@pytest.mark.parametrize("name", models.MODELS)
-def test_every_option_reaches_an_argument(name):
-    """Given all options that a model has, what comes out are arguments of its constructor and of its `train`."""
-    kind = models.MODELS[name]
-    parser = argparse.ArgumentParser()
-    add_options(parser)
+@pytest.fixture(scope="module")
+def adata():
+    return scpln.datasets.simulate(20, 10, n_latent=2)
+
+
+@pytest.mark.parametrize("key", MODELS)
+def test_every_option_reaches_an_argument(key, adata):
+    """Given all options that a model has, each comes out as an argument of the set-up, the constructor or `train`."""
+    entry, parser = MODELS[key], options_parser()
     outputs = {"out", "key_added", "figure", "color", "save_model", "summary", "force"}
-    elsewhere = {"help", "model", "config", "write_config", *outputs, *models.REGISTRATION}
-    foreign = {option for owners, names in models.BELONGS.items() if name not in owners for option in names}
-    argv, wanted = ["--model", name, "--likelihood", kind.likelihoods[-1], "--posterior", "flow"], set()
+    elsewhere = {"help", "input", "model", "modality", "config", "write_config", *outputs}
+    foreign = {name for name in options() if key not in keys_of(name)}
+    argv, wanted = ["--model", key, "--likelihood", "gaussian", "--posterior", "flow"], {"is_count_data"}
     for action in parser._actions:
         if action.dest in elsewhere | foreign:
             continue
-        wanted.add(action.dest)
+        wanted.add(models.ARGUMENTS.get(action.dest, action.dest))
         if action.dest not in ("likelihood", "posterior"):
             value = [] if action.nargs == 0 else [list(action.choices or ["3"])[-1]]
             argv += [action.option_strings[0], *value]
-    args = parser.parse_args(["--out", "o.h5ad", *argv])
+    args = parser.parse_args(["in.h5ad", "--out", "o.h5ad", *argv])
     models.check_options(args)
-    of_model, of_train = models.parameters(args), models.training(args)
-    assert set(of_model) | set(of_train) == wanted
-    model_class = getattr(scpln.model, kind.class_name)
-    assert set(of_model) <= set(inspect.signature(model_class).parameters)
-    assert set(of_train) <= set(inspect.signature(model_class.train).parameters)
-    assert set(models.registration(args)) <= set(inspect.signature(model_class.setup_anndata).parameters)
+    steps = split(entry.load_class(), adata, models.arguments(args, adata))
+    assert set().union(*steps) == wanted
+    assert entry.likelihoods[-1] == "gaussian"
 
 
-def test_nothing_is_passed_on_that_was_not_given():
+def test_nothing_is_passed_on_that_was_not_given(adata):
     args = parsed("--model", "countvae")
     models.check_options(args)
-    assert models.parameters(args) == {"n_latent": 10, "likelihood": "nb", "posterior": "fullrank"}
-    assert models.training(args) == {"seed": 0}
+    given = {"n_latent": 10, "likelihood": "nb", "is_count_data": True, "posterior": "fullrank", "seed": 0}
+    assert models.arguments(args, adata) == given
     args = parsed("--model", "countvae", "--no-early-stopping", "--n-layers", "0")
     models.check_options(args)
-    assert models.parameters(args)["n_layers"] == 0
-    assert models.training(args) == {"seed": 0, "early_stopping": False}
+    assert models.arguments(args, adata) == {**given, "early_stopping": False, "n_layers": 0}
 
 
-def test_the_options_are_those_of_the_library(capsys):
-    from scpln.model.autoencoder import _architecture
-    from scpln.model.base import FLOW, PosteriorName
-    from scpln.model.plnpca._training import CELLS_IN_STEP
-    from scpln.module import FLOWS, LIKELIHOODS, make_likelihood
-
-    assert tuple(FLOWS) == models.FLOWS
-    assert get_args(PosteriorName) == models.POSTERIORS
-    assert get_args(_architecture.Dispersion) == models.DISPERSIONS
-    assert set(models.MODELS["plnpca"].likelihoods) == set(LIKELIHOODS)
-    assert {name for name in LIKELIHOODS if make_likelihood(name, 3).parameter_names} == set(models.WITH_PARAMETERS)
-    assert set(models.MODELS["countvae"].likelihoods) == set(_architecture.CHOICES)
-    default = {}
-    for name, kind in models.MODELS.items():
-        model_class = getattr(scpln.model, kind.class_name)
-        default[name] = {
-            argument: parameter.default
-            for function in (model_class, model_class.train)
-            for argument, parameter in inspect.signature(function).parameters.items()
-        }
-        assert default[name]["likelihood"] == kind.likelihoods[0]
-        assert default[name]["n_latent"] == parsed().n_latent
-        assert default[name]["posterior"] == parsed().posterior
+def test_defaults_in_the_help_are_those_of_the_library(capsys):
+    from scpln.model.base import FLOW
+    from scpln.model.plnpca._training import CELLS_IN_STEP, MAX_EPOCHS
 
     with pytest.raises(SystemExit, match="0"):
         cli.main(["fit", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    ours, theirs = default["plnpca"], default["countvae"]
+    model = {key: entry.load_class() for key, entry in MODELS.items()}
+    rate, batch = ({key: default(model[key].train, name) for key in model} for name in ("learning_rate", "batch_size"))
     assert f"(default: {FLOW})" in text
-    assert f"(default: {ours['learning_rate']} for plnpca, {theirs['learning_rate']} for autoencoders)" in text
-    assert f"(default: {CELLS_IN_STEP} for plnpca, {theirs['batch_size']} for autoencoders)" in text
-    assert f"width of hidden layers (default: {theirs['n_hidden']})" in text
-    assert f"makes the decoder linear (default: {theirs['n_layers']})" in text
+    assert f"(default: {rate['plnpca']} for plnpca, {rate['countvae']} for countvae and countgmvae)" in text
+    assert f"(default: {CELLS_IN_STEP} for plnpca, {batch['countvae']} for countvae and countgmvae)" in text
+    assert f"(default: {MAX_EPOCHS} for plnpca, as many as suit" in text
+    assert f"width of hidden layers (default: {default(model['countvae'], 'n_hidden')})" in text
+    assert f"makes the decoder linear (default: {default(model['countvae'], 'n_layers')})" in text
+    assert "cluster of every cell, and probabilities of all clusters (countgmvae)" in text
+
+
+def default(function, name):
+    return inspect.signature(function).parameters[name].default

@@ -1,5 +1,6 @@
 """What every model can do, tried on models without a latent state, without loadings and with another objective."""
 
+import json
 import re
 
 import anndata
@@ -7,11 +8,24 @@ import numpy as np
 import pytest
 
 import scpln
+from scpln._catalogue import MODELS, Entry, Option
+from scpln.cli import main
 from scpln.model import ScplnModel, setup_anndata
 
 from .toys import ToyClassifier, ToyGeneSpace
 
 TOYS = [ToyClassifier, ToyGeneSpace]
+ROWS = [
+    Entry(
+        "toyclassifier",
+        f"{ToyClassifier.__module__}.ToyClassifier",
+        "softmax regression",
+        options=(Option("labels_key", "obs column of labels", "column"), Option("penalty", "of weights", "number")),
+        has_latent=False,
+    ),
+    Entry("toygenespace", f"{ToyGeneSpace.__module__}.ToyGeneSpace", "normal logarithms", has_latent=False),
+]
+"""What makes them known to the command line: a row each."""
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +118,31 @@ def test_what_it_has_not_is_refused_clearly(trained):
     with pytest.raises(ValueError, match="needs data"):
         type(trained)()
     assert isinstance(trained, ScplnModel)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+def test_the_command_line_fits_it(row, cells, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MODELS, row.key, row)
+    cells.write_h5ad("in.h5ad")
+    argv = ["fit", "in.h5ad", "--model", row.key, "--out", "out.h5ad", "--summary", "out.json", "--save-model", "model"]
+    argv += ["--labels-key", "kind", "--penalty", "0.01"] if row.options else []
+    assert main(argv) == 0
+    text, summary = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text())
+    written = anndata.read_h5ad("out.h5ad")
+    assert stored(written, row.key)
+    name = summary["objective"]["name"]
+    assert name.replace("_", " ") in text
+    assert np.isfinite(summary["objective"]["value"])
+    assert summary["bound"] is None
+    assert summary["n_latent"] is None
+    if row.options:
+        assert written.uns[row.key]["params"]["penalty"] == 0.01
+    assert main([*argv, "--force", "--n-latent", "3"]) == 1
+    assert "which has no latent state" in capsys.readouterr().err
+
+
+def test_a_card_says_what_it_optimised(trained, tmp_path):
+    scpln.hub.write(trained, tmp_path / "card", license="mit")
+    name = trained.objective.name.replace("_", " ").capitalize()
+    assert f"{name}: {trained.objective.value:.3f} nats per cell." in (tmp_path / "card" / "README.md").read_text()

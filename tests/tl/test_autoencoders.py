@@ -98,6 +98,6 @@ def test_arguments_have_the_names_and_defaults_of_the_steps(function, name):
     train = inspect.signature(getattr(scpln.model, name).train).parameters
     assert not set(model) & set(train) - {"self"}
     for argument, parameter in ours.items():
-        if argument not in ("adata", "key_added", "copy", "training"):
+        if argument not in ("adata", "key_added", "copy", "more"):
             step = model if argument in model else setup
             assert parameter.default == step[argument].default

@@ -39,7 +39,8 @@ def test_same_as_the_four_steps(adata):
     ("arguments", "training"),
     [
         ({"posterior": "flow", "flow": "planar"}, {"n_steps": 10}),
-        ({"amortized": True}, {"n_steps": 10}),
+        ({"posterior": "flow", "flow_hidden": [8], "n_transforms": 1}, {"n_steps": 10}),
+        ({"amortized": True, "encoder_hidden": [16]}, {"n_steps": 10}),
         ({"likelihood": "bernoulli"}, {}),
         ({"likelihood": "nb", "posterior": "meanfield"}, {"n_importance_samples": 2, "n_steps": 10}),
     ],
@@ -87,3 +88,52 @@ def test_arguments_have_the_names_and_defaults_of_the_steps():
         for step in (setup, model):
             if name in step and name != "adata":
                 assert parameter.default == step[name].default
+
+
+def test_unknown_arguments_are_refused_before_anything_changes(adata):
+    before = repr(adata), set(adata.uns)
+    with pytest.raises(TypeError, match=r"no step of PLNPCA takes 'n_step'\. Did you mean 'n_steps'\?"):
+        scpln.tl.plnpca(adata, n_latent=2, n_step=3)
+    with pytest.raises(TypeError, match=r"no step of PLNPCA takes 'registry'\."):
+        scpln.tl.plnpca(adata, n_latent=2, registry={})
+    with pytest.raises(TypeError, match=r"no step of CountVAE takes 'n_steps'"):
+        scpln.tl.count_vae(adata, n_latent=2, n_steps=3)
+    with pytest.raises(ValueError, match="modalities is for a MuData, and this is an AnnData"):
+        scpln.tl.plnpca(adata, n_latent=2, modalities=["rna"])
+    assert before == (repr(adata), set(adata.uns))
+
+
+@pytest.fixture
+def mdata():
+    return scpln.datasets.simulate_multimodal(50, {"rna": 15, "prot": 6}, n_latent=2, density=0.6)
+
+
+def test_modalities_same_as_the_four_steps(mdata):
+    stepwise, likelihood = mdata.copy(), {"rna": "poisson", "prot": "nb"}
+    scpln.model.setup_mudata(stepwise, modalities=["rna", "prot"])
+    model = scpln.model.PLNPCA(stepwise, n_latent=2, likelihood=likelihood)
+    model.train(max_epochs=4, seed=1, progress=False)
+    options = {"n_latent": 2, "max_epochs": 4, "seed": 1, "progress": False}
+    annotated = scpln.tl.plnpca(mdata, modalities=["rna", "prot"], likelihood=likelihood, copy=True, **options)
+    assert "X_plnpca" not in mdata.obsm
+    np.testing.assert_array_equal(annotated.obsm["X_plnpca"], model.get_latent_representation())
+    assert annotated["prot"].varm["plnpca_loadings"].shape == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "modalities names none"),
+        ({"layer": "counts"}, "layer is for one AnnData, and this is a MuData"),
+        ({"is_count_data": False}, "is_count_data is for one AnnData"),
+        ({"modalities": ["rn"]}, "mdata.mod has no 'rn'"),
+    ],
+)
+def test_arguments_that_are_not_for_modalities(mdata, options, message):
+    with pytest.raises(ValueError, match=message):
+        scpln.tl.plnpca(mdata, n_latent=2, progress=False, **options)
+
+
+def test_a_model_of_one_modality_says_so(mdata):
+    with pytest.raises(TypeError, match="this is a MuData"):
+        scpln.tl.count_vae(mdata, n_latent=2)

@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from scpln.data import Data
+
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 FEWEST_CELLS = 10
 
 
-def require_cells(adata: AnnData) -> None:
+def require_cells(adata: Data) -> None:
     """Raise if there are too few cells for a neighbour graph."""
     if adata.n_obs < FEWEST_CELLS:
         msg = f"a UMAP needs at least {FEWEST_CELLS} cells, and there are {adata.n_obs}; leave --figure out"
         raise CommandError(msg)
 
 
-def cluster_and_embed(adata: AnnData, key: str, *, seed: int) -> None:
+def cluster_and_embed(adata: Data, key: str, *, seed: int) -> None:
     """Add ``obs["{key}_leiden"]`` and ``obsm["X_{key}_umap"]``, both made from ``obsm["X_{key}"]``.
 
     The neighbour graph is made aside, so that one already in `adata` stays.
@@ -56,20 +58,23 @@ def umap(adata: AnnData, *, key: str, color: str | Sequence[str] | None = None, 
     draw_umap(adata, key, save, colors=colors)
 
 
-def default_colors(adata: AnnData, key: str) -> list[str]:
+def default_colors(adata: Data, key: str) -> list[str]:
     """The clusters that the model has found, or else Leiden's."""
     names = [name for name in (f"{key}_cluster", f"{key}_leiden") if name in adata.obs]
     return names[:1]
 
 
-def draw_umap(adata: AnnData, key: str, path: Path, *, colors: Sequence[str]) -> None:
+def draw_umap(adata: Data, key: str, path: Path, *, colors: Sequence[str]) -> None:
     """Draw ``obsm["X_{key}_umap"]``, one panel for each of `colors`, or one without, into `path`."""
+    import anndata as ad
     import matplotlib as mpl
 
     mpl.use("Agg")  # pipelines have no screen
     import matplotlib.pyplot as plt
     import scanpy as sc
 
+    if not isinstance(adata, ad.AnnData):  # scanpy draws an AnnData: of a MuData, the cells without their genes
+        adata = ad.AnnData(obs=adata.obs, obsm={f"X_{key}_umap": adata.obsm[f"X_{key}_umap"]})
     shown: list[str | None] = [*colors] or [None]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)

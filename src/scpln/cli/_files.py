@@ -14,19 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anndata import AnnData
+    from mudata import MuData
 
 
 def read_h5ad(path: Path) -> AnnData:
     """Read an ``.h5ad``, or say in one line why that cannot be done."""
     import anndata as ad
 
-    if not path.exists():
-        msg = f"no such file: {path}"
-        raise CommandError(msg)
+    _require_file(path)
     if path.suffix == ".h5mu":
         msg = (
-            f"{path} is a MuData, and commands read an AnnData: write one of its modalities as .h5ad, or model several "
-            f"together in Python, from scpln.model.setup_mudata on"
+            f"{path} is a MuData, and this command reads an AnnData: write one of its modalities as .h5ad. `scpln fit` models "
+            "several together, as does Python, from scpln.model.setup_mudata on"
         )
         raise CommandError(msg)
     try:
@@ -34,6 +33,24 @@ def read_h5ad(path: Path) -> AnnData:
     except Exception as error:
         msg = f"cannot read {path} as an AnnData .h5ad file: {error}"
         raise CommandError(msg) from error
+
+
+def read_h5mu(path: Path) -> MuData:
+    """The same of an ``.h5mu``."""
+    import mudata as md
+
+    _require_file(path)
+    try:
+        return md.read_h5mu(path)
+    except Exception as error:
+        msg = f"cannot read {path} as a MuData .h5mu file: {error}"
+        raise CommandError(msg) from error
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        msg = f"no such file: {path}"
+        raise CommandError(msg)
 
 
 def check_output(path: Path, *, force: bool, suffixes: tuple[str, ...] = (), directory: bool = False) -> None:

@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scpln._catalogue import MODELS, in_words
 from scpln.cli.fit import positive_integer
 
 from ._embedding import FIGURE_SUFFIXES, umap
@@ -21,12 +22,12 @@ KINDS = {
     "umap": "UMAP of the latent states, in colours",
     "history": "how training went",
     "latent": "cells in two dimensions of the latent space, in colours",
-    "loadings": "genes with the largest loadings of each component (plnpca)",
-    "correlation_circle": "correlation of genes with two components (plnpca)",
-    "variance_explained": "share of the latent variance of each component (plnpca)",
-    "gene_correlation": "correlation between genes that the model has found (plnpca)",
-    "cluster_probabilities": "probabilities of the clusters (countgmvae)",
-    "mixture_components": "components of the mixture in latent space (countgmvae)",
+    "loadings": "genes with the largest loadings of each component",
+    "correlation_circle": "correlation of genes with two components",
+    "variance_explained": "share of the latent variance of each component",
+    "gene_correlation": "correlation between genes that the model has found",
+    "cluster_probabilities": "probabilities of the clusters",
+    "mixture_components": "components of the mixture in latent space",
     "posterior_diagnostics": "how close each cell's posterior is to the exact one",
     "posterior_predictive": "whether the model makes counts like those that were observed; the file must have been\n"
     "annotated by scpln.tl.posterior_predictive",
@@ -50,7 +51,9 @@ examples:
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the sub-command to the command line."""
-    kinds = "\n".join(f"  {name:<22} {what}".replace("\n", "\n" + " " * 25) for name, what in KINDS.items())
+    kinds = "\n".join(
+        f"  {name:<22} {what}{_only(name)}".replace("\n", "\n" + " " * 25) for name, what in KINDS.items()
+    )
     parser = commands.add_parser(
         "plot",
         usage="scpln plot ANNOTATED.h5ad --kind KIND --out FIGURE [options]",
@@ -123,6 +126,12 @@ def _arguments(draw: Callable[..., Any], args: argparse.Namespace) -> dict[str, 
         msg = f"--color was given {len(given['color'])} times, and --kind {args.kind} takes one; draw a figure for each"
         raise CommandError(msg)
     return given
+
+
+def _only(kind: str) -> str:
+    """The models that have a figure, in brackets, if not all do."""
+    keys = [key for key, entry in MODELS.items() if kind in entry.figures]
+    return f" ({in_words(keys)})" if keys else ""
 
 
 def _option(name: str) -> str:

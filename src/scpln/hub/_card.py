@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from scpln import __version__
+from scpln._catalogue import of_class
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,12 +63,6 @@ Training code: {training_code_url}
 {references}
 """
 
-_SENTENCES = {
-    "PLNPCA": "Poisson log-normal principal component analysis: a linear latent variable model of counts.",
-    "CountVAE": "A variational autoencoder of counts.",
-    "CountGMVAE": "A variational autoencoder of counts with a Gaussian mixture as prior, for clusters.",
-}
-
 
 @dataclass(frozen=True)
 class Card:
@@ -109,12 +104,12 @@ class Card:
     def write(self, saved: dict[str, Any]) -> str:
         """Markdown of the card of a saved model (what its ``model.json`` says)."""
         registry, training, name = saved["registry"], saved["training"], saved["class"]
+        entry = of_class(name)
         states = {key: value["state_registry"] for key, value in registry["field_registries"].items()}
-        elbo = training.get("elbo")
         return _CARD.format(
             header=self._header(name, registry),
             name=name,
-            sentence=_SENTENCES.get(name, "A model of counts."),
+            sentence="A model of counts." if entry is None else entry.sentence,
             description=self.description or _MISSING,
             version=saved["scpln_version"],
             n_cells=states["X"]["n_obs"],
@@ -123,7 +118,7 @@ class Card:
             setup_method=registry["setup_method_name"],
             setup=json.dumps(registry["setup_args"], indent=2),
             design=", ".join(f"`{column}`" for column in states["design"]["names"]),
-            bound="Not trained." if elbo is None else f"Evidence lower bound: {elbo:.3f} nats per cell.",
+            bound=_objective(saved),
             reason=str(training.get("reason", "No training")).capitalize(),
             training_data_url=self.training_data_url or _MISSING,
             training_code_url=self.training_code_url or _MISSING,
@@ -140,3 +135,12 @@ class Card:
         tags += [] if self.annotated is None else [f"annotated:{self.annotated}"]
         lines = [f"license: {json.dumps(self.license)}", "library_name: scpln", "tags:"]
         return "\n".join([*lines, *(f"- {json.dumps(tag)}" for tag in tags)])
+
+
+def _objective(saved: dict[str, Any]) -> str:
+    """What training optimised, and what it reached."""
+    if not saved["training"]:
+        return "Not trained."
+    found = saved.get("objective", {"name": "elbo", "unit": "nats per cell", "value": saved["training"].get("elbo")})
+    name = {"elbo": "Evidence lower bound"}.get(found["name"], found["name"].replace("_", " ").capitalize())
+    return f"{name}: {found['value']:.3f} {found['unit']}."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scpln import model as models
+from scpln._catalogue import of_class
 from scpln.model.base import model_file, read_model
 
 from ._card import Card
@@ -57,12 +58,13 @@ def write(
         raise ValueError(msg)
     model.save(directory, overwrite=overwrite, save_anndata=save_anndata)
     saved = read_model(directory, None).metadata
+    entry = of_class(saved["class"])
     metadata = {
         "scvi_version": saved["registry"]["scvi_version"],
         "anndata_version": version("anndata"),
         "model_cls_name": saved["class"],
         "training_data_url": card.training_data_url,
-        "model_parent_module": models.__name__,
+        "model_parent_module": models.__name__ if entry is None else entry.class_path.rpartition(".")[0],
     }
     (directory / METADATA).write_text(json.dumps(metadata, indent=4), encoding="utf-8")
     (directory / CARD).write_text(card.write(saved), encoding="utf-8")
@@ -83,9 +85,10 @@ def load(
         Further arguments of the model's ``load``.
     """
     name = read_model(local_dir, options.get("prefix")).metadata["class"]
-    model_class = getattr(models, name, None) if name in models.__all__ else None
-    if model_class is None:
+    entry = of_class(name)
+    if entry is None:
         path = model_file(local_dir, options.get("prefix"))
         msg = f"{str(path)!r} holds a {name!r}, which this version of scpln does not have. Upgrade scpln."
         raise ValueError(msg)
-    return model_class.load(local_dir, adata, **options)
+    loaded: models.ScplnModel = entry.load_class().load(local_dir, adata, **options)
+    return loaded

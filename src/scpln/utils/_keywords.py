@@ -40,7 +40,8 @@ def takes(*groups: Mapping[str, Any]) -> Callable[[Function], Function]:
 def keywords(function: Callable[..., Any]) -> dict[str, Any]:
     """Names of all arguments that a function takes, with their defaults, those of its groups included."""
     parameters = inspect.signature(function).parameters.values()
-    named = {each.name: each.default for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD}
+    rest = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = {each.name: each.default for each in parameters if each.kind not in rest}
     return {**named, **getattr(function, "more_keywords", {})}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scpln._catalogue import default_key, in_words, keys_writing
 from scpln.cli._checks import require
 from scpln.cli._errors import EXIT_CODES, CommandError, ExitCode
 from scpln.cli._files import read_h5ad
@@ -22,7 +23,7 @@ DESCRIPTION = """\
 Cluster the latent states that `scpln fit` wrote (scanpy's neighbours and Leiden) and compare with known labels by the
 adjusted Rand index (1: the same partition, 0: as good as chance). scanpy's own pipeline (depth normalisation, log1p,
 PCA, Leiden) is run on the same counts and shown beside it, with as many components as the model and with its default 50.
-Values that are not counts go into the PCA as they are. Clusters that a model has found itself (countgmvae) are compared
+Values that are not counts go into the PCA as they are. Clusters that a model has found itself ({models}) are compared
 with the labels too, also by the adjusted and the normalised mutual information.
 """
 SUMMARY = """\
@@ -40,7 +41,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "evaluate",
         help="compare clusters of a fit with known labels",
-        description=DESCRIPTION,
+        description=DESCRIPTION.format(models=in_words(keys_writing('obs["KEY_cluster"]'))),
         epilog=SUMMARY + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -51,7 +52,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         action="append",
         dest="keys",
         metavar="KEY",
-        help="name of results, such as plnpca; may be repeated (default: all results in the file)",
+        help=f"name of results, such as {default_key()}; may be repeated (default: all results in the file)",
     )
     parser.add_argument("--layer", metavar="NAME", help="layer that holds the counts or values, for PCA (default: X)")
     parser.add_argument("--size-factor-key", metavar="OBS", help="obs column of depths, for PCA (default: totals)")
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Print a table: one line for each model, one for each PCA; and then one for each model's own clusters."""
     check_summary(args.summary, force=args.force)
     adata = read_h5ad(args.input)
-    keys = args.keys or results_in(adata) or ["plnpca"]
+    keys = args.keys or results_in(adata) or [default_key()]
     _check(adata, args, keys)
     summary = _summarize(adata, args, keys)
     give_summary(summary, _in_words(summary), args.summary, quiet=False)

@@ -9,24 +9,26 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scpln._catalogue import MODELS, RESULTS, in_words, keys_writing, options, results, results_of
 from scpln.cli._checks import require
 from scpln.cli._embedding import FIGURE_SUFFIXES, cluster_and_embed, default_colors, draw_umap, require_cells
 from scpln.cli._errors import EXIT_CODES, CommandError, ExitCode
-from scpln.cli._files import check_output, read_h5ad, whole_file
+from scpln.cli._files import check_output, read_h5ad, read_h5mu, whole_file
 from scpln.cli._messages import add_message_options
 from scpln.cli._summary import check_summary, give_summary
 
 from ._config import write_config
-from ._models import MODELS, check_options, parameters, registration, training
+from ._modalities import SUFFIXES, check_names, is_mudata
+from ._models import arguments, check_options, option_of
 from ._options import add_options
-from ._summary import in_words, summarize
+from ._summary import as_text, summarize
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from scpln.model.abilities import Bounds
+    from scpln.data import Data
+    from scpln.model import ScplnModel
 
 USAGE = "scpln fit IN.h5ad --out OUT.h5ad [options]"
+CLUSTERS = 'obs["KEY_cluster"]'
 EXAMPLES = """\
 examples:
   scpln fit counts.h5ad --layer counts --out annotated.h5ad
@@ -35,23 +37,18 @@ examples:
   scpln fit counts.h5ad --layer counts --likelihood nb --posterior flow --out annotated.h5ad
   scpln fit counts.h5ad --model countvae --layer counts --n-hidden 256 --out annotated.h5ad
   scpln fit counts.h5ad --model countgmvae --layer counts --n-components 12 --out annotated.h5ad
+  scpln fit cells.h5mu --modality rna=counts:n_counts --modality prot --likelihood prot=nb --out annotated.h5mu
   scpln fit proteins.h5ad --layer clr --likelihood gaussian --out annotated.h5ad
   scpln fit counts.h5ad --layer counts --out annotated.h5ad --summary summary.json --write-config run.yaml
   scpln fit --config run.yaml --seed 1 --out other.h5ad
 
+"""
+
+ADDITIONS = """\
 OUT.h5ad is IN.h5ad with these additions (KEY is the model's name, or --key-added):
-  obsm["X_KEY"]          latent state of every cell: sc.pp.neighbors(adata, use_rep="X_KEY")
-  varm["KEY_loadings"]   loadings of every gene (plnpca)
-  obs["KEY_cluster"], obsm["KEY_cluster_probs"]
-                         cluster of every cell, and probabilities of all clusters (countgmvae)
-  obs["KEY_elbo"]        each cell's contribution to the bound, nats
-  obs["KEY_iw_bound"], obs["KEY_gap"], obs["KEY_ess"], obs["KEY_pareto_k"]
-                         how close its posterior is to the exact one, where that is quick to say
-  var["KEY_inverse_dispersion"], var["KEY_zero_inflation"]
-                         parameters that the likelihood has by gene
-  uns["KEY"]             what was fitted and how
+{results}
   obsm["X_KEY_umap"], obs["KEY_leiden"]   only with --figure
-It is written whole, or not at all.
+Of an .h5mu, what belongs to genes is in their modality. The file is written whole, or not at all.
 
 """
 
@@ -60,7 +57,8 @@ SUMMARY = """\
   model, key, input      what was fitted to what
   n_cells, n_genes, n_latent, likelihood, seed, versions
   posterior              {"family", "flow", "amortized"}
-  clusters               {"n_components", "n_effective", "sizes": {name: cells}} (countgmvae)
+  clusters               {"n_components", "n_effective", "sizes": {name: cells}}{mixtures}
+  objective              {"name", "unit", "value", "higher_is_better"}: what training optimised
   bound                  mean over cells, in "bound_unit", conditional on "bound_conditions"
   reliability            {"gap": nats per cell below the log-likelihood, "unreliable": share of cells with Pareto k̂ > 0.7,
                          "n_cells": cells that were looked at}; reliability_text: the same in words
@@ -77,12 +75,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "fit",
         usage=USAGE,
         help="fit a model to the counts in an .h5ad file",
-        description="Fit a model to raw counts in an .h5ad file (or to real values, with --likelihood gaussian) and write\n"
-        "the annotated file.",
-        epilog=EXAMPLES + SUMMARY + EXIT_CODES,
+        description="Fit a model to raw counts in an .h5ad file (or to real values, with --likelihood gaussian), or to those of\n"
+        "several modalities in an .h5mu file, and write the annotated file.",
+        epilog=EXAMPLES + _additions() + _summary_help() + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", type=Path, metavar="IN.h5ad", help="cells by genes, raw counts or real values")
+    parser.add_argument(
+        "input", type=Path, metavar="IN.h5ad", help="cells by genes, raw counts or real values; or .h5mu"
+    )
     add_options(parser)
     parser.set_defaults(run=run)
     return parser
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Read, fit, write, and say what came out."""
     check_options(args)
     _check_outputs(args)
-    adata = read_h5ad(args.input)
+    adata = read_h5mu(args.input) if is_mudata(args) else read_h5ad(args.input)
     key = args.key_added or args.model
     _check_names(adata, args, key)
     if args.write_config is not None:  # before the fit, so that it can be repeated whatever becomes of it
@@ -119,14 +119,14 @@ def run(args: argparse.Namespace) -> ExitCode:
         for name in _keys_of_registration(adata):
             del adata.uns[name]
         with whole_file(args.out) as path:
-            adata.write_h5ad(path)
+            (adata.write_h5mu if is_mudata(args) else adata.write_h5ad)(path)
     summary = summarize(model, adata, args, key, seconds, added=sorted(_keys(adata) - keys_before))
-    give_summary(summary, in_words(summary), args.summary, quiet=args.quiet)
+    give_summary(summary, as_text(summary), args.summary, quiet=args.quiet)
     return ExitCode.INTERRUPTED if "interrupted" in model.stop_reason.lower() else ExitCode.SUCCESS
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    check_output(args.out, force=args.force, suffixes=(".h5ad",))
+    check_output(args.out, force=args.force, suffixes=SUFFIXES[1:] if is_mudata(args) else SUFFIXES[:1])
     if args.figure is not None:
         check_output(args.figure, force=args.force, suffixes=FIGURE_SUFFIXES)
     if args.save_model is not None:
@@ -136,41 +136,50 @@ def _check_outputs(args: argparse.Namespace) -> None:
     check_summary(args.summary, force=args.force)
 
 
-def _check_names(adata: AnnData, args: argparse.Namespace, key: str) -> None:
-    require("--layer", args.layer, adata.layers, "layers")
-    require("--batch-key", args.batch_key, adata.obs, "obs")
-    require("--labels-key", args.labels_key, adata.obs, "obs")
-    require("--size-factor-key", args.size_factor_key, adata.obs, "obs")
-    for name in args.categorical_covariate or ():
-        require("--categorical-covariate", name, adata.obs, "obs")
-    for name in args.continuous_covariate or ():
-        require("--continuous-covariate", name, adata.obs, "obs")
+def _check_names(adata: Data, args: argparse.Namespace, key: str) -> None:
+    if is_mudata(args):
+        check_names(adata, args)
+        genes = []
+    else:
+        require("--layer", args.layer, adata.layers, "layers")
+        genes = list(adata.var_names)
+    columns = {"--batch-key": [args.batch_key], "--size-factor-key": [args.size_factor_key]}
+    for option in options().values():
+        if option.kind == "column":
+            columns[option_of(option.name)] = [getattr(args, option.name)]
+    columns["--categorical-covariate"] = args.categorical_covariate or []
+    columns["--continuous-covariate"] = args.continuous_covariate or []
+    for name, given in columns.items():
+        for column in given:
+            require(name, column, adata.obs, "obs")
+    where = "obs or the genes" if genes else "obs"
     for name in args.color or ():
-        require("--color", name, [*adata.obs, *_columns(args, key), *adata.var_names], "obs or the genes")
+        require("--color", name, [*adata.obs, *_columns(args, key), *genes], where)
     if args.figure is not None:
         require_cells(adata)
 
 
 def _columns(args: argparse.Namespace, key: str) -> list[str]:
     """Columns of obs that there will be."""
-    return [f"{key}_{name}" for name in ("leiden", "elbo", *(["cluster"] if args.model == "countgmvae" else []))]
+    sure = [place for result in results_of(MODELS[args.model]) if result.always for place in result.places]
+    names = [place.removeprefix('obs["KEY').removesuffix('"]') for place in sure if place.startswith("obs[")]
+    clusters = ["_leiden"] if MODELS[args.model].has_latent else []
+    return [f"{key}{name}" for name in (*clusters, *names)]
 
 
-def _fitted(adata: AnnData, args: argparse.Namespace, key: str) -> tuple[Bounds, float]:
+def _fitted(adata: Data, args: argparse.Namespace, key: str) -> tuple[ScplnModel, float]:
     """Return the trained model, and how long that took once everything was imported."""
-    from scpln import model
-    from scpln.tl._fit import fit
+    from scpln.tl._fit import fit, split
 
+    model_class = MODELS[args.model].load_class()
+    try:
+        steps = split(model_class, adata, arguments(args, adata))
+    except TypeError as error:  # an option of all models that this one does not take
+        raise CommandError(str(error)) from error
+    steps.training["progress"] = sys.stderr.isatty() and not args.quiet
     started = time.perf_counter()
     try:
-        fitted = fit(
-            getattr(model, MODELS[args.model].class_name),
-            adata,
-            registration=registration(args),
-            parameters=parameters(args),
-            training={**training(args), "progress": sys.stderr.isatty() and not args.quiet},
-            key_added=key,
-        )
+        fitted = fit(model_class, adata, steps, key_added=key)
     except FileExistsError as error:
         msg = (
             f"{args.checkpoint_dir} holds a checkpoint of an earlier training; go on from it with --resume, or choose "
@@ -180,17 +189,40 @@ def _fitted(adata: AnnData, args: argparse.Namespace, key: str) -> tuple[Bounds,
     return fitted, time.perf_counter() - started
 
 
-def _draw(adata: AnnData, args: argparse.Namespace, key: str) -> None:
+def _draw(adata: Data, args: argparse.Namespace, key: str) -> None:
     cluster_and_embed(adata, key, seed=args.seed)
     default = [*default_colors(adata, key), *([args.batch_key] if args.batch_key else [])]
     draw_umap(adata, key, args.figure, colors=args.color or default)
 
 
-def _keys_of_registration(adata: AnnData) -> list[str]:
+def _keys_of_registration(adata: Data) -> list[str]:
     """Entries of uns that tie an AnnData to the models of this process, and mean nothing in a file."""
     return [name for name in adata.uns if name.startswith("_scvi_")]
 
 
-def _keys(adata: AnnData) -> set[str]:
+def _keys(adata: Data) -> set[str]:
     """Every place in `adata` that holds something, as a user would write it."""
-    return {f"{slot}[{key!r}]" for slot in ("obs", "obsm", "var", "varm", "uns") for key in getattr(adata, slot)}
+    parts = {f"mod[{name!r}].": part for name, part in getattr(adata, "mod", {}).items()}
+    slots = [("", adata, ("obs", "obsm", "uns")), *((where, part, ("var", "varm")) for where, part in parts.items())]
+    if not parts:
+        slots.append(("", adata, ("var", "varm")))
+    return {f"{where}{slot}[{key!r}]" for where, part, names in slots for slot in names for key in getattr(part, slot)}
+
+
+def _additions() -> str:
+    """What a fit writes: of every model, and of some."""
+    lines = []
+    for result in results():
+        places, only = ", ".join(result.places), "" if result in RESULTS else _only(result.places[0])
+        text = f"{result.description}{only}"
+        lines += [f"  {places:<22} {text}"] if len(places) <= 22 else [f"  {places}", f"{'':25}{text}"]
+    return ADDITIONS.format(results="\n".join(lines))
+
+
+def _summary_help() -> str:
+    return SUMMARY.replace("{mixtures}", _only(CLUSTERS))
+
+
+def _only(place: str) -> str:
+    """The models that write into a place, in brackets."""
+    return f" ({in_words(keys_writing(place))})"

@@ -1,162 +1,141 @@
-"""The models that ``scpln fit`` fits: which options each has, and which arguments these become."""
+"""What the options of ``scpln fit`` come to: arguments of a model, once those without effect are refused."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scpln._catalogue import MODELS, N_LATENT, OF_VALUES, WITH_PARAMETERS, in_words, keys_of, options
 from scpln.cli._errors import CommandError
+
+from ._modalities import check_modalities, is_mudata, joint_likelihood, modalities, named_likelihoods
 
 if TYPE_CHECKING:
     import argparse
 
-LIKELIHOODS = ("poisson", "nb", "zip", "zinb", "bernoulli", "gaussian")
-POSTERIORS = ("fullrank", "meanfield", "flow")
-FLOWS = ("iaf", "maf", "realnvp", "nsf", "planar", "radial", "sylvester")
-DISPERSIONS = ("gene", "gene-batch", "gene-cell")
-ACCELERATORS = ("auto", "cpu", "gpu", "mps")
-WITH_PARAMETERS = ("nb", "zip", "zinb", "gaussian")
-"""What the models take, by their names: written here too, since importing them takes seconds. The last: the likelihoods
-with parameters besides the rate."""
+    from anndata import AnnData
+    from mudata import MuData
 
+    from scpln._catalogue import Entry
 
-@dataclass(frozen=True)
-class Kind:
-    """A model on the command line: its class in `scpln.model`, what it is, and its likelihoods, the default first."""
-
-    class_name: str
-    description: str
-    likelihoods: tuple[str, ...]
-
-
-AUTOENCODER_LIKELIHOODS = ("nb", "poisson", "zip", "zinb", "constrained_poisson", "bernoulli", "gaussian")
-MODELS = {
-    "plnpca": Kind("PLNPCA", "Poisson log-normal PCA", LIKELIHOODS),
-    "countvae": Kind("CountVAE", "variational autoencoder", AUTOENCODER_LIKELIHOODS),
-    "countgmvae": Kind("CountGMVAE", "the same with a mixture prior, which clusters cells", AUTOENCODER_LIKELIHOODS),
-}
-
-AUTOENCODERS = ("countvae", "countgmvae")
-BELONGS = {
-    ("plnpca",): ("amortized", "n_steps", "n_importance_samples"),
-    AUTOENCODERS: (
-        "n_hidden",
-        "n_layers",
-        "dispersion",
-        "k_max",
-        "early_stopping",
-        "accelerator",
-        "checkpoint_dir",
-        "resume",
-    ),
-    ("countgmvae",): ("n_components", "labels_key"),
-}
-"""Options that some models have only; they are None unless given."""
-
-REGISTRATION = {
+ARGUMENTS = {
     "layer": "layer",
     "batch_key": "batch_key",
-    "labels_key": "labels_key",
     "size_factor_key": "size_factor_key",
     "categorical_covariate": "categorical_covariate_keys",
     "continuous_covariate": "continuous_covariate_keys",
+    **{
+        name: name
+        for name in ("n_latent", "posterior", "flow", "max_epochs", "batch_size", "learning_rate", "seed", "n_threads")
+    },
 }
-PARAMETERS = (
-    "n_latent",
-    "likelihood",
-    "posterior",
-    "flow",
-    "amortized",
-    "n_hidden",
-    "n_layers",
-    "dispersion",
-    "k_max",
-    "n_components",
-)
-TRAINING = (
-    "max_epochs",
-    "n_steps",
-    "n_importance_samples",
-    "batch_size",
-    "learning_rate",
-    "early_stopping",
-    "accelerator",
-    "checkpoint_dir",
-    "resume",
-    "seed",
-    "n_threads",
-)
-"""Where options go: arguments of the set-up, of the constructor and of ``train``, of which only those given are passed on."""
+"""Arguments that options of all models become; those of some models have their names. Only those given are passed on."""
 
 
 def check_options(args: argparse.Namespace) -> None:
     """Fill in the model's own defaults, and refuse options that would have no effect on it."""
-    _check_model(args)
-    args.likelihood = args.likelihood or MODELS[args.model].likelihoods[0]
+    entry = MODELS[args.model]
+    _check_belongs(args)
+    check_modalities(args, entry)
+    _use_present_names(args, entry)
+    args.likelihood = args.likelihood or next(iter(entry.likelihoods), None)
+    args.posterior = args.posterior or next(iter(entry.posteriors), None)
+    _check_latent(args, entry)
+    _check_choice(args, "likelihood", named_likelihoods(args))
+    _check_choice(args, "posterior", [args.posterior])
     if args.flow is not None and args.posterior != "flow":
         msg = f"--flow {args.flow} needs --posterior flow"
         raise CommandError(msg)
-    if args.dispersion not in (None, "gene") and args.likelihood not in WITH_PARAMETERS:
+    if _given(args, "dispersion") not in (None, "gene") and args.likelihood not in WITH_PARAMETERS:
         msg = (
             f"--dispersion {args.dispersion} has no effect with --likelihood {args.likelihood}, whose only parameter is the "
             f"rate: leave it out, or choose --likelihood {', '.join(WITH_PARAMETERS)}"
         )
         raise CommandError(msg)
-    if args.resume and args.checkpoint_dir is None:
+    if _given(args, "resume") and args.checkpoint_dir is None:
         msg = "--resume goes on from a checkpoint; say where it is with --checkpoint-dir"
         raise CommandError(msg)
-    if args.model == "plnpca":
-        _check_stochastic(args)
+    _check_stochastic(args, entry)
 
 
-def registration(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of the set-up."""
-    given = {name: getattr(args, option) for option, name in REGISTRATION.items()}
-    return {**given, "is_count_data": args.likelihood != "gaussian"}
+def arguments(args: argparse.Namespace, data: AnnData | MuData) -> dict[str, Any]:
+    """Arguments of the set-up, the constructor and ``train``."""
+    names = {**ARGUMENTS, **{name: name for name in options()}}
+    given = {name: value for option, name in names.items() if (value := _given(args, option)) is not None}
+    if is_mudata(args):
+        return {**given, "modalities": modalities(args, data), "likelihood": joint_likelihood(args, data)}
+    if args.likelihood is None:
+        return given
+    return {**given, "likelihood": args.likelihood, "is_count_data": args.likelihood != OF_VALUES}
 
 
-def parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of the model's constructor."""
-    return _given(args, PARAMETERS)
+def option_of(name: str, value: object = None) -> str:
+    """An option as a user writes it.
+
+    Examples
+    --------
+    >>> option_of("n_hidden", 8), option_of("resume", False)
+    ('--n-hidden', '--no-resume')
+    """
+    return f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
 
 
-def training(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of ``train``."""
-    return _given(args, TRAINING)
+def _given(args: argparse.Namespace, name: str) -> Any:
+    """Value of an option; None too if no model has it."""
+    return getattr(args, name, None)
 
 
-def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name in names if (value := getattr(args, name)) is not None}
-
-
-def _check_model(args: argparse.Namespace) -> None:
-    """Refuse options and likelihoods of another model."""
-    for models, names in BELONGS.items():
-        for name in names:
-            if getattr(args, name) is not None and args.model not in models:
-                option = f"--{'no-' if getattr(args, name) is False else ''}{name.replace('_', '-')}"
-                msg = (
-                    f"{option} has no effect on --model {args.model}: leave it out, or fit "
-                    f"{' or '.join(f'--model {model}' for model in models)}"
-                )
-                raise CommandError(msg)
-    if args.likelihood is not None and args.likelihood not in MODELS[args.model].likelihoods:
-        others = [f"--model {name}" for name, kind in MODELS.items() if args.likelihood in kind.likelihoods]
-        msg = (
-            f"--model {args.model} has no likelihood {args.likelihood}: choose from "
-            f"{', '.join(MODELS[args.model].likelihoods)}, or fit {' or '.join(others)}"
-        )
-        raise CommandError(msg)
-
-
-def _check_stochastic(args: argparse.Namespace) -> None:
-    """Refuse options of stochastic training where PLN-PCA takes none."""
-    if args.posterior == "flow" or args.amortized or (args.n_importance_samples or 1) > 1:
-        return
-    for option, value in {"--n-steps": args.n_steps, "--learning-rate": args.learning_rate}.items():
-        if value is not None:
+def _check_belongs(args: argparse.Namespace) -> None:
+    """Refuse options of other models."""
+    for name in options():
+        if _given(args, name) is not None and args.model not in keys_of(name):
             msg = (
-                f"{option} is for stochastic training, and {args.posterior} Gaussians take none; add --posterior flow, "
-                "--amortized or --n-importance-samples, or leave it out"
+                f"{option_of(name, getattr(args, name))} has no effect on --model {args.model}: leave it out, or fit "
+                f"{' or '.join(f'--model {key}' for key in keys_of(name))}"
+            )
+            raise CommandError(msg)
+
+
+def _use_present_names(args: argparse.Namespace, entry: Entry) -> None:
+    """Put what a likelihood that has lost its name is called now in its place."""
+    if isinstance(args.likelihood, str):
+        for name, value in entry.former_likelihoods.get(args.likelihood, {}).items():
+            setattr(args, name, value)
+
+
+def _check_latent(args: argparse.Namespace, entry: Entry) -> None:
+    """Fill in the number of latent dimensions, or refuse what needs a latent state that the model does not have."""
+    if entry.has_latent:
+        args.n_latent = args.n_latent or N_LATENT
+        return
+    for name in ("n_latent", "figure"):
+        if _given(args, name) is not None:
+            msg = f"{option_of(name)} has no effect on --model {args.model}, which has no latent state: leave it out"
+            raise CommandError(msg)
+
+
+def _check_choice(args: argparse.Namespace, option: str, chosen: list[str | None]) -> None:
+    """Refuse a likelihood or a posterior of other models."""
+    own: dict[str, tuple[str, ...]] = {key: getattr(entry, f"{option}s") for key, entry in MODELS.items()}
+    for value in chosen:
+        if value is not None and value not in own[args.model]:
+            former = [key for key, each in MODELS.items() if value in each.former_likelihoods]
+            others = [f"--model {key}" for key, values in own.items() if value in values or key in former]
+            msg = (
+                f"--model {args.model} has no {option} {value}: choose from {', '.join(own[args.model]) or 'none'}, or fit "
+                f"{' or '.join(others)}"
+            )
+            raise CommandError(msg)
+
+
+def _check_stochastic(args: argparse.Namespace, entry: Entry) -> None:
+    """Refuse options of stochastic training where there is none."""
+    if not entry.closed_form or any(_given(args, name) not in values for name, values in entry.closed_form.items()):
+        return
+    for name in entry.stochastic:
+        if _given(args, name) is not None:
+            remedies = ["--posterior flow" if each == "posterior" else option_of(each) for each in entry.closed_form]
+            msg = (
+                f"{option_of(name)} is for stochastic training, and {args.posterior} Gaussians take none; add "
+                f"{in_words(remedies, 'or')}, or leave it out"
             )
             raise CommandError(msg)

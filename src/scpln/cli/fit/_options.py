@@ -5,11 +5,25 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from scpln._catalogue import (
+    FLOWS,
+    MODELS,
+    N_LATENT,
+    POSTERIORS,
+    default_key,
+    in_words,
+    keys_of,
+    likelihoods,
+    options,
+)
 from scpln.cli._summary import add_summary_option
 
-from ._models import ACCELERATORS, DISPERSIONS, FLOWS, MODELS, POSTERIORS
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scpln._catalogue import Option
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -17,14 +31,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_data(parser.add_argument_group("data"))
     _add_model(parser.add_argument_group("model"))
     _add_training(parser.add_argument_group("training"))
-    _add_plnpca(parser.add_argument_group("of --model plnpca only"))
-    _add_autoencoder(parser.add_argument_group("of --model countvae and countgmvae only"))
-    _add_mixture(parser.add_argument_group("of --model countgmvae only"))
+    _add_of_some(parser)
     _add_output(parser.add_argument_group("output"))
     _add_files(parser.add_argument_group("options from a file"))
 
 
 def _add_data(group: Any) -> None:
+    group.add_argument(
+        "--modality",
+        action="append",
+        type=_modality,
+        metavar="NAME[=LAYER[:OBS]]",
+        help="modality of an .h5mu to model together with others, the layer that holds its counts, and the obs column of its "
+        "size factors; may be repeated (default: the X of all)",
+    )
     group.add_argument("--layer", metavar="NAME", help="layer that holds the counts or values (default: X)")
     group.add_argument("--batch-key", metavar="OBS", help="obs column of batches, whose effects are taken out")
     group.add_argument(
@@ -48,132 +68,95 @@ def _add_data(group: Any) -> None:
 
 
 def _add_model(group: Any) -> None:
-    described = "; ".join(f"{name}: {kind.description}" for name, kind in MODELS.items())
-    group.add_argument("--model", choices=MODELS, default="plnpca", help=f"{described} (default: %(default)s)")
+    described = "; ".join(f"{key}: {entry.summary}" for key, entry in MODELS.items())
+    group.add_argument("--model", choices=MODELS, default=default_key(), help=f"{described} (default: %(default)s)")
     group.add_argument(
-        "--n-latent", type=positive_integer, default=10, metavar="Q", help="latent dimensions (default: %(default)s)"
+        "--n-latent", type=positive_integer, metavar="Q", help=f"latent dimensions (default: {N_LATENT})"
     )
     group.add_argument(
         "--likelihood",
-        choices=tuple(dict.fromkeys(name for kind in MODELS.values() for name in kind.likelihoods)),
-        help="distribution of the counts; constrained_poisson, of autoencoders only: rates are shares of the size "
-        "factor's total; gaussian: the file holds real values, such as log-normalised expression "
-        "(default: poisson for plnpca, nb for autoencoders)",
+        action=_LikelihoodAction,
+        choices=_Likelihoods(likelihoods()),
+        help="distribution of the counts; constrained_poisson is a former name of poisson with --scale-activation softmax; gaussian: the file holds real values, such as log-normalised expression; of modalities, "
+        "MODALITY=NAME, which may be repeated "
+        f"(default: {_by_model({key: entry.likelihoods[0] for key, entry in MODELS.items() if entry.likelihoods})})",
     )
     group.add_argument(
         "--posterior",
         choices=POSTERIORS,
-        default="fullrank",
         help="posterior of each cell: a Gaussian with any covariance, one with a diagonal covariance, or a normalizing "
-        "flow, which is closer and takes longer (default: %(default)s)",
+        "flow, which is closer and takes longer "
+        f"(default: {_by_model({key: entry.posteriors[0] for key, entry in MODELS.items() if entry.posteriors})})",
     )
     group.add_argument("--flow", choices=FLOWS, help="kind of flow, with --posterior flow (default: sylvester)")
 
 
 def _add_training(group: Any) -> None:
-    group.add_argument(
-        "--max-epochs",
-        type=positive_integer,
-        metavar="N",
-        help="passes over the data at most; for plnpca, of the Gaussians (default: 500 for plnpca; for autoencoders as "
-        "many as suit the number of cells)",
-    )
-    group.add_argument(
-        "--batch-size",
-        type=positive_integer,
-        metavar="N",
-        help="cells in a step of stochastic training; for plnpca, also in memory at a time (default: 512 for plnpca, 128 "
-        "for autoencoders)",
-    )
-    group.add_argument(
-        "--learning-rate",
-        type=_positive_number,
-        metavar="R",
-        help="largest of stochastic training (default: 0.004 for plnpca, 0.002 for autoencoders)",
-    )
+    for name, kind, metavar, text in (
+        ("max_epochs", positive_integer, "N", "passes over the data at most"),
+        ("batch_size", positive_integer, "N", "cells in a step of stochastic training"),
+        ("learning_rate", _positive_number, "R", "largest of stochastic training"),
+    ):
+        notes = "".join(f"; for {key}, {entry.notes[name]}" for key, entry in MODELS.items() if name in entry.notes)
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, type=kind, metavar=metavar, help=f"{text}{notes}{_defaults(name)}")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     group.add_argument(
         "--threads",
         type=positive_integer,
         dest="n_threads",
         metavar="N",
-        help="processor cores to use (default: all for plnpca, as many as pay for autoencoders)",
+        help=f"processor cores to use{_defaults('n_threads')}",
     )
 
 
-def _add_plnpca(group: Any) -> None:
-    group.add_argument(
-        "--amortized",
-        action=argparse.BooleanOptionalAction,
-        help="let an encoder give the posteriors, shared by all cells, from the counts; autoencoders always do",
-    )
-    group.add_argument(
-        "--n-steps",
-        type=positive_integer,
-        metavar="N",
-        help="steps of stochastic training, of a flow, an encoder or the importance-weighted bound "
-        "(default: 1,000, or as many as make ten passes over the data)",
-    )
-    group.add_argument(
-        "--n-importance-samples",
-        type=positive_integer,
-        metavar="K",
-        help="train on the importance-weighted bound with so many draws, if above 1 (default: 1)",
-    )
+def _defaults(name: str) -> str:
+    """What an option of all models is if it is not given, as the help says it."""
+    values = {key: entry.defaults[name] for key, entry in MODELS.items() if name in entry.defaults}
+    return f" (default: {_by_model(values)})" if values else ""
 
 
-def _add_autoencoder(group: Any) -> None:
-    group.add_argument("--n-hidden", type=positive_integer, metavar="N", help="width of hidden layers (default: 128)")
-    group.add_argument(
-        "--n-layers",
-        type=_not_negative,
-        metavar="N",
-        help="hidden layers of encoder and decoder; 0 makes the decoder linear (default: 1)",
-    )
-    group.add_argument(
-        "--dispersion",
-        choices=DISPERSIONS,
-        help="whose the likelihood's parameters besides the rate are (default: gene)",
-    )
-    group.add_argument(
-        "--k-max",
-        type=positive_integer,
-        metavar="K",
-        help="give counts below K probabilities of their own (default: none)",
-    )
-    group.add_argument(
-        "--early-stopping",
-        action=argparse.BooleanOptionalAction,
-        help="whether to stop when held-out cells no longer gain, and keep the weights that were best for them, or to go "
-        "through all epochs and keep the last (default: stop)",
-    )
-    group.add_argument("--accelerator", choices=ACCELERATORS, help="where to compute (default: a GPU if there is one)")
-    group.add_argument(
-        "--checkpoint-dir", type=Path, metavar="DIR", help="directory to keep the state of training in, epoch by epoch"
-    )
-    group.add_argument(
-        "--resume",
-        action=argparse.BooleanOptionalAction,
-        help="go on from the checkpoint in --checkpoint-dir, if there is one",
-    )
+def _by_model(values: Mapping[str, object]) -> str:
+    """A value, or several with the models that have each.
+
+    Examples
+    --------
+    >>> _by_model({"a": 1, "b": 2, "c": 1}), _by_model({"a": 1, "b": 1})
+    ('1 for a and c, 2 for b', '1')
+    """
+    keys: dict[object, list[str]] = {}
+    for key, value in values.items():
+        keys.setdefault(value, []).append(key)
+    if len(keys) == 1:
+        return str(next(iter(keys)))
+    return ", ".join(f"{value} for {in_words(having)}" for value, having in keys.items())
 
 
-def _add_mixture(group: Any) -> None:
-    group.add_argument(
-        "--n-components",
-        type=positive_integer,
-        metavar="K",
-        help="components of the mixture (default: as many as labels, or else a held-out bound chooses)",
-    )
-    group.add_argument(
-        "--labels-key",
-        metavar="OBS",
-        help="obs column of labels of some cells, each of which gets a component; missing for the others",
-    )
+def _add_of_some(parser: argparse.ArgumentParser) -> None:
+    """Options that some models have only, in a group for each set of models."""
+    groups: dict[str, Any] = {}
+    for name, option in options().items():
+        title = f"of --model {in_words(keys_of(name))} only"
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        groups[title].add_argument(f"--{name.replace('_', '-')}", **_settings(option))
+
+
+def _settings(option: Option) -> dict[str, Any]:
+    """How argparse is told of an option of a row."""
+    default = "" if option.default is None else f" (default: {option.default})"
+    settings = {"help": f"{option.help}{default}", **_KINDS[option.kind]}
+    if option.choices:
+        settings["choices"] = option.choices
+    if option.metavar:
+        settings["metavar"] = option.metavar
+    return settings
 
 
 def _add_output(group: Any) -> None:
-    group.add_argument("--out", type=Path, required=True, metavar="OUT.h5ad", help="annotated file to write")
+    group.add_argument(
+        "--out", type=Path, required=True, metavar="OUT.h5ad", help="annotated file to write, of the kind of the input"
+    )
     group.add_argument("--key-added", type=_name, metavar="KEY", help="name of the results (default: the model's name)")
     group.add_argument("--figure", type=Path, metavar="FILE", help="UMAP of the latent state (.png, .pdf or .svg)")
     group.add_argument(
@@ -227,8 +210,48 @@ def _positive_number(text: str) -> float:
     return number
 
 
+def _modality(text: str) -> str:
+    if not text.partition("=")[0]:
+        msg = f"{text!r} names no modality: write NAME, NAME=LAYER or NAME=LAYER:OBS"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
 def _name(text: str) -> str:
     if not text or "/" in text:  # which .h5ad reads as a path
         msg = f"{text!r} is not a name: it must have a character, and no '/'"
         raise argparse.ArgumentTypeError(msg)
     return text
+
+
+_KINDS: dict[str, dict[str, Any]] = {
+    "positive": {"type": positive_integer},
+    "not_negative": {"type": _not_negative},
+    "number": {"type": _positive_number},
+    "switch": {"action": argparse.BooleanOptionalAction},
+    "directory": {"type": Path, "metavar": "DIR"},
+    "column": {"metavar": "OBS"},
+    "choice": {},
+}
+"""How argparse reads each kind of option of a row."""
+
+
+class _Likelihoods(tuple[str, ...]):
+    """Names of likelihoods, each of which may stand after a modality."""
+
+    __slots__ = ()
+
+    def __contains__(self, value: object) -> bool:
+        modality, equals, name = str(value).rpartition("=")
+        return super().__contains__(name) and bool(modality) == bool(equals)
+
+
+class _LikelihoodAction(argparse._AppendAction):
+    """Keeps a likelihood as it is, and those of modalities in a list, with the last that has no modality."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, values: Any, _option: object = None) -> None:
+        before: str | Sequence[str] | None = getattr(namespace, self.dest)
+        kept = [before] if isinstance(before, str) else [*(before or ())]
+        if "=" not in values:
+            kept = [each for each in kept if "=" in each]
+        setattr(namespace, self.dest, [*kept, values] if kept or "=" in values else values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from scpln.cli._versions import versions
@@ -9,16 +10,15 @@ from scpln.cli._versions import versions
 if TYPE_CHECKING:
     import argparse
 
-    from anndata import AnnData
-
-    from scpln.model.abilities import Bounds
+    from scpln.data import Data
+    from scpln.model import ScplnModel
 
 MOST_CLUSTERS = 8
 """Clusters whose sizes the text shows."""
 
 
 def summarize(
-    model: Bounds, adata: AnnData, args: argparse.Namespace, key: str, seconds: float, added: list[str]
+    model: ScplnModel, adata: Data, args: argparse.Namespace, key: str, seconds: float, added: list[str]
 ) -> dict[str, Any]:
     """Numbers and names of a fit; ``scpln fit --help`` lists them."""
     from scpln.model.abilities import conditions
@@ -32,13 +32,14 @@ def summarize(
         "key": key,
         "input": args.input,
         "n_cells": adata.n_obs,
-        "n_genes": adata.n_vars,
+        "n_genes": len(model.genes),
         "n_latent": args.n_latent,
-        "likelihood": args.likelihood,
+        "likelihood": _part(model, "likelihood"),
         "posterior": _posterior(model),
         "clusters": _clusters(adata, key),
-        "bound": adata.uns[key]["elbo"],
-        "bound_unit": "nats per cell",
+        "objective": {**asdict(model.objective)},
+        "bound": adata.uns[key].get("elbo"),
+        "bound_unit": model.objective.unit,
         "bound_conditions": conditions(model).removeprefix(", ") or None,
         "reliability": training.get("reliability"),
         "reliability_text": reliability_in_words(training),
@@ -56,17 +57,17 @@ def summarize(
     }
 
 
-def in_words(summary: dict[str, Any]) -> str:
+def as_text(summary: dict[str, Any]) -> str:
     """The same as text, one line for each thing."""
-    outputs, condition = summary["outputs"], summary["bound_conditions"]
+    outputs = summary["outputs"]
     rows = {
         "cells": f"{summary['n_cells']:,}",
         "genes": f"{summary['n_genes']:,}",
         "latent dimensions": summary["n_latent"],
-        "likelihood": summary["likelihood"],
-        "posterior": _posterior_in_words(**summary["posterior"]),
+        "likelihood": _likelihood_in_words(summary["likelihood"]),
+        "posterior": None if summary["posterior"] is None else _posterior_in_words(**summary["posterior"]),
         "clusters": None if summary["clusters"] is None else _clusters_in_words(**summary["clusters"]),
-        "bound per cell": f"{summary['bound']:.3f} nats{f', {condition}' if condition else ''}",
+        **_objective(summary),
         "reliability": summary["reliability_text"],
         "training": summary["stop_reason"],
         "seconds": f"{summary['seconds']:.1f}",
@@ -80,17 +81,33 @@ def in_words(summary: dict[str, Any]) -> str:
     return "\n".join([f"{summary['model']} of {summary['input']}", *lines])
 
 
-def _posterior(model: Any) -> dict[str, Any]:
-    """Family, kind of flow, and whether an encoder gives the posteriors."""
-    parts = getattr(model, "architecture", model)
-    return {"family": parts.posterior, "flow": parts.flow, "amortized": bool(getattr(model, "amortized", True))}
+def _objective(summary: dict[str, Any]) -> dict[str, str]:
+    """The bound of a model that has one, or else what its training optimised."""
+    if summary["bound"] is None:
+        found = summary["objective"]
+        return {found["name"].replace("_", " "): f"{found['value']:.3f} {found['unit']}"}
+    condition = summary["bound_conditions"]
+    return {"bound per cell": f"{summary['bound']:.3f} nats{f', {condition}' if condition else ''}"}
+
+
+def _posterior(model: Any) -> dict[str, Any] | None:
+    """Family, kind of flow, and whether an encoder gives the posteriors; None where there is no choice of these."""
+    if _part(model, "posterior") is None:
+        return None
+    amortized = bool(getattr(model, "amortized", True))
+    return {"family": _part(model, "posterior"), "flow": _part(model, "flow"), "amortized": amortized}
+
+
+def _part(model: Any, name: str) -> Any:
+    """A choice that a model, or its architecture, was made with; None if it has none of this kind."""
+    return getattr(getattr(model, "architecture", model), name, None)
 
 
 def _posterior_in_words(family: str, flow: str | None, *, amortized: bool) -> str:
     return f"{family}{f' ({flow})' if flow else ''}{', from an encoder' if amortized else ''}"
 
 
-def _clusters(adata: AnnData, key: str) -> dict[str, Any] | None:
+def _clusters(adata: Data, key: str) -> dict[str, Any] | None:
     """Components of a mixture: how many there are, how many effectively, and the cells of each, the largest first."""
     if f"{key}_cluster" not in adata.obs:
         return None
@@ -107,3 +124,10 @@ def _clusters_in_words(n_components: int, n_effective: float, sizes: dict[str, i
     largest = ", ".join(f"{name} ({size:,})" for name, size in list(used.items())[:MOST_CLUSTERS])
     more = ", …" if len(used) > MOST_CLUSTERS else ""
     return f"{len(used)} of {n_components} components have cells, {n_effective:.1f} effective: {largest}{more}"
+
+
+def _likelihood_in_words(likelihood: str | dict[str, str] | None) -> str | None:
+    """One for all genes, or that of each modality."""
+    if isinstance(likelihood, dict):
+        return ", ".join(f"{name}: {each}" for name, each in likelihood.items())
+    return likelihood

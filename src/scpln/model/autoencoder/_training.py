@@ -206,7 +206,7 @@ class AutoencoderTraining(Bounds):
             cells.data,
             options,
             labels=labels,
-            where=DeviceOptions(accelerator, devices, n_threads),
+            device=DeviceOptions(accelerator, devices, n_threads),
             checkpoint=replace(checkpoint, settings=settings),
             more_callbacks=lightning.callbacks,
             lightning_logger=lightning.logger,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from abc import abstractmethod
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from scpln.data import Data
 
+    from ._objective import Objective
     from ._saving import SavedModel
 
 logger = logging.getLogger("scpln")
@@ -89,6 +91,7 @@ class Persistent(BaseModelClass):
             "is_trained": self.is_trained_,
             "training": self.training_,
             "history": history_lists(self.history_),
+            "objective": asdict(self.objective),
             "format": FORMAT,
             "fingerprint": self._fingerprint,
         }
@@ -174,6 +177,11 @@ class Persistent(BaseModelClass):
         self.history_ = history_tables(_higher_is_better(saved.metadata))
         self.is_trained_ = saved.metadata["is_trained"]
         self._fingerprint = saved.metadata["fingerprint"]
+
+    @property
+    @abstractmethod
+    def objective(self) -> Objective:
+        """What training optimised."""
 
     @abstractmethod
     def _check(self, adata: Any, *, view_allowed: bool = True) -> None:

@@ -1,0 +1,182 @@
+"""The rows: a model is one of them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ._entry import Entry, Option, Result
+
+#: Latent dimensions unless the user says otherwise.
+N_LATENT = 10
+POSTERIORS = ("fullrank", "meanfield", "flow")
+FLOWS = ("iaf", "maf", "realnvp", "nsf", "planar", "radial", "sylvester")
+LIKELIHOODS = ("poisson", "nb", "zip", "zinb", "bernoulli", "gaussian")
+#: Those with parameters besides the rate.
+WITH_PARAMETERS = ("nb", "zip", "zinb", "gaussian")
+#: The one of values that are not counts.
+OF_VALUES = "gaussian"
+
+OF_ALL = Result(('uns["KEY"]',), "what was fitted and how")
+"""What every model writes."""
+RESULTS = (
+    Result(('obsm["X_KEY"]',), 'latent state of every cell: sc.pp.neighbors(adata, use_rep="X_KEY")'),
+    Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
+    Result(
+        ('obs["KEY_iw_bound"]', 'obs["KEY_gap"]', 'obs["KEY_ess"]', 'obs["KEY_pareto_k"]'),
+        "how close its posterior is to the exact one, where that is quick to say",
+        always=False,
+    ),
+    Result(
+        ('var["KEY_inverse_dispersion"]', 'var["KEY_zero_inflation"]'),
+        "parameters that the likelihood has by gene",
+        always=False,
+    ),
+    OF_ALL,
+)
+"""What every model with a latent state writes."""
+
+AUTOENCODER = partial(
+    Entry,
+    likelihoods=("nb", "poisson", "zip", "zinb", "bernoulli", "gaussian"),
+    former_likelihoods={"constrained_poisson": {"likelihood": "poisson", "scale_activation": "softmax"}},
+    posteriors=POSTERIORS,
+    defaults={
+        "max_epochs": "as many as suit the number of cells",
+        "batch_size": 128,
+        "learning_rate": 0.002,
+        "n_threads": "as many as pay",
+    },
+)
+"""A row of an autoencoder, and the options that autoencoders have."""
+AUTOENCODER_OPTIONS = (
+    Option("n_hidden", "width of hidden layers", metavar="N", default=128),
+    Option(
+        "n_layers",
+        "hidden layers of encoder and decoder; 0 makes the decoder linear",
+        "not_negative",
+        metavar="N",
+        default=1,
+    ),
+    Option(
+        "dispersion",
+        "whose the likelihood's parameters besides the rate are",
+        "choice",
+        choices=("gene", "gene-batch", "gene-cell"),
+        default="gene",
+    ),
+    Option(
+        "scale_activation",
+        "whether each gene has a rate of its own, or rates are shares of the size factor's total",
+        "choice",
+        choices=("exp", "softmax"),
+        default="exp",
+    ),
+    Option("k_max", "give counts below K probabilities of their own", metavar="K", default="none"),
+    Option(
+        "early_stopping",
+        "whether to stop when held-out cells no longer gain, and keep the weights that were best for them, or to go "
+        "through all epochs and keep the last",
+        "switch",
+        default="stop",
+    ),
+    Option(
+        "accelerator",
+        "where to compute",
+        "choice",
+        choices=("auto", "cpu", "gpu", "mps"),
+        default="a GPU if there is one",
+    ),
+    Option("checkpoint_dir", "directory to keep the state of training in, epoch by epoch", "directory"),
+    Option("resume", "go on from the checkpoint in --checkpoint-dir, if there is one", "switch"),
+)
+
+MODELS = {
+    entry.key: entry
+    for entry in (
+        Entry(
+            "plnpca",
+            "scpln.model.PLNPCA",
+            "Poisson log-normal PCA",
+            "Poisson log-normal principal component analysis: a linear latent variable model of counts.",
+            likelihoods=LIKELIHOODS,
+            posteriors=POSTERIORS,
+            function="plnpca",
+            page="models/plnpca",
+            options=(
+                Option(
+                    "amortized",
+                    "let an encoder give the posteriors, shared by all cells, from the counts; autoencoders always do",
+                    "switch",
+                ),
+                Option(
+                    "n_steps",
+                    "steps of stochastic training, of a flow, an encoder or the importance-weighted bound",
+                    metavar="N",
+                    default="1,000, or as many as make ten passes over the data",
+                ),
+                Option(
+                    "n_importance_samples",
+                    "train on the importance-weighted bound with so many draws, if above 1",
+                    metavar="K",
+                    default=1,
+                ),
+                Option(
+                    "block_size",
+                    "cells in memory at a time, for data on disk",
+                    metavar="N",
+                    default="as many as suit the processor's cache",
+                ),
+            ),
+            defaults={"max_epochs": 500, "batch_size": 512, "learning_rate": 0.004, "n_threads": "all"},
+            notes={"max_epochs": "of the Gaussians"},
+            results=(Result(('varm["KEY_loadings"]',), "loadings of every gene"),),
+            figures=("loadings", "correlation_circle", "variance_explained", "gene_correlation"),
+            takes_mudata=True,
+            stochastic=("n_steps", "learning_rate"),
+            closed_form={
+                "posterior": ("fullrank", "meanfield"),
+                "amortized": (None, False),
+                "n_importance_samples": (None, 1),
+            },
+        ),
+        AUTOENCODER(
+            "countvae",
+            "scpln.model.CountVAE",
+            "variational autoencoder",
+            "A variational autoencoder of counts.",
+            function="count_vae",
+            page="models/count_vae",
+            options=AUTOENCODER_OPTIONS,
+        ),
+        AUTOENCODER(
+            "countgmvae",
+            "scpln.model.CountGMVAE",
+            "the same with a mixture prior, which clusters cells",
+            "A variational autoencoder of counts with a Gaussian mixture as prior, for clusters.",
+            function="count_gmvae",
+            page="models/count_gmvae",
+            options=(
+                *AUTOENCODER_OPTIONS,
+                Option(
+                    "n_components",
+                    "components of the mixture",
+                    metavar="K",
+                    default="as many as labels, or else a held-out bound chooses",
+                ),
+                Option(
+                    "labels_key",
+                    "obs column of labels of some cells, each of which gets a component; missing for the others",
+                    "column",
+                ),
+            ),
+            results=(
+                Result(
+                    ('obs["KEY_cluster"]', 'obsm["KEY_cluster_probs"]'),
+                    "cluster of every cell, and probabilities of all clusters",
+                ),
+            ),
+            figures=("cluster_probabilities", "mixture_components"),
+        ),
+    )
+}
+"""Rows by key; the first is what is fitted unless the user says otherwise."""
