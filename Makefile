@@ -20,8 +20,9 @@ demo: $(VENV)/.run  ## raw counts of 700 blood cells to an annotated .h5ad and a
 	    --out $(DEMO)/pbmc68k_plnpca.h5ad --figure $(DEMO)/umap.png --color bulk_labels --color plnpca_leiden --force
 	$(BIN)/scpln evaluate $(DEMO)/pbmc68k_plnpca.h5ad --labels-key bulk_labels --layer counts --size-factor-key n_counts
 
-test: $(VENV)/.test  ## tests, and the examples of the docstrings
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+# Two processes, each with whole modules and classes, which share their fits.
+test: $(VENV)/.test  ## tests, and the examples of the docstrings (one after the other: PYTEST_ARGS="-n 0")
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(PYTEST_ARGS)
 
 bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, autoencoders and CITE-seq (hours; DATA=folder of real sets)
 	$(BIN)/python benchmarks/plnpca.py --peer-python .venv-peer/bin/python $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)

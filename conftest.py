@@ -1,8 +1,17 @@
-"""Tests and examples take one thread of torch: on a busy machine, small networks on several wait for each other."""
+"""Tests and examples take one thread: on a busy machine, small networks on several wait for each other.
 
-import pytest
-import scvi
-import torch
+The variables are those of what reads them as it is imported, in this process, in pytest-xdist's, and in those that tests start.
+"""
+
+import os
+
+for library in ("MKL", "NUMBA", "OMP", "OPENBLAS", "VECLIB"):
+    suffix = "MAXIMUM_THREADS" if library == "VECLIB" else "NUM_THREADS"
+    os.environ.setdefault(f"{library}_{suffix}", "1")
+
+import pytest  # noqa: E402
+import scvi  # noqa: E402
+import torch  # noqa: E402
 
 
 def pytest_sessionstart() -> None:

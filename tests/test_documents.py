@@ -3,8 +3,10 @@
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 import scpln
-from scpln.cli import make_parser
+from scpln.cli import main, make_parser
 from scpln.cli.fit import _command as _fit
 from scpln.cli.fit._config import with_config
 from scpln.model import ScplnModel
@@ -64,18 +66,45 @@ def test_code_blocks_run_in_order(document):
             assert np.isfinite(value.training_["elbo"]), name
 
 
+def commands(document):
+    """What the shell would start: the words of each command, and the file that its output goes to, or none."""
+    for block in blocks(document, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                output = words.index(">") if ">" in words else len(words)
+                yield words[:output], *(words[output + 1 :] or [None])
+
+
 @pytest.mark.parametrize("document", documents("bash"))
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.usefixtures("workspace")
 def test_commands_run_in_order(document, tmp_path):
+    """In this process: sixteen of their own would load and compile the same libraries sixteen times."""
+    for (program, *arguments), output in commands(document):
+        assert program == "scpln"
+        with (tmp_path / (output or "shown.txt")).open("w", encoding="utf-8") as file, redirect_stdout(file):
+            try:
+                code = main(arguments)
+            except SystemExit as end:  # of --versions
+                code = end.code or 0
+        assert code == 0, arguments
+
+
+def test_the_installed_command_runs_in_a_shell(tmp_path):
+    """The README's first, as its reader would run it."""
     bin_of_this = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        ["bash", "-e", "-c", "\n".join(blocks(document, "bash"))],
+        ["bash", "-e", "-c", blocks("README.md", "bash")[-1].splitlines()[0]],
         cwd=tmp_path,
-        env=os.environ | {"PATH": bin_of_this, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PATH": bin_of_this},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("wrote counts.h5ad: 700 cells")
+    assert (tmp_path / "counts.h5ad").exists()
 
 
 @pytest.mark.parametrize("document", documents("yaml"))

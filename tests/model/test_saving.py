@@ -25,6 +25,12 @@ def saved(trained, tmp_path):
     return tmp_path / "model"
 
 
+@pytest.fixture(scope="module")
+def other() -> PLNPCA:
+    """Another model of the same data; do not change it."""
+    return train(make_adata(), n_latent=1, layer="counts", batch_key="batch")
+
+
 def results(model: PLNPCA) -> list[np.ndarray]:
     posterior = model.get_posterior()
     return [
@@ -144,10 +150,9 @@ def test_prefixes_share_a_directory(trained, adata, tmp_path):
         PLNPCA.load(tmp_path)
 
 
-def test_overwriting(trained, saved, adata):
+def test_overwriting(trained, saved, other):
     with pytest.raises(ValueError, match=r"model.json' already exists. Pass overwrite=True"):
         trained.save(saved)
-    other = train(adata, n_latent=1, layer="counts", batch_key="batch")
     for _ in range(3):
         other.save(saved, overwrite=True, save_anndata=True)
         assert len(list(saved.iterdir())) == 3
@@ -160,9 +165,8 @@ def test_overwriting(trained, saved, adata):
 
 
 @pytest.mark.parametrize("moment", range(6))
-def test_a_killed_save_leaves_the_previous_model(trained, saved, adata, moment, monkeypatch):
+def test_a_killed_save_leaves_the_previous_model(trained, saved, other, moment, monkeypatch):
     """Stop at each step that changes the directory, without any cleaning up."""
-    other = train(adata, n_latent=1, layer="counts", batch_key="batch")
     steps = iter(range(100))
 
     class Killed(BaseException):

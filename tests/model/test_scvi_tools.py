@@ -1,10 +1,14 @@
 """scvi-tools' own machinery takes every model: posterior predictive checks, Lightning's callbacks, autotune."""
 
+import sys
+
 import numpy as np
 import pytest
+import sparse  # noqa: F401 (its code must be there to be interpreted)
 from anndata import concat
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
+from numba.core.dispatcher import Dispatcher
 from scvi.criticism import PosteriorPredictiveCheck
 
 import scpln
@@ -14,6 +18,18 @@ from .every_model import KINDS, SMALL, make_adata, trained
 
 AUTOENCODERS = [(CountVAE, {}), (CountGMVAE, {"n_components": 2})]
 N_SAMPLES = 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interpreted():
+    """`sparse` interprets its own code: for data this small, to compile it takes many times as long as to run it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("sparse.numba_backend"):
+                for key, value in list(vars(module).items()):
+                    if isinstance(value, Dispatcher):
+                        patch.setattr(module, key, value.py_func)
+        yield
 
 
 @pytest.fixture(scope="module", params=KINDS)
