@@ -58,3 +58,14 @@ def test_goes_on_from_there(folder, tmp_path):
     np.testing.assert_array_equal(again.get_latent_representation(), model.get_latent_representation())
     model.annotate()
     assert np.isfinite(trained.obsm[f"X_{type(model).__name__.lower()}"]).all()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_history_shows_bounds_as_bounds(folder):
+    """Those of epochs were minus the bound in files of version 0.1.0."""
+    history = load(folder)[0].history
+    bounds = {name: table[name] for name, table in history.items() if name.startswith("elbo")}
+    assert bounds
+    for name, values in bounds.items():
+        assert (values < 0).all(), name
+        assert values.iloc[-1] > values.iloc[0], name

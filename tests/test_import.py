@@ -34,7 +34,7 @@ ALLOWED = {
     for package in floor
 }
 ALLOWED["cli"] |= {"datasets", "pl"}
-ALLOWED |= {"datasets": {"datasets", "utils"}, "pl": {"pl", "utils"}}
+ALLOWED |= {"datasets": {"datasets", "utils"}, "pl": {"pl", "utils", "_catalogue"}}
 
 INSIDE = {
     "module": [

@@ -8,6 +8,7 @@ from ._entry import Entry, Option, Result
 from ._lookup import (
     default_key,
     in_words,
+    joint_models,
     keys_of,
     keys_with,
     keys_writing,
@@ -35,6 +36,7 @@ __all__ = [
     "Result",
     "default_key",
     "in_words",
+    "joint_models",
     "keys_of",
     "keys_with",
     "keys_writing",

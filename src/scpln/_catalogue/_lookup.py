@@ -63,6 +63,11 @@ def keys_with(likelihood: str) -> list[str]:
     return [key for key, entry in MODELS.items() if likelihood in entry.likelihoods]
 
 
+def joint_models() -> list[str]:
+    """Classes that model several modalities of a MuData together."""
+    return [entry.class_name for entry in MODELS.values() if entry.takes_mudata]
+
+
 def keys_writing(place: str) -> list[str]:
     """Keys of the models that write into a place, such as ``obs["KEY_cluster"]``."""
     return [key for key, entry in MODELS.items() if any(place in each.places for each in results_of(entry))]

@@ -9,6 +9,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
+from scpln._catalogue import joint_models
 from scpln.utils import name_of, named
 
 from . import _manager
@@ -219,7 +220,7 @@ def check_adata(adata: Any, *, view_allowed: bool = True) -> None:
         one = next(iter(adata.mod), "rna")
         msg = (
             f"adata must be an AnnData, and this is a MuData. Take one of its modalities, mdata[{one!r}], or model "
-            f"several: `scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})`, then `scpln.model.PLNPCA(mdata)`."
+            f"several: `scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})`, then `scpln.model.{joint_models()[0]}(mdata)`."
         )
         raise TypeError(msg)
     if not isinstance(adata, AnnData):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from scpln._catalogue import of_class
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
-#: Functions of ``scpln.tl`` that store the results of a model, by its name.
-_FUNCTIONS = {"PLNPCA": "plnpca", "CountVAE": "count_vae", "CountGMVAE": "count_gmvae"}
 #: Longest name of a gene or component that is drawn in full.
 _LONGEST_NAME = 24
 
@@ -61,14 +61,21 @@ def _missing(adata: AnnData, key: str, what: str, model: str, line: str | None) 
     owner = str(adata.uns.get(key, {}).get("model", model))
     if line is None and owner != model:
         what += f": these are results of a {owner}, and only {model} has it"
-        line = f"scpln.tl.{_FUNCTIONS[model]}(adata)"
+        line = f"scpln.tl.{_function(model)}(adata)"
     elif line is None:
-        line = f"model.annotate(key_added={key!r})` or `scpln.tl.{_FUNCTIONS[model]}(adata, key_added={key!r})"
+        line = f"model.annotate(key_added={key!r})` or `scpln.tl.{_function(model)}(adata, key_added={key!r})"
     others = [str(name) for name, entry in adata.uns.items() if name != key and "model" in _as_dict(entry)]
     known = f"; there are results of {', '.join(map(repr, others))}" if others else ""
     modalities = list(getattr(adata, "mod", {}))
     inside = f" Of a MuData, pass the modality that has it, as mdata[{modalities[0]!r}]." if modalities else ""
     return f"{what}. Run `{line}` first, or pass the key that was used as `key`{known}.{inside}"
+
+
+def _function(model: str) -> str:
+    """Function of ``scpln.tl`` that stores the results of a model class."""
+    entry = of_class(model)
+    assert entry is not None
+    return str(entry.function)
 
 
 def _as_dict(entry: Any) -> dict[str, Any]:

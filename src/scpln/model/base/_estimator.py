@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mudata import MuData
 
 from scpln import __version__
+from scpln._catalogue import in_words, joint_models
 from scpln.data import DESIGN_KEY, _manager, _setup, cell_positions, modality_slices, read_cells, validated_once
 from scpln.utils import description
 
@@ -71,7 +72,8 @@ class ScplnModel(Persistent):
             one = next(iter(adata.mod), "rna")
             msg = (
                 f"{cls.__name__} models one AnnData, and this is a MuData. Take one of its modalities: "
-                f"`scpln.model.setup_anndata(mdata[{one!r}])`, then `{cls.__name__}(mdata[{one!r}])`. PLNPCA takes several."
+                f"`scpln.model.setup_anndata(mdata[{one!r}])`, then `{cls.__name__}(mdata[{one!r}])`. "
+                f"Several together are for {in_words(joint_models(), 'or')}."
             )
             raise TypeError(msg)
         (_setup.check_mdata if joint else _setup.check_adata)(adata)
