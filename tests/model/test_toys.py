@@ -8,24 +8,13 @@ import numpy as np
 import pytest
 
 import scpln
-from scpln._catalogue import MODELS, Entry, Option
+from scpln._catalogue import MODELS
 from scpln.cli import main
-from scpln.model import ScplnModel, setup_anndata
+from scpln.model import setup_anndata
 
-from .toys import ToyClassifier, ToyGeneSpace
+from .toys import ROWS, ToyClassifier, ToyGeneSpace
 
 TOYS = [ToyClassifier, ToyGeneSpace]
-ROWS = [
-    Entry(
-        "toyclassifier",
-        f"{ToyClassifier.__module__}.ToyClassifier",
-        "softmax regression",
-        options=(Option("labels_key", "obs column of labels", "column"), Option("penalty", "of weights", "number")),
-        has_latent=False,
-    ),
-    Entry("toygenespace", f"{ToyGeneSpace.__module__}.ToyGeneSpace", "normal logarithms", has_latent=False),
-]
-"""What makes them known to the command line: a row each."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +48,7 @@ def test_it_shows_itself(trained, cells):
     assert np.isfinite(objective.value)
     assert str(objective) in repr(trained)
     assert str(objective) in trained._repr_html_()
-    assert "(loss)" in str(objective) or objective.higher_is_better
+    assert ("(loss)" in repr(trained)) == (not objective.higher_is_better)
     other = cells.copy()
     setup_anndata(other, labels_key="kind")
     untrained = type(trained)(other)
@@ -71,7 +60,6 @@ def test_its_history_is_named_after_its_objective(trained):
     name = trained.objective.name
     values = trained.history[name][name]
     assert values.iloc[-1] == pytest.approx(trained.objective.value)
-    assert not trained.objective.higher_is_better or name.find("loss") < 0
 
 
 def test_it_is_saved_and_loaded(trained, tmp_path):
@@ -117,7 +105,6 @@ def test_what_it_has_not_is_refused_clearly(trained):
         scpln.tl.posterior_predictive(trained)
     with pytest.raises(ValueError, match="needs data"):
         type(trained)()
-    assert isinstance(trained, ScplnModel)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)

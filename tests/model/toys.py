@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from scpln._catalogue import Entry, Option, Result
 from scpln.data import read_labels
 from scpln.model import ScplnModel
 from scpln.model.base import Annotation, Objective
@@ -82,3 +83,26 @@ class ToyGeneSpace(ScplnModel):
             var=pd.DataFrame({"mean": self.module.mean.numpy()}, index=names),
             varp={"covariance": pd.DataFrame(self.module.sigma.numpy(), index=names, columns=names)},
         )
+
+
+ROWS = [
+    Entry(
+        "toyclassifier",
+        f"{ToyClassifier.__module__}.ToyClassifier",
+        "softmax regression",
+        options=(
+            Option("labels_key", "obs column of labels", "column"),
+            Option("penalty", "of weights", "number", default=1e-3),
+        ),
+        has_latent=False,
+        results=(Result(('obs["KEY_label"]',), "most probable label of each cell"),),
+    ),
+    Entry(
+        "toygenespace",
+        f"{ToyGeneSpace.__module__}.ToyGeneSpace",
+        "normal logarithms",
+        has_latent=False,
+        results=(Result(('var["KEY_mean"]',), "mean of each gene"),),
+    ),
+]
+"""What makes them known to the command line: a row each."""

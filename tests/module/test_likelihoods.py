@@ -98,6 +98,8 @@ def reference(name, y, eta, values):
         # SciPy's log1p(-p) for the zeros would see a rounded p.
         with np.errstate(divide="ignore"):
             return np.where(y > 0, stats.bernoulli.logpmf(1, -np.expm1(-mu)), -mu)
+    if name not in ("poisson", "nb", "zip", "zinb"):
+        raise KeyError(name)
     theta = np.exp([value for key, value in values.items() if key.endswith("log_inverse_dispersion")])
     base = log_negative_binomial(y, eta, theta) if theta.size else stats.poisson.logpmf(y, mu)
     if "gate_logits" not in values:
@@ -480,3 +482,10 @@ def test_bad_input_is_named():
         likelihood.log_likelihood(torch.zeros(4, 3), batch)
     with pytest.raises(ValueError, match=r"make the batch with dtype=torch.float64"):
         likelihood.log_likelihood(torch.zeros(2, 3).double(), batch)
+
+
+def test_every_likelihood_has_a_reference():
+    """A new one is compared with SciPy too: name it in `SETTINGS` and in `reference`."""
+    assert set(LIKELIHOODS) <= {name for name, _ in SETTINGS}
+    with pytest.raises(KeyError):
+        reference("another", np.zeros(1), np.zeros(1), {})

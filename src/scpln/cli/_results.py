@@ -14,12 +14,8 @@ if TYPE_CHECKING:
 
 
 def results_in(adata: AnnData) -> list[str]:
-    """Names of all results that a model has written."""
-    return [
-        key
-        for key, entry in adata.uns.items()
-        if isinstance(entry, Mapping) and "model" in entry and f"X_{key}" in adata.obsm
-    ]
+    """Names of all results that a model has written, with or without latent states."""
+    return [key for key, entry in adata.uns.items() if isinstance(entry, Mapping) and "model" in entry]
 
 
 def result_key(adata: AnnData, path: Path, key: str | None) -> str:

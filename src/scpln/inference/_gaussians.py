@@ -61,10 +61,10 @@ def fit_gaussians(
         options = {name: settings[name] for name in ("posterior", "n_threads") if name in settings}
         start = start_gaussian(data, n_latent, likelihood, **options)
     else:
-        if on_stage is not None and not likelihood.has_closed_form:
+        if on_stage is not None and not likelihood.is_poisson:
             on_stage("Poisson start")
         start = fit(data, n_latent, **settings)
-        if likelihood.has_closed_form or start.interrupted:
+        if likelihood.is_poisson or start.interrupted:
             return start
     if on_stage is not None:
         on_stage(f"{type(likelihood).__name__} likelihood")
@@ -75,7 +75,7 @@ def make_cell_problem(
     data: CountData, family: GaussianFamily, likelihood: Likelihood, pool: Threads, batch_size: int | None = None
 ) -> CellProblem:
     """The cells' half of any alternation, for whatever is estimated of genes: query mapping, mixtures, standard errors."""
-    kind = PoissonCells if likelihood.has_closed_form else GeneralCells
+    kind = PoissonCells if likelihood.is_poisson else GeneralCells
     return kind(data, family, likelihood, pool, batch_size)
 
 
@@ -83,7 +83,7 @@ def infer_gaussians(
     data: CountData, coefficients: Array, loadings: Array, likelihood: Likelihood, **settings: Any
 ) -> tuple[Array, Array]:
     """Optimal Gaussian posteriors of cells with all parameters fixed: means and packed covariances, as `infer`."""
-    if likelihood.has_closed_form:
+    if likelihood.is_poisson:
         return infer(data, coefficients, loadings, **settings)
     return infer_likelihood(data, coefficients, loadings, likelihood, **settings)
 
@@ -98,6 +98,6 @@ def gaussian_elbo(
     **settings: Any,
 ) -> Array:
     """Bound of each cell under Gaussian posteriors, in nats, (n,): as `elbo`."""
-    if likelihood.has_closed_form:
+    if likelihood.is_poisson:
         return elbo(data, coefficients, loadings, mean, covariance, **settings)
     return elbo_likelihood(data, coefficients, loadings, likelihood, mean, covariance, **settings)

@@ -61,9 +61,10 @@ def _missing(adata: AnnData, key: str, what: str, model: str, line: str | None) 
     owner = str(adata.uns.get(key, {}).get("model", model))
     if line is None and owner != model:
         what += f": these are results of a {owner}, and only {model} has it"
-        line = f"scpln.tl.{_function(model)}(adata)"
+        line = _one_call(model, "adata") or f"scpln.model.{model}(adata)"
     elif line is None:
-        line = f"model.annotate(key_added={key!r})` or `scpln.tl.{_function(model)}(adata, key_added={key!r})"
+        ways = [f"model.annotate(key_added={key!r})", _one_call(model, f"adata, key_added={key!r}")]
+        line = "` or `".join(filter(None, ways))
     others = [str(name) for name, entry in adata.uns.items() if name != key and "model" in _as_dict(entry)]
     known = f"; there are results of {', '.join(map(repr, others))}" if others else ""
     modalities = list(getattr(adata, "mod", {}))
@@ -71,11 +72,10 @@ def _missing(adata: AnnData, key: str, what: str, model: str, line: str | None) 
     return f"{what}. Run `{line}` first, or pass the key that was used as `key`{known}.{inside}"
 
 
-def _function(model: str) -> str:
-    """Function of ``scpln.tl`` that stores the results of a model class."""
+def _one_call(model: str, arguments: str) -> str:
+    """The call of ``scpln.tl`` that stores the results of a model class; nothing if there is none."""
     entry = of_class(model)
-    assert entry is not None
-    return str(entry.function)
+    return "" if entry is None or entry.function is None else f"scpln.tl.{entry.function}({arguments})"
 
 
 def _as_dict(entry: Any) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Print a table: one line for each model, one for each PCA; and then one for each model's own clusters."""
     check_summary(args.summary, force=args.force)
     adata = read_h5ad(args.input)
-    keys = args.keys or results_in(adata) or [default_key()]
+    keys = args.keys or [key for key in results_in(adata) if f"X_{key}" in adata.obsm] or [default_key()]
     _check(adata, args, keys)
     summary = _summarize(adata, args, keys)
     give_summary(summary, _in_words(summary), args.summary, quiet=False)

@@ -203,9 +203,12 @@ def _keys_of_registration(adata: Data) -> list[str]:
 def _keys(adata: Data) -> set[str]:
     """Every place in `adata` that holds something, as a user would write it."""
     parts = {f"mod[{name!r}].": part for name, part in getattr(adata, "mod", {}).items()}
-    slots = [("", adata, ("obs", "obsm", "uns")), *((where, part, ("var", "varm")) for where, part in parts.items())]
+    slots = [
+        ("", adata, ("obs", "obsm", "uns")),
+        *((where, part, ("var", "varm", "varp")) for where, part in parts.items()),
+    ]
     if not parts:
-        slots.append(("", adata, ("var", "varm")))
+        slots.append(("", adata, ("var", "varm", "varp")))
     return {f"{where}{slot}[{key!r}]" for where, part, names in slots for slot in names for key in getattr(part, slot)}
 
 

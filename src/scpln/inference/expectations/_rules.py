@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from scpln.module import JointLikelihood
-from scpln.module.likelihoods import Poisson
 
 from ._quadrature import Expectation, Quadrature, stack_padded
 
@@ -65,7 +64,7 @@ def expectations_of(likelihood: Likelihood, n_nodes: int, dtype: DType, *, requi
         parts = likelihood.parts.values()
         rules = [expectations_of(part, n_nodes, dtype, requires_grad=requires_grad) for part in parts]
         return JointExpectations(rules, likelihood.sizes, dtype)
-    if isinstance(likelihood, Poisson):
+    if likelihood.is_poisson:
         return PoissonExpectations(likelihood.n_genes, dtype)
     return Quadrature(likelihood, n_nodes, dtype, requires_grad=requires_grad)
 

@@ -215,7 +215,18 @@ class ScplnModel(Persistent):
         return read_cells(self._data_or_own(adata), self.registry, positions)
 
     def _finish_training(self, cells: Cells, training: dict[str, Any], history: dict[str, list[float]]) -> None:
-        """Remember on which cells the model was trained, how, and why it stopped; say so."""
+        """Remember on which cells the model was trained, how, and why it stopped; say so.
+
+        Parameters
+        ----------
+        cells
+            Cells that the model was trained on.
+        training
+            How it went, for ``training_``: at least ``converged`` (a bool), ``reason`` (why it stopped, in words), and the
+            value of the objective under its name.
+        history
+            What happened in each iteration or epoch, by name.
+        """
         assert self.adata is not None
         self._trained_cells = (weakref.ref(self.adata), self.adata.obs_names.copy())
         self._fingerprint = cells.fingerprint()

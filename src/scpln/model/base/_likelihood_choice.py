@@ -89,8 +89,8 @@ def genes_by_quadrature(likelihood: Observation, modalities: Mapping[str, int], 
     2
     """
     if isinstance(likelihood, str):
-        return 0 if likelihood == "poisson" else n_genes
-    return sum(size for name, size in modalities.items() if likelihood[name] != "poisson")
+        return 0 if LIKELIHOODS[likelihood].is_poisson else n_genes
+    return sum(size for name, size in modalities.items() if not LIKELIHOODS[likelihood[name]].is_poisson)
 
 
 def check_kind(likelihood: str, *, is_count: bool, is_count_data: bool) -> None:

@@ -50,8 +50,8 @@ class Likelihood(nn.Module, ABC):
     is_count: ClassVar[bool] = True
     #: Where η is bounded softly.
     largest_log_rate: ClassVar[float] = LARGEST_LOG_RATE
-    #: Whether expectations of the log-probability under Gaussian log-rates have a closed form, and so PLN-PCA a solver.
-    has_closed_form: ClassVar[bool] = False
+    #: Whether these are Poisson counts, whose expectations under Gaussian log-rates, and PLN-PCA's solver, are in closed form.
+    is_poisson: ClassVar[bool] = False
     #: Own parameters that networks are trained on without a prior around their mean, since every gene says much of them.
     not_shrunk: ClassVar[tuple[str, ...]] = ()
 

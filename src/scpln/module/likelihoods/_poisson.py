@@ -42,7 +42,7 @@ class Poisson(CountLikelihood):
     tensor([-1.0000, -1.6931])
     """
 
-    has_closed_form = True
+    is_poisson = True
 
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> PoissonBlock:
         return PoissonBlock(batch, rows)
