@@ -27,7 +27,7 @@ class ConfigError(CommandError):
         super().__init__(f"{where}: {message}", ExitCode.USAGE)
 
 
-class Entry(NamedTuple):
+class ConfigEntry(NamedTuple):
     """One entry of a file: its key and value, and the line of the key."""
 
     key: str
@@ -90,7 +90,7 @@ def _arguments(path: Path, options: argparse.ArgumentParser, replaced: set[str])
             yield from arguments
 
 
-def _of_option(path: Path, entry: Entry, name: str, action: argparse.Action) -> list[str]:
+def _of_option(path: Path, entry: ConfigEntry, name: str, action: argparse.Action) -> list[str]:
     """Arguments that one entry stands for, checked as argparse will check them."""
     values = entry.value if isinstance(entry.value, list) else [entry.value]
     if isinstance(entry.value, list) and not isinstance(action, argparse._AppendAction):
@@ -127,7 +127,7 @@ def _problem(value: Any, action: argparse.Action) -> str:
     return ""
 
 
-def read_entries(path: Path) -> list[Entry]:
+def read_entries(path: Path) -> list[ConfigEntry]:
     """Entries of a YAML file, in its order."""
     import yaml
 
@@ -139,7 +139,9 @@ def read_entries(path: Path) -> list[Entry]:
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(path, node.start_mark.line + 1, "this is not a list of options such as 'n_latent: 20'")
         entries = [
-            Entry(str(_constructed(path, loader, key)), _constructed(path, loader, value), key.start_mark.line + 1)
+            ConfigEntry(
+                str(_constructed(path, loader, key)), _constructed(path, loader, value), key.start_mark.line + 1
+            )
             for key, value in node.value
         ]
     except OSError as error:
@@ -162,7 +164,7 @@ def _constructed(path: Path, loader: Any, node: Any) -> Any:
         raise ConfigError(path, node.start_mark.line + 1, message) from error
 
 
-def _refuse_duplicates(path: Path, entries: list[Entry]) -> None:
+def _refuse_duplicates(path: Path, entries: list[ConfigEntry]) -> None:
     lines: dict[str, int] = {}
     for entry in entries:
         name = entry.key.replace("_", "-")

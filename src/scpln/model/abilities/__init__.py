@@ -6,7 +6,7 @@ from ._bounds import Bounds
 from ._clusters import Clusters, effective_number
 from ._differential import Differential
 from ._exact import ExactSampling
-from ._gene_parameters import GeneParameters
+from ._likelihood_parameters import LikelihoodParameters
 from ._loadings import Loadings
 from ._predictive import Predictive
 from ._prior_predictive import PriorPredictive
@@ -20,7 +20,7 @@ __all__ = [
     "Clusters",
     "Differential",
     "ExactSampling",
-    "GeneParameters",
+    "LikelihoodParameters",
     "Loadings",
     "Predictive",
     "PriorPredictive",

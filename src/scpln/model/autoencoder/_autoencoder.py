@@ -13,7 +13,14 @@ import torch
 
 from scpln.data import cell_positions, setup_args
 from scpln.inference import sampled_elbo
-from scpln.model.abilities import Differential, ExactSampling, GeneParameters, Loadings, PriorPredictive, QueryMapping
+from scpln.model.abilities import (
+    Differential,
+    ExactSampling,
+    LikelihoodParameters,
+    Loadings,
+    PriorPredictive,
+    QueryMapping,
+)
 from scpln.model.base import Annotation, check_kind
 from scpln.train import Minibatches, refine
 from scpln.train.epochs import split_cells
@@ -35,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Autoencoder(
-    QueryMapping, Loadings, GeneParameters, Differential, AutoencoderTraining, ExactSampling, PriorPredictive
+    QueryMapping, Loadings, LikelihoodParameters, Differential, AutoencoderTraining, ExactSampling, PriorPredictive
 ):
     """Base of the count autoencoders."""
 

@@ -5,7 +5,7 @@ from ._cost import Cost, announce, network_weights, newton_cost, steps_cost
 from ._defaults import FLOW, FLOW_HIDDEN, PosteriorName
 from ._estimator import ScplnModel
 from ._evaluated import Evaluated
-from ._likelihood_choice import check_kind, check_observation, genes_by_quadrature, make_observation
+from ._likelihood_choice import check_kind, check_likelihood, genes_by_quadrature, likelihood_of_genes
 from ._objective import Objective
 from ._ownership import claim
 from ._reliability import UNRELIABLE, reliability_in_words
@@ -23,10 +23,10 @@ __all__ = [
     "ScplnModel",
     "announce",
     "check_kind",
-    "check_observation",
+    "check_likelihood",
     "claim",
     "genes_by_quadrature",
-    "make_observation",
+    "likelihood_of_genes",
     "model_file",
     "network_weights",
     "newton_cost",

@@ -11,12 +11,12 @@ from scpln.utils import one_of
 if TYPE_CHECKING:
     from scpln.module import Likelihood
 
-Observation = str | dict[str, str]
+LikelihoodChoice = str | dict[str, str]
 
 
-def check_observation(
+def check_likelihood(
     likelihood: str | Mapping[str, str], modalities: Mapping[str, int], *, is_count_data: bool
-) -> Observation:
+) -> LikelihoodChoice:
     """Names of the likelihoods, after checking that they suit the data.
 
     Parameters
@@ -30,9 +30,9 @@ def check_observation(
 
     Examples
     --------
-    >>> check_observation({"prot": "nb", "rna": "poisson"}, {"rna": 2000, "prot": 10}, is_count_data=True)
+    >>> check_likelihood({"prot": "nb", "rna": "poisson"}, {"rna": 2000, "prot": 10}, is_count_data=True)
     {'rna': 'poisson', 'prot': 'nb'}
-    >>> check_observation({"rna": "poisson"}, {"rna": 2000, "prot": 10}, is_count_data=True)
+    >>> check_likelihood({"rna": "poisson"}, {"rna": 2000, "prot": 10}, is_count_data=True)
     Traceback (most recent call last):
         ...
     ValueError: likelihood={'rna': 'poisson'} must name one for each of the modalities ['rna', 'prot'], such as ...
@@ -65,12 +65,12 @@ def check_observation(
     return {modality: likelihood[modality] for modality in modalities}
 
 
-def make_observation(likelihood: Observation, modalities: Mapping[str, int], n_genes: int) -> Likelihood:
+def likelihood_of_genes(likelihood: LikelihoodChoice, modalities: Mapping[str, int], n_genes: int) -> Likelihood:
     """The likelihood of all genes: a plain one if all modalities have the same, whose solvers are the faster ones.
 
     Examples
     --------
-    >>> make_observation({"rna": "poisson", "prot": "poisson"}, {"rna": 5, "prot": 2}, 7)
+    >>> likelihood_of_genes({"rna": "poisson", "prot": "poisson"}, {"rna": 5, "prot": 2}, 7)
     Poisson(7)
     """
     if isinstance(likelihood, str):
@@ -80,7 +80,7 @@ def make_observation(likelihood: Observation, modalities: Mapping[str, int], n_g
     return JointLikelihood({name: make_likelihood(likelihood[name], size) for name, size in modalities.items()})
 
 
-def genes_by_quadrature(likelihood: Observation, modalities: Mapping[str, int], n_genes: int) -> int:
+def genes_by_quadrature(likelihood: LikelihoodChoice, modalities: Mapping[str, int], n_genes: int) -> int:
     """Number of genes whose likelihood has no closed form under Gaussian posteriors, as that of Poisson counts.
 
     Examples

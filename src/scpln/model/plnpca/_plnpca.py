@@ -9,8 +9,15 @@ import scvi
 import torch
 
 from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
-from scpln.model.abilities import Differential, ExactSampling, GeneParameters, Loadings, PriorPredictive, QueryMapping
-from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_observation, make_observation
+from scpln.model.abilities import (
+    Differential,
+    ExactSampling,
+    LikelihoodParameters,
+    Loadings,
+    PriorPredictive,
+    QueryMapping,
+)
+from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_likelihood, likelihood_of_genes
 from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
 from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
 
@@ -30,7 +37,9 @@ if TYPE_CHECKING:
 ENCODER_HIDDEN = [128, 128]
 
 
-class PLNPCA(QueryMapping, Loadings, GeneParameters, Differential, PLNPCATraining, ExactSampling, PriorPredictive):
+class PLNPCA(
+    QueryMapping, Loadings, LikelihoodParameters, Differential, PLNPCATraining, ExactSampling, PriorPredictive
+):
     r"""Poisson log-normal principal component analysis of counts.
 
     .. math::
@@ -113,7 +122,7 @@ class PLNPCA(QueryMapping, Loadings, GeneParameters, Differential, PLNPCATrainin
     ) -> None:
         super().__init__(adata, registry=registry)
         one_of("posterior", posterior, get_args(PosteriorName))
-        likelihood = check_observation(likelihood, self._sizes_of_modalities, is_count_data=self.is_count_data)
+        likelihood = check_likelihood(likelihood, self._sizes_of_modalities, is_count_data=self.is_count_data)
         n_latent = positive_integer("n_latent", n_latent)
         if registry is None:  # cells that are mapped onto a reference may be few
             self._check_n_latent(n_latent)
@@ -183,7 +192,7 @@ class PLNPCA(QueryMapping, Loadings, GeneParameters, Differential, PLNPCATrainin
 
     def _new_likelihood(self) -> Likelihood:
         """The likelihood of the model's genes, as it starts."""
-        return make_observation(self.likelihood, self._sizes_of_modalities, len(self.genes))
+        return likelihood_of_genes(self.likelihood, self._sizes_of_modalities, len(self.genes))
 
     @property
     def _kind(self) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scpln.module import LatentModule
 
 
-class GeneParameters(ScplnModel):
+class LikelihoodParameters(ScplnModel):
     """Models whose likelihood may have parameters of each gene, besides the rate."""
 
     module: LatentModule
