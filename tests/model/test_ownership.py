@@ -87,3 +87,16 @@ def test_modalities():
     assert "fit_inverse_dispersion" not in mdata["prot"].var
     assert "fit_gap" not in mdata.obs
     assert "fit_loadings" in mdata["prot"].varm
+
+
+def test_clusters_embeddings_and_colors_go_with_their_fit(adata):
+    """What the command line adds for a figure, and the colours that scanpy keeps for columns."""
+    from scpln.cli._embedding import cluster_and_embed
+
+    fit(adata)
+    cluster_and_embed(adata, "fit", seed=0)
+    adata.uns["fit_leiden_colors"] = np.array(["#000000"], dtype=object)
+    adata.uns["kind_colors"] = np.array(["#ffffff"], dtype=object)
+    fit(adata)
+    assert not {"obs/fit_leiden", "obsm/X_fit_umap", "uns/fit_leiden_colors"} & names(adata)
+    assert "uns/kind_colors" in names(adata)

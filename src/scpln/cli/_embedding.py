@@ -35,6 +35,8 @@ def cluster_and_embed(adata: Data, key: str, *, seed: int) -> None:
     """
     import scanpy as sc
 
+    from scpln.model.base import claim
+
     from ._neighbors import with_neighbors
 
     with warnings.catch_warnings():
@@ -44,6 +46,7 @@ def cluster_and_embed(adata: Data, key: str, *, seed: int) -> None:
         sc.tl.leiden(aside, flavor="igraph", n_iterations=2, directed=False, random_state=seed)
     adata.obs[f"{key}_leiden"] = aside.obs["leiden"].array
     adata.obsm[f"X_{key}_umap"] = aside.obsm["X_umap"]
+    claim(adata, key, [f"obs['{key}_leiden']", f"obsm['X_{key}_umap']"])
 
 
 def umap(adata: AnnData, *, key: str, color: str | Sequence[str] | None = None, save: Path) -> None:

@@ -22,7 +22,7 @@ WRITTEN = "written"
 _PLACE = re.compile(r"(?:mod\['(?P<modality>.*)'\]\.)?(?P<slot>obs|obsm|var|varm|varp)\['(?P<name>.*)'\]")
 #: What version 0.1.0 wrote after the key and an underscore, without a list of it.
 _EARLIER = {
-    "obs": r"elbo|iw_bound|gap|ess|pareto_k|cluster|ppc_library_size_\w+",
+    "obs": r"leiden|elbo|iw_bound|gap|ess|pareto_k|cluster|ppc_library_size_\w+",
     "obsm": r"cluster_probs",
     "var": r"inverse_dispersion|zero_inflation|sd|probability_\d+|ppc_(mean|variance|zero_fraction)_\w+",
     "varm": r"loadings",
@@ -70,14 +70,15 @@ def forget(adata: Data, key: str) -> None:
             continue
         owner = adata if found["modality"] is None else getattr(adata, "mod", {}).get(found["modality"])
         slot = getattr(owner, found["slot"], {})
-        if found["name"] in slot:
+        if owner is not None and found["name"] in slot:
             del slot[found["name"]]
+            owner.uns.pop(f"{found['name']}_colors", None)  # where scanpy keeps those of a column
     del adata.uns[key]
 
 
 def _earlier_places(adata: Data, key: str) -> list[str]:
     """Where version 0.1.0 has written under a key."""
-    places = [f"obsm['X_{key}']"]
+    places = [f"obsm['X_{key}']", f"obsm['X_{key}_umap']"]
     parts: dict[str, AnnData] = adata.mod if isinstance(adata, MuData) else {}
     for prefix, owner in {
         "": adata,
