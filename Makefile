@@ -54,7 +54,7 @@ dist: $(VENV)/.dist  ## wheel and sdist in dist/, each installed into an empty e
 	.venv-smoke/bin/python -I tests/smoke.py
 
 clean:  ## remove outputs and caches, but not the environments (.venv, .venv-peer, .venv-smoke)
-	rm -rf $(DEMO) build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) build dist docs/_build docs/api/generated .pytest_cache .mypy_cache .ruff_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. A stamp says that a dependency group is installed, so that a second call starts at once.

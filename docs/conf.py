@@ -5,9 +5,14 @@ import shutil
 import sys
 from pathlib import Path
 
+from sphinx.errors import ExtensionError
+from sphinx.ext.napoleon import NumpyDocstring
+
 from scpln import __version__
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from _reference import members, missing_anchors  # noqa: E402
 
 project = "scpln"
 author = "The scpln developers"
@@ -20,13 +25,19 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "sphinx-mathjax-offline",  # MathJax among the pages, which are read without a network, too
     "sphinxcontrib.bibtex",
 ]
+templates_path = ["_templates"]
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 autosummary_generate = True
+autosummary_context = {"shown_members": members}
+suppress_warnings = ["config.cache"]  # a function of the templates is the same in every build
+add_module_names = False
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
@@ -46,7 +57,11 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 
 html_theme = "sphinx_book_theme"
 html_title = "scpln"
-html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
+html_static_path = ["_static"]
+html_css_files = ["scpln.css"]
+# Everything that the bar on top would hold stands beside the pages already.
+html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True, "navbar_persistent": []}
+html_sidebars = {"**": ["navbar-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]}
 
 
 def copy_tutorials(_app: object) -> None:
@@ -54,5 +69,20 @@ def copy_tutorials(_app: object) -> None:
     shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials", dirs_exist_ok=True)
 
 
+def returns_as_written(self: NumpyDocstring, _section: str) -> list[str]:
+    """What a function returns, as prose and lists of its columns; napoleon takes each of its lines for a type."""
+    first, *others = self._dedent(self._consume_to_next_section()) or [""]
+    return [f":returns: {first}", *(f"   {line}" if line else "" for line in others), ""]
+
+
+def check_reference(app: object, failed: Exception | None) -> None:
+    """Stop where a public object, or a method of one, has no entry of its own."""
+    if failed is None and app.builder.name == "html" and (missing := missing_anchors(app.outdir)):
+        msg = f"The reference has no entry for {', '.join(missing)}."
+        raise ExtensionError(msg)
+
+
 def setup(app):
+    NumpyDocstring._parse_returns_section = returns_as_written
     app.connect("builder-inited", copy_tutorials)
+    app.connect("build-finished", check_reference)

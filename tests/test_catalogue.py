@@ -163,7 +163,7 @@ def test_documentation_knows_it(entry):
     assert entry.class_name in text_of(f"docs/{entry.page}.md")
     assert f"--model {entry.key}" in text_of(f"docs/{entry.page}.md")
     assert f"scpln.tl.{entry.function}(" in text_of(f"docs/{entry.page}.md")
-    reference = text_of("docs/api.md").splitlines()
+    reference = text_of("docs/api/models.md").splitlines()
     assert f"   model.{entry.class_name}" in reference
     assert f"   tl.{entry.function}" in reference
     assert f"| [`{entry.class_name}`](docs/{entry.page}.md) |" in text_of("README.md")

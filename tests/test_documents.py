@@ -1,6 +1,5 @@
 """The Python that the README and the documentation show runs as it stands there, and what they refer to is there."""
 
-import importlib
 import os
 import re
 import shlex
@@ -8,14 +7,12 @@ import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-import scpln
 from scpln.cli import main, make_parser
 from scpln.cli.fit import _command as _fit
 from scpln.cli.fit._config import with_config
@@ -143,19 +140,3 @@ def test_links_lead_to_files_and_headings(document):
         file = (ROOT / document).parent / target if target else ROOT / document
         assert file.exists(), link
         assert not anchor or anchor in slugs(file), link
-
-
-def public_names():
-    """Names that the packages list, where they are defined: what `module` takes from its sub-packages stands there only."""
-    packages = [name for name in scpln.__all__ if isinstance(getattr(scpln, name), ModuleType)]
-    nested = ["module.flows", "module.likelihoods"]
-    names = {name for name in scpln.__all__ if name not in packages and not name.startswith("_")}
-    for package in [*packages, "module", *nested]:
-        names |= {f"{package}.{name}" for name in importlib.import_module(f"scpln.{package}").__all__}
-    return names - {f"module.{name.rpartition('.')[2]}" for name in names if name.startswith(tuple(nested))}
-
-
-def test_reference_is_complete():
-    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^   ([A-Za-z]\w*(?:\.\w+)*)$", reference, re.MULTILINE)
-    assert sorted(listed) == sorted(public_names())

@@ -1,5 +1,7 @@
 """The main job, from real counts to clusters, against scanpy's own pipeline."""
 
+import anndata as ad
+import numpy as np
 import scanpy as sc
 
 import scpln
@@ -19,3 +21,20 @@ def test_clusters_agree_with_labels_as_well_as_those_of_pca():
     ours = label_agreement(adata.obsm["X_plnpca"], adata.obs["bulk_labels"], seed=0)
     theirs = label_agreement(pca, adata.obs["bulk_labels"], seed=0)
     assert ours.mean > theirs.mean - 0.03
+
+
+def test_scanpy_finds_neighbours_of_many_cells_and_maps_new_ones():
+    """From 8,192 cells on, scanpy leaves the neighbours to pynndescent, and `ingest` does so with any number."""
+    rng = np.random.default_rng(0)
+    many = ad.AnnData(obsm={"X_plnpca": rng.normal(size=(9000, 5)).astype(np.float32)})
+    sc.pp.neighbors(many, use_rep="X_plnpca")
+    assert (np.diff(many.obsp["distances"].indptr) >= 14).all()
+
+    reference = scpln.datasets.pbmc68k_reduced()[:300].copy()
+    reference.obsm["X_pca"] = rng.normal(size=(300, 5)).astype(np.float32)
+    query = reference[:40].copy()
+    sc.pp.neighbors(reference, use_rep="X_pca")
+    sc.tl.umap(reference, maxiter=5)
+    query.obsm["X_pca"] += 0.01
+    sc.tl.ingest(query, reference, obs="bulk_labels", embedding_method="umap")
+    assert query.obsm["X_umap"].shape == (40, 2)
