@@ -20,6 +20,7 @@ copyright = f"2026, {author}"
 version = release = __version__
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -54,6 +55,14 @@ nb_execution_show_tb = True
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+# Figures are drawn by the package as the pages are built: docs/figures, and the examples of scpln.pl.
+plot_basedir = str(HERE)
+plot_formats = [("png", 130)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_rcparams = {"font.size": 9, "figure.autolayout": False}
+plot_apply_rcparams = True
 
 html_theme = "sphinx_book_theme"
 html_title = "scpln"
