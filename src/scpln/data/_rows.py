@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata.abc import CSCDataset, CSRDataset
 
+from scpln.core import canonical, compressed, native
 from scpln.utils import warn
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def other_counts(adata: AnnData, layer: str | None) -> str:
 
 
 def as_rows(matrix: Any, where: str) -> Any:
-    """The same values in a form whose contiguous rows are cheap to read, each entry stored once.
+    """The same values in a form whose contiguous rows are cheap to read, each entry once and in native numbers.
 
     In memory, what is not dense becomes canonical CSR, without a copy if it is already. On disk, CSR and dense arrays
     stay there; CSC cannot be read by rows and is loaded.
@@ -73,48 +74,59 @@ def as_rows(matrix: Any, where: str) -> Any:
             "To leave it on disk, store it by rows: convert it with .tocsr() before write_h5ad."
         )
         matrix = matrix.to_memory()
-    if isinstance(matrix, CSRDataset | h5py.Dataset | np.ndarray):
-        rows = matrix
-    elif sp.issparse(matrix):
-        rows = matrix.tocsr()
-        if not rows.has_canonical_format:
-            rows = rows.copy()
-            rows.sum_duplicates()
-    else:
+    if np.dtype(getattr(matrix, "dtype", float)).kind not in "buif":
         msg = (
-            f"{where} is a {type(matrix).__module__}.{type(matrix).__qualname__}, which scpln cannot read. "
-            "Supported: numpy arrays, scipy sparse matrices and arrays, and backed AnnData. "
-            "For a lazy or GPU array, load it first: `adata = adata.to_memory()`."
-        )
-        raise TypeError(msg)
-    if np.dtype(rows.dtype).kind not in "buif":
-        msg = (
-            f"{where} has dtype {rows.dtype}, which cannot hold counts or other real values. Convert it first, "
+            f"{where} has dtype {matrix.dtype}, which cannot hold counts or other real values. Convert it first, "
             f"for example by `{where} = {where}.astype('float32')`."
         )
         raise TypeError(msg)
-    return rows
+    if isinstance(matrix, CSRDataset | h5py.Dataset):
+        return StoredRows(matrix)
+    if sp.issparse(matrix):
+        return compressed(matrix)
+    if isinstance(matrix, np.ndarray):
+        return native(_unmasked(matrix, where))
+    msg = (
+        f"{where} is a {type(matrix).__module__}.{type(matrix).__qualname__}, which scpln cannot read. "
+        "Supported: numpy arrays, scipy sparse matrices and arrays, and backed AnnData. "
+        "For a lazy or GPU array, load it first: `adata = adata.to_memory()`."
+    )
+    raise TypeError(msg)
+
+
+def _unmasked(matrix: NDArray[Any], where: str) -> NDArray[Any]:
+    """A plain array; an error if some of its values are masked."""
+    n_masked = int(np.ma.count_masked(matrix))
+    if n_masked:
+        msg = (
+            f"{n_masked:,} of the {matrix.size:,} values in {where} are masked, and a count is never missing. Put a number "
+            f"in their place, `{where} = {where}.filled(0)`, or leave out these cells or genes."
+        )
+        raise ValueError(msg)
+    return np.asarray(matrix)
 
 
 @dataclass(frozen=True)
-class SelectedGenes:
-    """Rows of a matrix on disk with the columns taken in another order, block by block."""
+class StoredRows:
+    """Rows of a matrix on disk, as `as_rows` has those in memory; some of its columns, if these are chosen."""
 
-    rows: Any
-    columns: NDArray[np.intp]
+    rows: CSRDataset | h5py.Dataset
+    columns: NDArray[np.intp] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells and selected genes."""
-        return (int(self.rows.shape[0]), len(self.columns))
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the values."""
-        return np.dtype(self.rows.dtype)
+        """Cells, and genes that are read."""
+        n, p = self.rows.shape
+        return int(n), int(p) if self.columns is None else len(self.columns)
 
     def __getitem__(self, cells: Any) -> Any:
-        return self.rows[cells][:, self.columns]
+        """Rows of a slice, or of increasing positions."""
+        block = self.rows[cells]
+        if not sp.issparse(block):
+            block = native(np.asarray(block))
+            return block if self.columns is None else block[:, self.columns]
+        block = compressed(block)
+        return block if self.columns is None else canonical(block[:, self.columns])
 
 
 def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> NDArray[np.intp] | None:
@@ -151,8 +163,8 @@ def select_genes(rows: Any, columns: NDArray[np.intp] | None) -> Any:
     if isinstance(rows, np.ndarray):
         return rows[:, columns]
     if sp.issparse(rows):
-        return as_rows(rows[:, columns], "adata")
-    return SelectedGenes(rows, columns)
+        return canonical(rows[:, columns])
+    return replace(rows, columns=columns)
 
 
 def take_cells(rows: Any, cells: NDArray[np.intp] | None) -> Any:
