@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scpln.data import _rows
-from scpln.data._counts import check_counts
+from scpln.data.counts import check_counts
 from scpln.model import PLNPCA, setup_anndata
 
 from .conftest import MATRICES
@@ -130,10 +130,13 @@ class TestDiagnosis:
     @pytest.mark.parametrize("form", [sp.csr_matrix, np.asarray])
     def test_estimated_counts_are_to_be_rounded(self, counts, form):
         adata = make(form(counts * np.random.default_rng(1).uniform(0.7, 1.3, counts.shape) * 10))
-        with pytest.raises(ValueError, match=r"estimated counts.*`adata.layers\['rounded'\] = np.rint\(adata.X\)`"):
+        with pytest.raises(
+            ValueError,
+            match=r"The farthest is 0.5 from a whole number. If they are estimated counts.*`setup_anndata\(..., round_counts=True\)`",
+        ):
             setup_anndata(adata)
-        adata.layers["rounded"] = np.rint(adata.X)
-        setup_anndata(adata, layer="rounded")
+        with pytest.warns(UserWarning, match="are not whole, and are rounded"):
+            setup_anndata(adata, round_counts=True)
 
 
 @pytest.mark.usefixtures("blocks")

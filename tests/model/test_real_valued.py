@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scpln.data import _rows
-from scpln.data._counts import check_real
+from scpln.data.counts import check_real
 from scpln.model import PLNPCA, setup_anndata
 
 from .conftest import MATRICES, make_adata

@@ -12,10 +12,10 @@ from scvi import REGISTRY_KEYS
 from scpln.core import CountData
 from scpln.utils import name_of, named
 
-from ._counts import CountTotals, checksum_weights
 from ._field import DESIGN_KEY, OFFSET_KEY
 from ._make_fields import make_fields
 from ._manager import setup_args, states
+from .counts import CountTotals, checksum_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-    from ._counts import Checksums
     from ._field import Data
     from ._fields import CountsField, OffsetField
     from ._joint_fields import JointCountsField, JointOffsetField
+    from .counts import Checksums
 
 
 @dataclass(frozen=True)

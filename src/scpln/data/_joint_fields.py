@@ -12,11 +12,11 @@ from scvi import REGISTRY_KEYS
 from scpln.core import ABSENT
 from scpln.utils import named
 
-from ._counts import CountTotals
 from ._field import OFFSET_KEY, Field
 from ._fields import CategoryField, CountsField, DesignField, OffsetField
 from ._joint_rows import JointRows
 from ._modalities import modality_sizes, modality_slices
+from .counts import CountTotals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -216,9 +216,10 @@ def make_joint_fields(
     batch_key: str | None = None,
     categorical_covariate_keys: list[str] | None = None,
     continuous_covariate_keys: list[str] | None = None,
+    round_counts: bool = False,
 ) -> dict[str, Field]:
     """Fields of the arguments of `setup_mudata`, by registry key."""
-    parts = {name: CountsField(options["layer"]) for name, options in modalities.items()}
+    parts = {name: CountsField(options["layer"], round_counts=round_counts) for name, options in modalities.items()}
     counts = JointCountsField(parts)
     offsets = {name: OffsetField(parts[name], options["size_factor_key"]) for name, options in modalities.items()}
     fields: list[Field] = [

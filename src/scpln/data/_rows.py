@@ -108,10 +108,11 @@ def _unmasked(matrix: NDArray[Any], where: str) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows of a matrix on disk, as `as_rows` has those in memory; some of its columns, if these are chosen."""
+    """Rows of a matrix on disk, as `as_rows` has those in memory; some of its columns, or rounded, if that is chosen."""
 
     rows: CSRDataset | h5py.Dataset
     columns: NDArray[np.intp] | None = None
+    is_rounded: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,11 +123,8 @@ class StoredRows:
     def __getitem__(self, cells: Any) -> Any:
         """Rows of a slice, or of increasing positions."""
         block = self.rows[cells]
-        if not sp.issparse(block):
-            block = native(np.asarray(block))
-            return block if self.columns is None else block[:, self.columns]
-        block = compressed(block)
-        return block if self.columns is None else canonical(block[:, self.columns])
+        block = select_genes(compressed(block) if sp.issparse(block) else native(np.asarray(block)), self.columns)
+        return rounded(block) if self.is_rounded else block
 
 
 def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> NDArray[np.intp] | None:
@@ -165,6 +163,23 @@ def select_genes(rows: Any, columns: NDArray[np.intp] | None) -> Any:
     if sp.issparse(rows):
         return canonical(rows[:, columns])
     return replace(rows, columns=columns)
+
+
+def rounded(rows: Any) -> Any:
+    """The nearest whole numbers, of values on disk as they are read; stored zeros among them stay stored.
+
+    Examples
+    --------
+    >>> rounded(np.array([[0.4, 2.5, -1e-9]]))
+    array([[0., 2., 0.]])
+    """
+    if isinstance(rows, StoredRows):
+        return replace(rows, is_rounded=True)
+    if rows.dtype.kind != "f":
+        return rows
+    if sp.issparse(rows):
+        return type(rows)((rounded(rows.data), rows.indices, rows.indptr), shape=rows.shape)
+    return np.rint(rows) + 0.0  # which has no negative zeros
 
 
 def take_cells(rows: Any, cells: NDArray[np.intp] | None) -> Any:

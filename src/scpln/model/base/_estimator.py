@@ -105,6 +105,7 @@ class ScplnModel(Persistent):
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
         is_count_data: bool = True,
+        round_counts: bool = False,
         source_registry: dict[str, Any] | None = None,
     ) -> None:
         """Register an AnnData for every scpln model: the same as `scpln.model.setup_anndata`, which see.
@@ -122,6 +123,7 @@ class ScplnModel(Persistent):
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
             is_count_data=is_count_data,
+            round_counts=round_counts,
         )
         _manager.adopt(cls, adata, manager)
 

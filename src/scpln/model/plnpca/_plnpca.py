@@ -168,6 +168,7 @@ class PLNPCA(
         batch_key: str | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
+        round_counts: bool = False,
         source_registry: dict[str, Any] | None = None,
     ) -> None:
         """Register a MuData: the same as `scpln.model.setup_mudata`, which see.
@@ -182,6 +183,7 @@ class PLNPCA(
             batch_key=batch_key,
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
+            round_counts=round_counts,
         )
         adopt(cls, mdata, manager)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from scpln.data._rows import rounded, row_blocks
 from scpln.utils import warn
 
-from ._rows import row_blocks
+from ._diagnosis import TRANSFORMED, diagnosis
+from ._whole import NEARLY_WHOLE, Rounding, is_no_count, is_no_estimate, leeway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _KINDS = {"nan": "NaN", "infinite": "infinite", "negative": "negative", "fraction": "fractional"}
-_CELLS_TO_DIAGNOSE = 100
-_MANY = 0.2
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class CountTotals:
     cells: NDArray[np.float64]
     genes: NDArray[np.float64]
     checksums: NDArray[np.uint64]
+    rounding: Rounding = field(default_factory=Rounding)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class _Tally:
     n_values: int = 0
     n_bad: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     first: tuple[int, int, float] | None = None
+    farthest: float = 0.0
+    is_nearly_whole: bool = True
 
     def find(self, start: int, block: Any, is_bad: Callable[[NDArray], NDArray[np.bool_] | None]) -> bool:
         """Look at all stored values of a block; whether all so far are good."""
@@ -68,7 +70,7 @@ class _Tally:
         cell, gene, value = self.first
         return (
             f"{where} must hold {demand}, but {n_bad:,} of its {self.n_values:,} stored values "
-            f"{'is' if n_bad == 1 else 'are'} not: {kinds}. The first is {value:.6g}, "
+            f"{'is' if n_bad == 1 else 'are'} not: {kinds}. The first is {_shown(value)}, "
             f"in cell {obs_names[cell]!r}, gene {var_names[gene]!r}."
         )
 
@@ -80,6 +82,11 @@ class _Tally:
         for kind, is_kind in kinds.items():
             self.n_bad[kind] += int(is_kind.sum())
         self.n_bad["fraction"] += len(wrong) - int(sum(is_kind.sum() for is_kind in kinds.values()))
+        with np.errstate(invalid="ignore"):
+            distance = np.abs(wrong - np.rint(wrong))
+            nearly = (distance <= leeway(wrong)) & (wrong >= -NEARLY_WHOLE)
+        self.is_nearly_whole &= bool(nearly.all())
+        self.farthest = max(self.farthest, float(distance[np.isfinite(distance)].max(initial=0)))
         if self.first is None:
             entry = int(np.flatnonzero(bad)[0])
             if sp.issparse(block):
@@ -90,7 +97,13 @@ class _Tally:
 
 
 def check_counts(
-    rows: Any, *, where: str, obs_names: pd.Index, var_names: Sequence[str], elsewhere: str = ""
+    rows: Any,
+    *,
+    where: str,
+    obs_names: pd.Index,
+    var_names: Sequence[str],
+    elsewhere: str = "",
+    round_counts: bool = False,
 ) -> CountTotals:
     """Check that all entries are whole numbers of 0 or more, and add them up.
 
@@ -104,6 +117,9 @@ def check_counts(
         Names of its cells and genes.
     elsewhere
         Where else the counts may be, as the end of a sentence that says to pass those.
+    round_counts
+        Whether values are meant to be rounded: then they need not be whole, and the sums are those of the nearest whole
+        numbers.
 
     Examples
     --------
@@ -120,14 +136,20 @@ def check_counts(
     n, p = rows.shape
     totals, weights = CountTotals(np.zeros(n), np.zeros(p), np.zeros(n, np.uint64)), checksum_weights(p)
     for start, block in row_blocks(rows):
-        if tally.find(start, block, _is_bad):
+        if tally.find(start, block, is_no_estimate if round_counts else is_no_count):
+            if round_counts and block.dtype.kind == "f":
+                totals.rounding.add(block, whole := rounded(block))
+                block = whole
             cells = slice(start, start + block.shape[0])
             totals.cells[cells] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
             totals.genes[:] += np.asarray(block.sum(axis=0, dtype=float)).ravel()
             totals.checksums[cells] = block.astype(np.uint64) @ weights
     if tally.first is None:
+        if totals.rounding.n_changed:
+            _refuse_to_round(rows, where, elsewhere)
         return totals
-    what = tally.message(where, "raw counts (whole numbers, 0 or more)", obs_names, var_names)
+    demand = "counts (numbers, 0 or more)" if round_counts else "raw counts (whole numbers, 0 or more)"
+    what = tally.message(where, demand, obs_names, var_names)
     msg = f"{what} {_advice(rows, where, tally, elsewhere)}"
     raise ValueError(msg)
 
@@ -193,14 +215,39 @@ def warn_if_empty(totals: CountTotals, where: str) -> None:
             )
 
 
-def _is_bad(values: NDArray) -> NDArray[np.bool_] | None:
-    """Entries that are not whole numbers of 0 or more; None where the type rules that out."""
-    if values.dtype.kind in "bu":
-        return None
-    if values.dtype.kind == "i":
-        return values < 0
-    with np.errstate(invalid="ignore"):
-        return ~((values >= 0) & (values == np.floor(values)) & (values < np.inf))
+def warn_if_rounded(totals: CountTotals, where: str) -> None:
+    """Say what rounding changes, where it changes more than rounding errors."""
+    found = totals.rounding
+    if found.n_changed:
+        change = 100 * (found.after / found.before - 1)
+        warn(
+            f"{found.n_changed:,} of the {found.n_values:,} stored values in {where} are not whole, and are rounded "
+            f"(round_counts=True) by up to {found.largest:.2g}; the total count goes from {found.before:,.1f} to "
+            f"{found.after:,.0f} ({change:+.2g} %)."
+        )
+
+
+def _shown(value: float) -> str:
+    """Six digits of a number, or all if six would make it whole.
+
+    Examples
+    --------
+    >>> _shown(0.25), _shown(3.0000003)
+    ('0.25', '3.0000003')
+    """
+    short = f"{value:.6g}"
+    return repr(value) if np.isfinite(value) and float(short) == round(value) != value else short
+
+
+def _refuse_to_round(rows: Any, where: str, elsewhere: str) -> None:
+    """An error if what is to be rounded is no estimate of counts, but made of counts by normalising them."""
+    looks = diagnosis(rows)
+    if looks is not None and not looks.startswith(TRANSFORMED):
+        msg = (
+            f"{where} has values that are not whole, and it looks {looks}. Rounding them does not give the counts back, so "
+            f"round_counts=True is refused: {elsewhere or 'pass the counts'}."
+        )
+        raise ValueError(msg)
 
 
 def _bit_patterns(block: Any) -> NDArray[np.uint64]:
@@ -211,7 +258,12 @@ def _bit_patterns(block: Any) -> NDArray[np.uint64]:
 
 def _advice(rows: Any, where: str, tally: _Tally, elsewhere: str) -> str:
     """One or two sentences: what the values look like, and what to do."""
-    looks = _diagnosis(rows) if tally.n_bad["negative"] or tally.n_bad["fraction"] else None
+    if tally.is_nearly_whole:
+        return (
+            f"All are within {tally.farthest:.2g} of a whole number, as rounding errors leave them: "
+            "`setup_anndata(..., round_counts=True)` rounds them."
+        )
+    looks = diagnosis(rows) if tally.n_bad["negative"] or tally.n_bad["fraction"] else None
     if looks is not None:
         return (
             f"It looks {looks}. The counts cannot be computed back from that: {elsewhere or 'pass those'}. "
@@ -219,46 +271,7 @@ def _advice(rows: Any, where: str, tally: _Tally, elsewhere: str) -> str:
         )
     if tally.n_bad["fraction"] and not tally.n_bad["negative"]:
         return (
-            "If they are estimated counts (ambient RNA removed, reads shared between transcripts), round them: "
-            f"`adata.layers['rounded'] = np.rint({where})`, and pass layer='rounded'."
+            f"The farthest is {tally.farthest:.2g} from a whole number. If they are estimated counts (ambient RNA removed, "
+            "reads shared between transcripts), `setup_anndata(..., round_counts=True)` rounds them."
         )
     return "Remove these cells or genes, or put the counts in their place."
-
-
-def _diagnosis(rows: Any) -> str | None:
-    """What the values look like, if many of them are no counts: scaled, log-normalised, normalised, transformed."""
-    sample = sp.csr_matrix(rows[: min(_CELLS_TO_DIAGNOSE, rows.shape[0])]).astype(float)
-    sample.eliminate_zeros()
-    bad = _is_bad(sample.data)
-    if bad is None or not len(bad) or bad.mean() < _MANY:
-        return None
-    values = sample.data[np.isfinite(sample.data)]
-    if len(values) and values.min() < 0:
-        return "scaled or centred (it has negative values)"
-    if len(values) and values.max() < 50 and _is_scaled_by_cell(sample, np.expm1):
-        return "log-normalised (in each cell, exp(value) - 1 is proportional to whole numbers)"
-    if _is_scaled_by_cell(sample, np.positive):
-        return "normalised (in each cell, the values are proportional to whole numbers)"
-    if len(values) and values.max() < 20:
-        return "transformed, as by a logarithm or a root (the values are small and not whole)"
-    return None
-
-
-def _is_scaled_by_cell(sample: sp.csr_matrix, transform: np.ufunc) -> bool:
-    """Whether the transformed values look like counts times one factor per cell.
-
-    Either they add up to the same in every cell, or nearly all are small multiples of their cell's smallest or of a
-    half, third or quarter of it, which also holds for a part of the genes.
-    """
-    cells = [transform(sample.data[start:stop]) for start, stop in pairwise(sample.indptr)]
-    cells = [values for values in cells if len(values) and np.isfinite(values).all()]
-    sums = np.array([values.sum() for values in cells])
-    if len(sums) > 1 and sums.std() < 1e-3 * sums.mean():
-        return True
-    n_whole = n_values = 0
-    for values in cells:
-        ratio = values / values.min()
-        multiples = ratio[(ratio > 1.001) & (ratio < 20), None] * np.arange(1, 5)
-        n_whole += int((np.abs(multiples - np.rint(multiples)) < 0.03).sum(0).max(initial=0))
-        n_values += len(multiples)
-    return n_whole > 0.9 * n_values
