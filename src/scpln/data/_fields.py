@@ -19,6 +19,9 @@ from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, ro
 from ._validation import remember
 from .counts import Checksums, CountTotals, check_counts, check_real, warn_if_empty, warn_if_rounded
 
+#: How many times larger or smaller than their geometric mean size factors may be: e⁴⁶.
+FURTHEST_FACTOR = 1e20
+
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -119,7 +122,10 @@ class OffsetField(Field):
         """The centre: the mean of the log size factors."""
         genes = [str(gene) for gene in adata.var_names]
         totals = self._totals(adata, {REGISTRY_KEYS.X_KEY: {"column_names": genes}})
-        return {"key": self.key, "center": float(self._log(adata.obs, totals).mean())}
+        logs = self._log(adata.obs, totals)
+        center = float(logs.mean())
+        self._centred(adata.obs, logs, center)
+        return {"key": self.key, "center": center}
 
     def read(self, adata: AnnData, states: States) -> NDArray[np.float64]:
         """Offsets o (n × 1)."""
@@ -134,12 +140,12 @@ class OffsetField(Field):
     ) -> NDArray[np.float64]:
         """Offsets o (n,) of all or some cells, whose total counts are known, where they are needed."""
         obs = adata.obs if cells is None else adata.obs.iloc[cells]
-        return self._log(obs, totals) - states[self.registry_key]["center"]
+        return self._centred(obs, self._log(obs, totals), states[self.registry_key]["center"])
 
     def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
         """The same centre; the counts are checked by their own field."""
         if self.key is not None:
-            self._log(adata_target.obs, None)
+            self._centred(adata_target.obs, self._log(adata_target.obs, None), state_registry["center"])
         return dict(state_registry)
 
     def _totals(self, adata: AnnData, states: States) -> CountTotals | Checksums | None:
@@ -165,6 +171,19 @@ class OffsetField(Field):
             )
             raise ValueError(msg)
         return np.log(factors)
+
+    def _centred(self, obs: pd.DataFrame, logs: NDArray[np.float64], center: float) -> NDArray[np.float64]:
+        """Log size factors around their centre; an error for one from which no rate can be computed."""
+        offsets = logs - center
+        wrong = np.flatnonzero(np.abs(offsets) > np.log(FURTHEST_FACTOR))
+        if len(wrong):
+            msg = (
+                f"adata.obs[{self.key!r}] (size_factor_key) is {np.exp(logs[wrong[0]]):.6g} for {obs.index[wrong[0]]!r}, and for "
+                f"{len(wrong):,} of {len(obs):,} cells it is not within a factor of {FURTHEST_FACTOR:.0e} of the geometric mean "
+                f"of the training cells, {np.exp(center):.6g}. Put the right size factors there, or leave these cells out."
+            )
+            raise ValueError(msg)
+        return offsets
 
 
 class DesignField(Field):

@@ -12,7 +12,7 @@ from scpln.data._rows import rounded, row_blocks
 from scpln.utils import warn
 
 from ._diagnosis import TRANSFORMED, diagnosis
-from ._whole import NEARLY_WHOLE, Rounding, is_no_count, is_no_estimate, leeway
+from ._whole import LARGEST_COUNT, LARGEST_VALUE, NEARLY_WHOLE, Rounding, is_no_count, is_no_estimate, leeway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-_KINDS = {"nan": "NaN", "infinite": "infinite", "negative": "negative", "fraction": "fractional"}
+_KINDS = {
+    "nan": "NaN",
+    "infinite": "infinite",
+    "negative": "negative",
+    "fraction": "fractional",
+    "large": "beyond {limit:.0e}",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Checksums:
 class _Tally:
     """How many values there are, what is wrong, how often, and where first."""
 
+    limit: float = LARGEST_COUNT
     n_values: int = 0
     n_bad: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     first: tuple[int, int, float] | None = None
@@ -66,7 +73,9 @@ class _Tally:
         """What is wrong with the matrix `where`, and where first."""
         assert self.first is not None
         n_bad = sum(self.n_bad.values())
-        kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in self.n_bad.items() if count)
+        kinds = ", ".join(
+            f"{count:,} {_KINDS[kind].format(limit=self.limit)}" for kind, count in self.n_bad.items() if count
+        )
         cell, gene, value = self.first
         return (
             f"{where} must hold {demand}, but {n_bad:,} of its {self.n_values:,} stored values "
@@ -78,13 +87,14 @@ class _Tally:
         """Count the bad entries of a block, by kind, and remember where the first one is."""
         wrong = values[bad].astype(float)
         kinds = {"nan": np.isnan(wrong), "infinite": np.isinf(wrong), "negative": wrong < 0}
-        kinds["negative"] &= ~kinds["infinite"]
+        kinds["large"] = (np.abs(wrong) > self.limit) & ~kinds["infinite"]
+        kinds["negative"] &= ~kinds["infinite"] & ~kinds["large"]
         for kind, is_kind in kinds.items():
             self.n_bad[kind] += int(is_kind.sum())
         self.n_bad["fraction"] += len(wrong) - int(sum(is_kind.sum() for is_kind in kinds.values()))
         with np.errstate(invalid="ignore"):
             distance = np.abs(wrong - np.rint(wrong))
-            nearly = (distance <= leeway(wrong)) & (wrong >= -NEARLY_WHOLE)
+            nearly = (distance <= leeway(wrong)) & (wrong >= -NEARLY_WHOLE) & ~kinds["large"]
         self.is_nearly_whole &= bool(nearly.all())
         self.farthest = max(self.farthest, float(distance[np.isfinite(distance)].max(initial=0)))
         if self.first is None:
@@ -178,14 +188,17 @@ def check_real(rows: Any, *, where: str, obs_names: pd.Index, var_names: Sequenc
         ...
     ValueError: adata.X must hold finite numbers (is_count_data=False), but 1 of its 4 stored values is not: 1 NaN. ...
     """
-    tally = _Tally()
+    tally = _Tally(LARGEST_VALUE)
     sums, weights = Checksums(np.zeros(rows.shape[0], np.uint64)), checksum_weights(rows.shape[1])
     for start, block in row_blocks(rows):
-        if tally.find(start, block, lambda values: ~np.isfinite(values)):
+        if tally.find(start, block, lambda values: ~(np.abs(values) <= np.float64(LARGEST_VALUE))):
             sums.checksums[start : start + block.shape[0]] = _bit_patterns(block) @ weights
     if tally.first is None:
         return sums
     what = tally.message(where, "finite numbers (is_count_data=False)", obs_names, var_names)
+    if tally.n_bad["large"]:
+        msg = f"{what} Give the values in a larger unit, or remove these cells or genes."
+        raise ValueError(msg)
     msg = (
         f"{what} They often come from a logarithm of 0, or from division by a total or a standard deviation of 0: add "
         "1 before the logarithm (np.log1p), remove the cells or genes that are constant, or put numbers in their place."

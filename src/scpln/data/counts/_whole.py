@@ -15,6 +15,10 @@ NEARLY_WHOLE, NEARLY_WHOLE_RELATIVE = 1e-4, 1e-6
 """A value is nearly whole if it is as near to a whole number, absolutely and by its size together."""
 
 
+LARGEST_COUNT, LARGEST_VALUE = 1e12, 1e50
+"""Beyond these, rates of counts and squares of real values leave what can be computed in double precision."""
+
+
 @dataclass
 class Rounding:
     """What rounding does to counts: stored values, those that are not nearly whole, the largest change, and the total."""
@@ -42,18 +46,18 @@ def leeway(values: NDArray) -> NDArray:
 
 
 def is_no_count(values: NDArray) -> NDArray[np.bool_] | None:
-    """Entries that are not whole numbers of 0 or more; None where the type rules that out."""
-    if values.dtype.kind in "bu":
+    """Entries that are not whole numbers from 0 to the largest count; None where the type rules that out."""
+    if values.dtype.kind in "bu" and values.dtype.itemsize < 8:
         return None
-    if values.dtype.kind == "i":
-        return values < 0
+    if values.dtype.kind in "iu":
+        return (values < 0) | (values > LARGEST_COUNT)
     with np.errstate(invalid="ignore"):
-        return ~((values >= 0) & (values == np.floor(values)) & (values < np.inf))
+        return ~((values >= 0) & (values == np.floor(values)) & (values <= LARGEST_COUNT))
 
 
 def is_no_estimate(values: NDArray) -> NDArray[np.bool_] | None:
-    """Entries that are no estimates of counts: negative by more than rounding error, or not finite."""
+    """Entries that are no estimates of counts: negative by more than rounding error, not finite, or too large."""
     if values.dtype.kind != "f":
         return is_no_count(values)
     with np.errstate(invalid="ignore"):
-        return ~((values >= -NEARLY_WHOLE) & (values < np.inf))
+        return ~((values >= -NEARLY_WHOLE) & (values <= LARGEST_COUNT))
