@@ -1,5 +1,7 @@
 """AnnData on disk: the same results as in memory, and the file stays as it is."""
 
+import warnings
+
 import anndata
 import numpy as np
 import pytest
@@ -126,4 +128,19 @@ def test_entries_that_are_stored_in_parts(tmp_path, form, dtype):
     np.testing.assert_allclose(expected.get_elbo(backed, return_mean=False), bounds, atol=1e-3)
     np.testing.assert_allclose(expected.get_elbo(backed, indices=[7, 3], return_mean=False), bounds[[7, 3]], atol=1e-3)
     assert (bounds <= expected.get_iw_bound(backed, n_samples=200, return_mean=False) + 0.05).all()
+    backed.file.close()
+
+
+@pytest.mark.filterwarnings("default:.* is stored on disk by columns")
+def test_columns_on_disk_are_announced_once(tmp_path):
+    adata = make_adata()
+    adata.X = adata.X.tocsc()
+    adata.write_h5ad(tmp_path / "columns.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "columns.h5ad", backed="r")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        model = train(backed)
+        model.annotate()
+        model.get_elbo(backed, indices=[3])
+    assert sum("stored on disk by columns" in str(each.message) for each in found) == 1
     backed.file.close()

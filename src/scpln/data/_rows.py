@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+#: Files and names of the matrices that were said to be loaded.
+_announced: set[tuple[str, str]] = set()
+
 BLOCK_ENTRIES = 2**21
 """Cells × genes in a block: dense temporaries of it take 16 MB in float64."""
 
@@ -69,10 +72,7 @@ def as_rows(matrix: Any, where: str) -> Any:
     stay there; CSC cannot be read by rows and is loaded.
     """
     if isinstance(matrix, CSCDataset):
-        warn(
-            f"{where} is stored on disk by columns (CSC), which cannot be read cell by cell: loading it into memory. "
-            "To leave it on disk, store it by rows: convert it with .tocsr() before write_h5ad."
-        )
+        _announce_columns(matrix, where)
         matrix = matrix.to_memory()
     if np.dtype(getattr(matrix, "dtype", float)).kind not in "buif":
         msg = (
@@ -92,6 +92,18 @@ def as_rows(matrix: Any, where: str) -> Any:
         "For a lazy or GPU array, load it first: `adata = adata.to_memory()`."
     )
     raise TypeError(msg)
+
+
+def _announce_columns(matrix: CSCDataset, where: str) -> None:
+    """Warn, once for each matrix on disk, that it is loaded."""
+    which = (str(matrix.group.file.filename), str(matrix.group.name)) if hasattr(matrix.group, "file") else None
+    if which not in _announced:
+        warn(
+            f"{where} is stored on disk by columns (CSC), which cannot be read cell by cell: loading it into memory. "
+            "To leave it on disk, store it by rows: convert it with .tocsr() before write_h5ad."
+        )
+    if which is not None:
+        _announced.add(which)
 
 
 def _unmasked(matrix: NDArray[Any], where: str) -> NDArray[Any]:

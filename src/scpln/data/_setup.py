@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
@@ -254,6 +255,7 @@ def check_adata(adata: Any, *, view_allowed: bool = True) -> None:
         hint = remedies.get(type(adata).__name__, "anndata.AnnData(matrix, obs=..., var=...)")
         msg = f"adata must be an AnnData, not {type(adata).__name__}. Make one, for example with `{hint}`."
         raise TypeError(msg)
+    _check_in_memory(adata)
     if adata.n_obs == 0 or adata.n_vars == 0:
         msg = (
             f"adata is empty: {adata.n_obs:,} cells × {adata.n_vars:,} genes. If it was filtered or subset before, "
@@ -266,6 +268,17 @@ def check_adata(adata: Any, *, view_allowed: bool = True) -> None:
             "with its own data. Run `adata = adata.copy()` first."
         )
         raise ValueError(msg)
+
+
+def _check_in_memory(adata: AnnData) -> None:
+    """Refuse tables that are read from disk as they are used."""
+    for name in ("obs", "var"):
+        if not isinstance(getattr(adata, name), pd.DataFrame):
+            msg = (
+                f"adata.{name} is a {type(getattr(adata, name)).__name__} and no data frame: it is lazy. Load the data, "
+                "`adata = adata.to_memory()`, or open the file with `anndata.read_h5ad(path, backed='r')`, which leaves the counts on disk."
+            )
+            raise TypeError(msg)
 
 
 def check_mdata(mdata: Any, *, view_allowed: bool = True) -> None:
@@ -294,6 +307,8 @@ def check_mdata(mdata: Any, *, view_allowed: bool = True) -> None:
         if not isinstance(adata, AnnData):
             msg = f"mdata[{name!r}] is a {type(adata).__name__}, but modalities must be AnnData."
             raise TypeError(msg)
+        with named(f"mdata[{name!r}]"):
+            _check_in_memory(adata)
     if not view_allowed and (mdata.is_view or any(adata.is_view for adata in mdata.mod.values())):
         msg = "mdata, or one of its modalities, is a view of another. Run `mdata = mdata.copy()` first."
         raise ValueError(msg)
