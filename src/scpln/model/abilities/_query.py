@@ -147,10 +147,10 @@ class QueryMapping(ScplnModel):
             for name, own in slices.items():
                 with named(f"mdata[{name!r}]"):
                     prepared[name] = _with_genes(adata.mod[name], genes[own], fill_missing=fill_missing)
-            adata = adata if inplace else adata.copy()
-            for name, part in prepared.items():
-                adata.mod[name]._init_as_actual(part)
-            with set_options(pull_on_update=False):
+            with set_options(pull_on_update=False):  # or columns of the modalities are copied into mdata.obs
+                adata = adata if inplace else adata.copy()
+                for name, part in prepared.items():
+                    adata.mod[name]._init_as_actual(part)
                 adata.update()
             return None if inplace else adata
         changed = _with_genes(adata, genes, fill_missing=fill_missing)
