@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
+import scpln
 from scpln.cli import main
 from scpln.cli.evaluate._agreement import label_agreement, scanpy_pca
 
@@ -155,3 +156,12 @@ def test_json_has_what_the_tables_show(groups, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["evaluate", "in.h5ad", "--labels-key", "labels", "--summary", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["latent_spaces"] == found["latent_spaces"]
+
+
+def test_the_pca_adds_up_entries_that_are_stored_in_parts():
+    adata = scpln.datasets.simulate(n_obs=40, n_vars=12, n_latent=2, density=0.6, seed=0)
+    expected = scanpy_pca(adata, layer=None, size_factor_key=None, n_comps=2)
+    whole = adata.X
+    halves = np.column_stack([whole.data - whole.data // 2, whole.data // 2]).ravel()
+    adata.X = sp.csr_matrix((halves, np.repeat(whole.indices, 2), 2 * whole.indptr), shape=whole.shape)
+    np.testing.assert_allclose(scanpy_pca(adata, layer=None, size_factor_key=None, n_comps=2), expected, atol=1e-5)

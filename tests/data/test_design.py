@@ -1,10 +1,12 @@
 """Design matrix: against pandas' indicators, and what is refused."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from scpln.data._design import Design
+from scpln.data._design import Design, get_numbers
 
 
 @pytest.fixture
@@ -122,3 +124,26 @@ def test_columns_that_follow_from_others_are_named(obs):
 def test_a_number_far_from_zero_is_no_intercept(obs):
     obs["year"] = 2020 + obs["donor"]
     assert Design.learn(obs, continuous_covariate_keys=["year"]).names == ["(Intercept)", "year"]
+
+
+@pytest.mark.parametrize("value", [1e300, 1e51, -1e51, 1e-51, 1e-300])
+def test_numbers_whose_squares_cannot_be_computed(value):
+    obs = pd.DataFrame({"age": [0.0, value, value / 2]}, index=["a", "b", "c"])
+    said = f"adata.obs['age'] (age_key) is up to {value:.6g} in size, for 'b', and squares of that cannot be computed: it must be from 1e-50 to 1e+50."
+    with pytest.raises(ValueError, match=re.escape(said)):
+        get_numbers(obs, "age", "age_key")
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(ValueError, match="is not numeric but complex128"):
+        get_numbers(pd.DataFrame({"age": [1j, 2.0]}), "age", "continuous_covariate_keys")
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", ">f4", ">f8", "longdouble", ">i4", "uint8", "Float32", "Int64", "boolean"]
+)
+def test_numbers_of_every_type_become_doubles(dtype):
+    values = get_numbers(pd.DataFrame({"age": pd.Series(np.array([0, 1, 1])).astype(dtype)}), "age", "covariate")
+    assert values.dtype == np.float64
+    assert values.dtype.isnative
+    np.testing.assert_array_equal(values, [0, 1, 1])

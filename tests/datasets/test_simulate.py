@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scpln.datasets import _simulate, simulate
+from scpln.datasets import _simulate, simulate, simulate_multimodal
 
 
 def rates(adata):
@@ -92,6 +92,28 @@ def test_smallest_sizes(sizes):
 def test_impossible_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         simulate(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_obs": 2.5, "seed": -1}, "`n_obs` must be a whole number of at least 1, but is 2.5"),
+        ({"n_obs": True}, "`n_obs` must be a whole number of at least 1, but is True"),
+        ({"n_vars": "9"}, "`n_vars` must be a whole number of at least 1, but is '9'"),
+        ({"n_batches": None}, "`n_batches` must be a whole number of at least 1, but is None"),
+        ({"seed": -1}, "`seed` must be at least 0, but is -1"),
+        ({"seed": 1.5}, "`seed` must be a whole number of at least 0, but is 1.5"),
+        ({"density": np.nan}, "`density` must be a finite number, but is nan"),
+        ({"gene_sd": np.inf}, "`gene_sd` must be a finite number, but is inf"),
+        ({"batch_sd": "wide"}, "`batch_sd` must be a finite number, but is 'wide'"),
+    ],
+)
+def test_arguments_of_another_kind(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        simulate(**arguments)
+    if "n_vars" not in arguments:
+        with pytest.raises((TypeError, ValueError), match=message):
+            simulate_multimodal(**arguments)
 
 
 def test_covariance_is_left_out_on_request():

@@ -101,6 +101,7 @@ def test_it_survives_a_file(tmp_path):
         ({"missing": {"protein": 0.5}}, "`missing` names ['protein'], but the modalities are ['rna', 'prot', 'atac']"),
         ({"density": {"rna": 1.5}}, "`density` is a share"),
         ({"inverse_dispersion": 0}, "`inverse_dispersion` must be greater than 0"),
+        ({"inverse_dispersion": np.nan}, "`inverse_dispersion` must be greater than 0"),
         ({"n_latent": 0}, "`n_latent` must be at least 1"),
     ],
 )

@@ -1,5 +1,7 @@
 """AnnData on disk: the same results as in memory, and the file stays as it is."""
 
+import warnings
+
 import anndata
 import numpy as np
 import pytest
@@ -105,3 +107,40 @@ def test_saving_with_data_on_disk(backed, path, tmp_path):
     np.testing.assert_array_equal(again.get_latent_representation(), model.get_latent_representation())
     attached = PLNPCA.load(tmp_path / "model", backed)
     np.testing.assert_array_equal(attached.get_latent_representation(), model.get_latent_representation())
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_entries_that_are_stored_in_parts(tmp_path, form, dtype):
+    """The bound, with log y! of whole counts, and every other result are those of the counts in memory."""
+    adata = make_adata()
+    adata.X = adata.X.tocsr()
+    expected = train(adata)
+    parts = adata.copy()
+    whole = adata.X if form == "csr" else adata.X.tocsc()
+    halves = np.column_stack([whole.data - whole.data // 2, whole.data // 2]).ravel().astype(dtype)
+    parts.X = type(whole)((halves, np.repeat(whole.indices, 2), 2 * whole.indptr), shape=whole.shape)
+    parts.write_h5ad(tmp_path / "parts.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "parts.h5ad", backed="r")
+    model = train(backed)
+    bounds = expected.get_elbo(return_mean=False)
+    np.testing.assert_allclose(model.get_elbo(return_mean=False), bounds, atol=1e-3)
+    np.testing.assert_allclose(expected.get_elbo(backed, return_mean=False), bounds, atol=1e-3)
+    np.testing.assert_allclose(expected.get_elbo(backed, indices=[7, 3], return_mean=False), bounds[[7, 3]], atol=1e-3)
+    assert (bounds <= expected.get_iw_bound(backed, n_samples=200, return_mean=False) + 0.05).all()
+    backed.file.close()
+
+
+@pytest.mark.filterwarnings("default:.* is stored on disk by columns")
+def test_columns_on_disk_are_announced_once(tmp_path):
+    adata = make_adata()
+    adata.X = adata.X.tocsc()
+    adata.write_h5ad(tmp_path / "columns.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "columns.h5ad", backed="r")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        model = train(backed)
+        model.annotate()
+        model.get_elbo(backed, indices=[3])
+    assert sum("stored on disk by columns" in str(each.message) for each in found) == 1
+    backed.file.close()

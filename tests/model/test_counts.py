@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scpln.data import _rows
-from scpln.data._counts import check_counts
+from scpln.data.counts import check_counts
 from scpln.model import PLNPCA, setup_anndata
 
 from .conftest import MATRICES
@@ -130,10 +130,13 @@ class TestDiagnosis:
     @pytest.mark.parametrize("form", [sp.csr_matrix, np.asarray])
     def test_estimated_counts_are_to_be_rounded(self, counts, form):
         adata = make(form(counts * np.random.default_rng(1).uniform(0.7, 1.3, counts.shape) * 10))
-        with pytest.raises(ValueError, match=r"estimated counts.*`adata.layers\['rounded'\] = np.rint\(adata.X\)`"):
+        with pytest.raises(
+            ValueError,
+            match=r"The farthest is 0.5 from a whole number. If they are estimated counts.*`setup_anndata\(..., round_counts=True\)`",
+        ):
             setup_anndata(adata)
-        adata.layers["rounded"] = np.rint(adata.X)
-        setup_anndata(adata, layer="rounded")
+        with pytest.warns(UserWarning, match="are not whole, and are rounded"):
+            setup_anndata(adata, round_counts=True)
 
 
 @pytest.mark.usefixtures("blocks")
@@ -196,3 +199,40 @@ def test_columns_on_disk_are_loaded_with_a_warning(counts, tmp_path):
     make(sp.csc_matrix(counts)).write_h5ad(tmp_path / "columns.h5ad")
     with pytest.warns(UserWarning, match="stored on disk by columns"):
         setup_anndata(anndata.read_h5ad(tmp_path / "columns.h5ad", backed="r"))
+
+
+def test_masked_values_are_not_read_past_their_mask(counts):
+    """Whether anndata keeps the mask or drops it, no masked value becomes a count without a word."""
+    masked = np.ma.array(counts, mask=counts == counts.max())
+    adata = make(counts)
+    adata.layers["masked"] = masked
+    adata.layers._data["masked"] = masked
+    with pytest.raises(
+        ValueError, match=r"values in adata.layers\['masked'\] are masked, and a count is never missing"
+    ):
+        setup_anndata(adata, layer="masked")
+
+
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_matrix])
+def test_parts_of_an_entry_that_overflow_their_type(counts, form):
+    """200 + 100 is 44 in 8 bits."""
+    whole = form((counts + 290).astype(np.int64))
+    parts = np.column_stack([np.full(whole.nnz, 200), whole.data - 200]).ravel().astype(np.uint8)
+    adata = make(form((parts, np.repeat(whole.indices, 2), 2 * whole.indptr), shape=whole.shape))
+    setup_anndata(adata)
+    read = PLNPCA(adata, n_latent=1)._read(None)
+    np.testing.assert_array_equal(read.data.counts.toarray(), counts + 290)
+    np.testing.assert_array_equal(read.totals.cells, (counts + 290).sum(1))
+
+
+@pytest.mark.parametrize("dtype", ["float16", ">f4", ">i4", "longdouble", "bool"])
+def test_numbers_of_other_types_train(counts, dtype):
+    counts = np.minimum(counts, 1) if dtype == "bool" else counts
+    bounds = []
+    for given in (counts, counts.astype(dtype)):
+        adata = make(given)
+        setup_anndata(adata)
+        model = PLNPCA(adata, n_latent=1)
+        model.train(progress=False, max_epochs=5)
+        bounds.append(model.get_elbo(adata[3:9], return_mean=False))
+    np.testing.assert_allclose(*bounds, atol=1e-6)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mudata import MuData, set_options
 
 import scpln
 from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata, setup_mudata
@@ -301,3 +302,37 @@ def test_genes_are_prepared(reference):
     assert fewer.n_vars == 17
     mapped = map_onto(reference, filled, {})
     assert np.isfinite(mapped.get_coefficients()).all(axis=None)
+
+
+def test_genes_of_modalities_are_prepared(tmp_path):
+    with set_options(pull_on_update=False):
+        mdata = scpln.datasets.simulate_multimodal(60, {"rna": 12, "prot": 5}, density={"prot": 0.9}, seed=0)
+        setup_mudata(mdata, modalities=["rna", "prot"])
+        model = PLNPCA(mdata, n_latent=2)
+        model.train(progress=False, max_epochs=5)
+        rna = mdata["rna"][:, ::-1][:, :10].copy()
+        query = MuData({"rna": rna, "prot": mdata["prot"][:, ::-1].copy(), "extra": rna[:, :2].copy()})
+        query.mod["extra"].var_names = ["x", "y"]
+        query.update()
+        query.obs["mine"] = np.arange(60)
+    genes = PLNPCA.prepare_query_anndata(query, model, return_reference_var_names=True)
+    assert list(genes) == model.genes
+    with pytest.raises(
+        ValueError, match=r"2 of the reference's 12 genes \(16.7 %\) are missing from mdata\['rna'\].var_names"
+    ):
+        PLNPCA.prepare_query_anndata(query, model)
+    assert query["prot"].var_names.to_list() == model.genes[12:][::-1], "nothing was changed"
+    with pytest.warns(UserWarning, match=r"missing from mdata\['rna'\].var_names and filled with zeros"):
+        filled = PLNPCA.prepare_query_anndata(query, model, inplace=False, fill_missing=True)
+    assert [*filled["rna"].var_names, *filled["prot"].var_names] == model.genes
+    assert sorted(filled.var_names) == sorted([*model.genes, "x", "y"])
+    assert filled.obs["mine"].to_list() == list(range(60))
+    assert query["rna"].n_vars == 10
+    assert np.isfinite(model.get_elbo(filled))
+    with set_options(pull_on_update=False):
+        alone = MuData({"prot": query["prot"].copy()})
+    assert PLNPCA.prepare_query_anndata(alone, model) is None
+    assert alone["prot"].var_names.to_list() == model.genes[12:]
+    np.testing.assert_array_equal(alone["prot"].X.toarray(), mdata["prot"].X.toarray())
+    with pytest.raises(TypeError, match="must be a MuData, and this is an AnnData"):
+        PLNPCA.prepare_query_anndata(rna, model)

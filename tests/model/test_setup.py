@@ -188,3 +188,17 @@ class TestRefused:
     def test_no_data(self):
         with pytest.raises(ValueError, match=r"PLNPCA needs data: PLNPCA\(adata\), after scpln.model.setup_anndata"):
             PLNPCA()
+
+
+def test_tables_that_are_lazy(adata):
+    """As `anndata.experimental.read_lazy` makes them."""
+
+    class Dataset2D:
+        shape = adata.obs.shape
+
+    adata._obs = Dataset2D()
+    for call in (setup_anndata, PLNPCA):
+        with pytest.raises(
+            TypeError, match=r"adata.obs is a Dataset2D and no data frame: it is lazy.*`adata = adata.to_memory\(\)`"
+        ):
+            call(adata)

@@ -5,6 +5,7 @@ import importlib.util
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import scipy.stats as st
 import torch
 from scipy.integrate import quad
@@ -280,6 +281,39 @@ def test_what_cannot_be_evaluated(models, stored):
         scpln.tl.evaluate(scpln.model.CountVAE(stored))
     with pytest.raises(KeyError, match="'silhouette' was not evaluated"):
         scpln.tl.evaluate(model, indices=[0, 1, 2], n_samples=2)["silhouette"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, "frame", "masked"])
+def test_a_representation_with_gaps(stored, value, form):
+    latent = stored.obsm["X_any"].copy()
+    latent[7, 1] = value
+    if form == "frame":
+        stored.obsm["X_any"] = pd.DataFrame(latent, index=stored.obs_names, columns=list("abcd"))
+    elif form != "masked":
+        stored.obsm["X_any"] = form(latent)
+    else:
+        stored.obsm._data["X_any"] = np.ma.masked_invalid(latent)
+    for keys in ({"labels_key": "kind"}, {"batch_key": "batch"}, {"labels_key": "kind", "cluster_key": "batch"}):
+        with pytest.raises(
+            ValueError,
+            match=r"adata.obsm\['X_any'\] \(use_rep\) has NaN or infinite values in 1 of 150 cells, first in 'cell_7'",
+        ):
+            scpln.tl.evaluate(stored, use_rep="X_any", **keys)
+
+
+def test_representations_that_are_stored_otherwise(stored):
+    expected = scpln.tl.evaluate(stored, labels_key="kind", use_rep="X_any").summary
+    latent = stored.obsm["X_any"]
+    for other in (sp.csr_matrix(latent), pd.DataFrame(latent, index=stored.obs_names), latent.astype(">f8")):
+        stored.obsm["X_any"] = other
+        pd.testing.assert_series_equal(scpln.tl.evaluate(stored, labels_key="kind", use_rep="X_any").summary, expected)
+    stored.obsm["X_any"] = latent.astype(np.float16)
+    half = scpln.tl.evaluate(stored, labels_key="kind", use_rep="X_any").summary
+    np.testing.assert_allclose(half, expected, atol=1e-2)
+    stored.obsm["X_any"] = pd.DataFrame({"a": ["x"] * 150}, index=stored.obs_names)
+    with pytest.raises(ValueError, match=r"adata.obsm\['X_any'\] \(use_rep\) is not a table of numbers"):
+        scpln.tl.evaluate(stored, labels_key="kind", use_rep="X_any")
 
 
 HAS_SCIB = importlib.util.find_spec("scib_metrics") is not None

@@ -1,6 +1,7 @@
 """Counts, linear algebra, threads and files: numpy and scipy only."""
 
 from ._arrays import Array, DType, Rows
+from ._compressed import canonical, compressed, native
 from ._count_data import ABSENT, CountData, ranges, working_precision
 from ._factorial import log_factorial_sums
 from ._files import replace_file
@@ -14,7 +15,10 @@ __all__ = [
     "Rows",
     "Threads",
     "available_threads",
+    "canonical",
+    "compressed",
     "log_factorial_sums",
+    "native",
     "ranges",
     "replace_file",
     "threads",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from ._compressed import canonical, compressed, native
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,7 +40,8 @@ class CountData:
     counts
         n × p counts. Anything with a `shape` whose `counts[start:stop]` gives the rows of a block as a SciPy sparse
         matrix or array, or as a NumPy array: a CSR matrix in memory, a backed sparse dataset of anndata, an HDF5
-        dataset. Rows are only ever read in contiguous blocks, in increasing order.
+        dataset. Rows are only ever read in contiguous blocks, in increasing order. Entries that are stored in parts are
+        added up.
     offsets
         Log size factor of each cell, :math:`o_i`, shape (n,), natural logarithm. With `groups`, of each group of genes
         in each cell, shape (n, G): `ABSENT` where a cell lacks the group, and all its counts are zeros.
@@ -73,6 +76,10 @@ class CountData:
     groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
+        if sp.issparse(self.counts):
+            object.__setattr__(self, "counts", compressed(self.counts))
+        elif isinstance(self.counts, np.ndarray):
+            object.__setattr__(self, "counts", native(self.counts))
         n, p = self.counts.shape
         expected: tuple[int, ...] = (n,)
         if self.groups is not None:
@@ -130,7 +137,7 @@ class CountData:
         counts = self.counts
         if isinstance(counts, np.ndarray):
             return counts[start:stop]
-        return _compressed_rows(counts, start, stop)
+        return _rows_between(counts, start, stop)
 
     def blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int, Rows]]:
         """Consecutive blocks of at most `size` cells: first cell, last cell + 1, and counts.
@@ -142,7 +149,7 @@ class CountData:
         for first, last in ranges(start, stop, several * size):
             rows = self.rows(first, last)
             for begin, end in ranges(first, last, size):
-                yield begin, end, rows if several == 1 else _compressed_rows(rows, begin - first, end - first)
+                yield begin, end, rows if several == 1 else _rows_between(rows, begin - first, end - first)
 
     def subset(self, cells: NDArray[np.intp], batch_size: int | None = None) -> CountData:
         """Copy of the given cells (sorted indices) in memory."""
@@ -170,10 +177,11 @@ def _check_groups(groups: NDArray[np.int64], n_genes: int, offsets: Array) -> No
         raise ValueError(msg)
 
 
-def _compressed_rows(counts: Any, start: int, stop: int) -> sp.csr_matrix:
+def _rows_between(counts: Any, start: int, stop: int) -> sp.csr_matrix:
     """Rows of counts as a CSR matrix, without a copy where they are one already."""
     if not isinstance(counts, sp.csr_matrix | sp.csr_array):
-        return sp.csr_matrix(counts[start:stop])
+        rows = counts[start:stop]
+        return canonical(sp.csr_matrix(rows if sp.issparse(rows) else native(np.asarray(rows))))
     begin, end = counts.indptr[start], counts.indptr[stop]
     parts = (counts.data[begin:end], counts.indices[begin:end], counts.indptr[start : stop + 1] - begin)
     return sp.csr_matrix(parts, shape=(stop - start, counts.shape[1]), copy=False)

@@ -15,6 +15,7 @@ from scpln.utils import name_of, named
 from ._field import DESIGN_KEY, OFFSET_KEY
 from ._make_fields import make_fields
 from ._manager import setup_args, states
+from .counts import CountTotals, checksum_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,28 +24,47 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-    from ._counts import Checksums, CountTotals
     from ._field import Data
     from ._fields import CountsField, OffsetField
     from ._joint_fields import JointCountsField, JointOffsetField
+    from .counts import Checksums
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Counts of cells with their offsets and design, their names and totals (of real values, checksums)."""
+    """Counts of cells with their offsets and design, their names, and their totals with checksums (of real values, these alone)."""
 
     data: CountData
     totals: CountTotals | Checksums
     names: pd.Index
 
-    def fingerprint(self) -> str:
-        """Digest of names, totals, offsets and design: tells whether these are the cells that a model was trained on.
+    def signatures(self) -> NDArray[np.uint64]:
+        """A number for every cell (n,) that says whether its counts, offset and design are still what they were.
 
-        Genes are in the model's order, so another order of them in AnnData does not matter. What was computed is
-        rounded, so that another machine's logarithm does not matter either.
+        Genes are in the model's order, so another order of them in AnnData does not matter. Offsets are rounded to
+        2⁻³², so that another machine's logarithm does not matter either.
         """
+        offsets = np.rint(self.data.log_sizes * 2.0**32).astype(np.int64).view(np.uint64)
+        design = (np.ascontiguousarray(self.data.design, dtype=np.float64) + 0.0).view(np.uint64)
+        parts = np.column_stack([self.totals.checksums, offsets, design])
+        return parts @ checksum_weights(parts.shape[1])
+
+    def fingerprint(self) -> str:
+        """Digest of names and signatures: tells whether these are the cells that a saved model was trained on."""
         digest = hashlib.sha256("\n".join(map(str, self.names)).encode())
-        for exact in (self.totals.cells, self.totals.genes):
+        digest.update(self.signatures().astype("<u8").tobytes())
+        return digest.hexdigest()
+
+    def has_fingerprint(self, fingerprint: str) -> bool:
+        """Whether these are the cells with this fingerprint, which may be one that version 0.1.0 saved."""
+        if fingerprint == self.fingerprint():
+            return True
+        return isinstance(self.totals, CountTotals) and fingerprint == self._earlier_fingerprint(self.totals)
+
+    def _earlier_fingerprint(self, totals: CountTotals) -> str:
+        """The digest of version 0.1.0, of names, totals, offsets and design."""
+        digest = hashlib.sha256("\n".join(map(str, self.names)).encode())
+        for exact in (totals.cells, totals.genes):
             digest.update(exact.tobytes())
         for rounded in (self.data.offsets, self.data.design):
             digest.update(np.ascontiguousarray(rounded, dtype=np.float32).tobytes())

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 INTERCEPT = "(Intercept)"
 _REDUNDANT = 1e-8
+#: Largest size of the numbers in a column, and one over the smallest, whose products can be computed.
+LARGEST_NUMBER = 1e50
 
 
 def as_list(keys: Sequence[str] | str | None) -> list[str]:
@@ -72,7 +74,8 @@ def new_categories(obs: pd.DataFrame, key: str, argument: str, known: Sequence[s
 def get_numbers(obs: pd.DataFrame, key: str, argument: str) -> NDArray[np.float64]:
     """A numeric column, every value finite."""
     column = get_column(obs, key, argument)
-    if not (pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype)):
+    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype)
+    if not (is_number or pd.api.types.is_bool_dtype(column.dtype)):
         msg = (
             f"adata.obs[{key!r}] ({argument}) is not numeric but {column.dtype}. "
             "Pass it in categorical_covariate_keys, or convert it with pd.to_numeric."
@@ -84,6 +87,13 @@ def get_numbers(obs: pd.DataFrame, key: str, argument: str) -> NDArray[np.float6
         msg = (
             f"adata.obs[{key!r}] ({argument}) is NaN or infinite for {len(bad):,} of {len(values):,} cells, "
             f"first for {obs.index[bad[0]]!r}. Fill these values in, or leave these cells out."
+        )
+        raise ValueError(msg)
+    largest = int(np.abs(values).argmax()) if len(values) else 0
+    if len(values) and values[largest] != 0 and not 1 / LARGEST_NUMBER <= abs(values[largest]) <= LARGEST_NUMBER:
+        msg = (
+            f"adata.obs[{key!r}] ({argument}) is up to {values[largest]:.6g} in size, for {obs.index[largest]!r}, and squares of "
+            f"that cannot be computed: it must be from {1 / LARGEST_NUMBER:.0e} to {LARGEST_NUMBER:.0e}. Give it in another unit."
         )
         raise ValueError(msg)
     return values

@@ -13,11 +13,14 @@ import numpy as np
 import pandas as pd
 from scvi import REGISTRY_KEYS
 
-from ._counts import Checksums, CountTotals, check_counts, check_real, warn_if_empty
 from ._design import Design, get_categories, get_codes, get_column, get_numbers, new_categories
 from ._field import DESIGN_KEY, OFFSET_KEY, Field, State, States
-from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, select_genes, take_cells
+from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, rounded, select_genes, take_cells
 from ._validation import remember
+from .counts import Checksums, CountTotals, check_counts, check_real, warn_if_empty, warn_if_rounded
+
+#: How many times larger or smaller than their geometric mean size factors may be: e⁴⁶.
+FURTHEST_FACTOR = 1e20
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class CountsField(Field):
-    """Counts of the model's genes, matched by name; or real values (`is_count_data=False`)."""
+    """Counts of the model's genes, matched by name, and rounded if that is asked for; or real values (`is_count_data=False`)."""
 
-    def __init__(self, layer: str | None, is_count_data: bool = True) -> None:
+    def __init__(self, layer: str | None, is_count_data: bool = True, round_counts: bool = False) -> None:
         super().__init__(REGISTRY_KEYS.X_KEY, "X" if layer is None else "layers", layer)
-        self.layer, self.is_count_data = layer, is_count_data
+        self.layer, self.is_count_data, self.round_counts = layer, is_count_data, round_counts
 
     def learn(self, adata: AnnData) -> State:
         """Genes, after checking all values."""
@@ -39,19 +42,23 @@ class CountsField(Field):
         genes = [str(gene) for gene in adata.var_names]
         totals = self.check(adata, self._rows(adata, genes), genes)
         if isinstance(totals, CountTotals):
+            warn_if_rounded(totals, location(self.layer))
             warn_if_empty(totals, location(self.layer))
         return {"n_obs": adata.n_obs, "n_vars": len(genes), "column_names": genes}
 
     def read(self, adata: AnnData, states: States) -> Any:
         """Values (n × p), on disk if they are there."""
-        return self._rows(adata, states[self.registry_key]["column_names"])
+        rows = self._rows(adata, states[self.registry_key]["column_names"])
+        return rounded(rows) if self.round_counts else rows
 
     def take(
         self, adata: AnnData, states: States, cells: NDArray[np.intp] | None = None
     ) -> tuple[Any, CountTotals | Checksums]:
         """Values of all or some cells, after checking them, and their sums."""
-        rows = take_cells(self.read(adata, states), cells)
-        return rows, self.check(adata, rows, states[self.registry_key]["column_names"], cells)
+        genes = states[self.registry_key]["column_names"]
+        rows = take_cells(self._rows(adata, genes), cells)
+        totals = self.check(adata, rows, genes, cells)
+        return rounded(rows) if self.round_counts else rows, totals
 
     def groups(self, states: States) -> NDArray[np.intp] | None:
         """Which size factor of a cell each gene has: there is one for all."""
@@ -60,11 +67,11 @@ class CountsField(Field):
     def check(
         self, adata: AnnData, rows: Any, genes: list[str], cells: NDArray[np.intp] | None = None
     ) -> CountTotals | Checksums:
-        """Check all of these rows of `adata`, and sum them up; an error names the cell and the gene.
+        """Check all of these rows of `adata`, not rounded yet, and sum them up; an error names the cell and the gene.
 
         What was checked already in the same call is not looked at again.
         """
-        key = (id(adata), self.layer, self.is_count_data, hash(tuple(genes)))
+        key = (id(adata), self.layer, self.is_count_data, self.round_counts, hash(tuple(genes)))
         return remember(key, rows, cells, lambda: self._validate(adata, rows, genes, cells))
 
     def _validate(
@@ -75,7 +82,14 @@ class CountsField(Field):
         if not self.is_count_data:
             return check_real(rows, where=where, obs_names=obs_names, var_names=genes)
         elsewhere = other_counts(adata, self.layer)
-        return check_counts(rows, where=where, obs_names=obs_names, var_names=genes, elsewhere=elsewhere)
+        return check_counts(
+            rows,
+            where=where,
+            obs_names=obs_names,
+            var_names=genes,
+            elsewhere=elsewhere,
+            round_counts=self.round_counts,
+        )
 
     def _rows(self, adata: AnnData, genes: list[str]) -> Any:
         rows = as_rows(get_matrix(adata, self.layer), location(self.layer))
@@ -108,7 +122,10 @@ class OffsetField(Field):
         """The centre: the mean of the log size factors."""
         genes = [str(gene) for gene in adata.var_names]
         totals = self._totals(adata, {REGISTRY_KEYS.X_KEY: {"column_names": genes}})
-        return {"key": self.key, "center": float(self._log(adata.obs, totals).mean())}
+        logs = self._log(adata.obs, totals)
+        center = float(logs.mean())
+        self._centred(adata.obs, logs, center)
+        return {"key": self.key, "center": center}
 
     def read(self, adata: AnnData, states: States) -> NDArray[np.float64]:
         """Offsets o (n × 1)."""
@@ -123,19 +140,19 @@ class OffsetField(Field):
     ) -> NDArray[np.float64]:
         """Offsets o (n,) of all or some cells, whose total counts are known, where they are needed."""
         obs = adata.obs if cells is None else adata.obs.iloc[cells]
-        return self._log(obs, totals) - states[self.registry_key]["center"]
+        return self._centred(obs, self._log(obs, totals), states[self.registry_key]["center"])
 
     def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
         """The same centre; the counts are checked by their own field."""
         if self.key is not None:
-            self._log(adata_target.obs, None)
+            self._centred(adata_target.obs, self._log(adata_target.obs, None), state_registry["center"])
         return dict(state_registry)
 
     def _totals(self, adata: AnnData, states: States) -> CountTotals | Checksums | None:
         if self.key is not None or not self.counts.is_count_data:
             return None
         genes = states[REGISTRY_KEYS.X_KEY]["column_names"]
-        return self.counts.check(adata, self.counts.read(adata, states), genes)
+        return self.counts.check(adata, self.counts._rows(adata, genes), genes)
 
     def _log(self, obs: pd.DataFrame, totals: CountTotals | Checksums | None) -> NDArray[np.float64]:
         if self.key is None and not self.counts.is_count_data:
@@ -154,6 +171,19 @@ class OffsetField(Field):
             )
             raise ValueError(msg)
         return np.log(factors)
+
+    def _centred(self, obs: pd.DataFrame, logs: NDArray[np.float64], center: float) -> NDArray[np.float64]:
+        """Log size factors around their centre; an error for one from which no rate can be computed."""
+        offsets = logs - center
+        wrong = np.flatnonzero(np.abs(offsets) > np.log(FURTHEST_FACTOR))
+        if len(wrong):
+            msg = (
+                f"adata.obs[{self.key!r}] (size_factor_key) is {np.exp(logs[wrong[0]]):.6g} for {obs.index[wrong[0]]!r}, and for "
+                f"{len(wrong):,} of {len(obs):,} cells it is not within a factor of {FURTHEST_FACTOR:.0e} of the geometric mean "
+                f"of the training cells, {np.exp(center):.6g}. Put the right size factors there, or leave these cells out."
+            )
+            raise ValueError(msg)
+        return offsets
 
 
 class DesignField(Field):

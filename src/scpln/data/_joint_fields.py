@@ -12,11 +12,11 @@ from scvi import REGISTRY_KEYS
 from scpln.core import ABSENT
 from scpln.utils import named
 
-from ._counts import CountTotals
 from ._field import OFFSET_KEY, Field
 from ._fields import CategoryField, CountsField, DesignField, OffsetField
 from ._joint_rows import JointRows
 from ._modalities import modality_sizes, modality_slices
+from .counts import CountTotals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +67,8 @@ class JointCountsField(Field):
         positions = [self.positions(mdata, name, cells) for name in slices]
         self._check_cells(mdata, positions, cells)
         rows = []
-        totals = CountTotals(np.zeros((len(positions[0]), len(slices))), np.zeros(len(genes)))
+        shape = len(positions[0]), len(slices)
+        totals = CountTotals(np.zeros(shape), np.zeros(len(genes)), np.zeros(shape, np.uint64))
         for number, (name, own) in enumerate(slices.items()):
             present = positions[number] >= 0
             if not present.any():
@@ -80,7 +81,9 @@ class JointCountsField(Field):
                     adata, {self.registry_key: {"column_names": genes[own]}}, None if everything else chosen
                 )
             rows.append(part)
+            assert isinstance(sums, CountTotals)
             totals.cells[present, number], totals.genes[own] = sums.cells, sums.genes
+            totals.checksums[present, number] = sums.checksums
         joint = JointRows(rows, positions)
         return (joint[:] if joint.in_memory else joint), totals
 
@@ -158,7 +161,7 @@ class JointOffsetField(Field):
             positions = self.counts.positions(mdata, name, cells)
             present = positions >= 0
             if present.any():
-                own = CountTotals(totals.cells[present, number], np.empty(0))
+                own = CountTotals(totals.cells[present, number], np.empty(0), np.empty(0, np.uint64))
                 state = {self.registry_key: states[self.registry_key]["modalities"][name]}
                 with named(f"mdata[{name!r}]"):
                     result[present, number] = field.take(mdata.mod[name], state, own, positions[present])
@@ -213,9 +216,10 @@ def make_joint_fields(
     batch_key: str | None = None,
     categorical_covariate_keys: list[str] | None = None,
     continuous_covariate_keys: list[str] | None = None,
+    round_counts: bool = False,
 ) -> dict[str, Field]:
     """Fields of the arguments of `setup_mudata`, by registry key."""
-    parts = {name: CountsField(options["layer"]) for name, options in modalities.items()}
+    parts = {name: CountsField(options["layer"], round_counts=round_counts) for name, options in modalities.items()}
     counts = JointCountsField(parts)
     offsets = {name: OffsetField(parts[name], options["size_factor_key"]) for name, options in modalities.items()}
     fields: list[Field] = [

@@ -49,11 +49,6 @@ class JointRows:
         return len(self._row_of[0]), sum(int(part.shape[1]) for part in self.parts)
 
     @property
-    def dtype(self) -> np.dtype:
-        """Type that holds the values of all matrices."""
-        return np.result_type(*(part.dtype for part in self.parts))
-
-    @property
     def in_memory(self) -> bool:
         """Whether no matrix is on disk."""
         return all(isinstance(part, np.ndarray) or sp.issparse(part) for part in self.parts)
@@ -61,7 +56,7 @@ class JointRows:
     def __getitem__(self, cells: Any) -> sp.csr_matrix:
         """Rows of a slice or of positions of cells."""
         blocks = [_with_empty_rows(part, own[cells]) for part, own in zip(self.parts, self._row_of, strict=True)]
-        return sp.csr_matrix(sp.hstack(blocks, format="csr", dtype=self.dtype))
+        return sp.csr_matrix(sp.hstack(blocks, format="csr"))
 
 
 def _with_empty_rows(part: Any, rows: NDArray[np.intp]) -> sp.csr_matrix:

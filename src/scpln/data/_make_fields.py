@@ -33,9 +33,10 @@ def _make_fields(
     categorical_covariate_keys: list[str] | None = None,
     continuous_covariate_keys: list[str] | None = None,
     is_count_data: bool = True,
+    round_counts: bool = False,
 ) -> dict[str, Field]:
     """Fields of the arguments of `setup_anndata`, by registry key."""
-    counts = CountsField(layer, is_count_data)
+    counts = CountsField(layer, is_count_data, round_counts)
     fields: list[Field] = [
         counts,
         CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key", required=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata.abc import CSCDataset, CSRDataset
 
+from scpln.core import canonical, compressed, native
 from scpln.utils import warn
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import NDArray
+
+#: Files and names of the matrices that were said to be loaded.
+_announced: set[tuple[str, str]] = set()
 
 BLOCK_ENTRIES = 2**21
 """Cells × genes in a block: dense temporaries of it take 16 MB in float64."""
@@ -62,59 +66,77 @@ def other_counts(adata: AnnData, layer: str | None) -> str:
 
 
 def as_rows(matrix: Any, where: str) -> Any:
-    """The same values in a form whose contiguous rows are cheap to read, each entry stored once.
+    """The same values in a form whose contiguous rows are cheap to read, each entry once and in native numbers.
 
     In memory, what is not dense becomes canonical CSR, without a copy if it is already. On disk, CSR and dense arrays
     stay there; CSC cannot be read by rows and is loaded.
     """
     if isinstance(matrix, CSCDataset):
+        _announce_columns(matrix, where)
+        matrix = matrix.to_memory()
+    if np.dtype(getattr(matrix, "dtype", float)).kind not in "buif":
+        msg = (
+            f"{where} has dtype {matrix.dtype}, which cannot hold counts or other real values. Convert it first, "
+            f"for example by `{where} = {where}.astype('float32')`."
+        )
+        raise TypeError(msg)
+    if isinstance(matrix, CSRDataset | h5py.Dataset):
+        return StoredRows(matrix)
+    if sp.issparse(matrix):
+        return compressed(matrix)
+    if isinstance(matrix, np.ndarray):
+        return native(_unmasked(matrix, where))
+    msg = (
+        f"{where} is a {type(matrix).__module__}.{type(matrix).__qualname__}, which scpln cannot read. "
+        "Supported: numpy arrays, scipy sparse matrices and arrays, and backed AnnData. "
+        "For a lazy or GPU array, load it first: `adata = adata.to_memory()`."
+    )
+    raise TypeError(msg)
+
+
+def _announce_columns(matrix: CSCDataset, where: str) -> None:
+    """Warn, once for each matrix on disk, that it is loaded."""
+    which = (str(matrix.group.file.filename), str(matrix.group.name)) if hasattr(matrix.group, "file") else None
+    if which not in _announced:
         warn(
             f"{where} is stored on disk by columns (CSC), which cannot be read cell by cell: loading it into memory. "
             "To leave it on disk, store it by rows: convert it with .tocsr() before write_h5ad."
         )
-        matrix = matrix.to_memory()
-    if isinstance(matrix, CSRDataset | h5py.Dataset | np.ndarray):
-        rows = matrix
-    elif sp.issparse(matrix):
-        rows = matrix.tocsr()
-        if not rows.has_canonical_format:
-            rows = rows.copy()
-            rows.sum_duplicates()
-    else:
+    if which is not None:
+        _announced.add(which)
+
+
+def _unmasked(matrix: NDArray[Any], where: str) -> NDArray[Any]:
+    """A plain array; an error if some of its values are masked."""
+    n_masked = int(np.ma.count_masked(matrix))
+    if n_masked:
         msg = (
-            f"{where} is a {type(matrix).__module__}.{type(matrix).__qualname__}, which scpln cannot read. "
-            "Supported: numpy arrays, scipy sparse matrices and arrays, and backed AnnData. "
-            "For a lazy or GPU array, load it first: `adata = adata.to_memory()`."
+            f"{n_masked:,} of the {matrix.size:,} values in {where} are masked, and a count is never missing. Put a number "
+            f"in their place, `{where} = {where}.filled(0)`, or leave out these cells or genes."
         )
-        raise TypeError(msg)
-    if np.dtype(rows.dtype).kind not in "buif":
-        msg = (
-            f"{where} has dtype {rows.dtype}, which cannot hold counts or other real values. Convert it first, "
-            f"for example by `{where} = {where}.astype('float32')`."
-        )
-        raise TypeError(msg)
-    return rows
+        raise ValueError(msg)
+    return np.asarray(matrix)
 
 
 @dataclass(frozen=True)
-class SelectedGenes:
-    """Rows of a matrix on disk with the columns taken in another order, block by block."""
+class StoredRows:
+    """Rows of a matrix on disk, as `as_rows` has those in memory; some of its columns, or rounded, if that is chosen."""
 
-    rows: Any
-    columns: NDArray[np.intp]
+    rows: CSRDataset | h5py.Dataset
+    columns: NDArray[np.intp] | None = None
+    is_rounded: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells and selected genes."""
-        return (int(self.rows.shape[0]), len(self.columns))
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the values."""
-        return np.dtype(self.rows.dtype)
+        """Cells, and genes that are read."""
+        n, p = self.rows.shape
+        return int(n), int(p) if self.columns is None else len(self.columns)
 
     def __getitem__(self, cells: Any) -> Any:
-        return self.rows[cells][:, self.columns]
+        """Rows of a slice, or of increasing positions."""
+        block = self.rows[cells]
+        block = select_genes(compressed(block) if sp.issparse(block) else native(np.asarray(block)), self.columns)
+        return rounded(block) if self.is_rounded else block
 
 
 def gene_columns(var_names: pd.Index, genes: Sequence[str]) -> NDArray[np.intp] | None:
@@ -151,8 +173,25 @@ def select_genes(rows: Any, columns: NDArray[np.intp] | None) -> Any:
     if isinstance(rows, np.ndarray):
         return rows[:, columns]
     if sp.issparse(rows):
-        return as_rows(rows[:, columns], "adata")
-    return SelectedGenes(rows, columns)
+        return canonical(rows[:, columns])
+    return replace(rows, columns=columns)
+
+
+def rounded(rows: Any) -> Any:
+    """The nearest whole numbers, of values on disk as they are read; stored zeros among them stay stored.
+
+    Examples
+    --------
+    >>> rounded(np.array([[0.4, 2.5, -1e-9]]))
+    array([[0., 2., 0.]])
+    """
+    if isinstance(rows, StoredRows):
+        return replace(rows, is_rounded=True)
+    if rows.dtype.kind != "f":
+        return rows
+    if sp.issparse(rows):
+        return type(rows)((rounded(rows.data), rows.indices, rows.indptr), shape=rows.shape)
+    return np.rint(rows) + 0.0  # which has no negative zeros
 
 
 def take_cells(rows: Any, cells: NDArray[np.intp] | None) -> Any:

@@ -6,11 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
 from scpln._catalogue import joint_models
-from scpln.utils import name_of, named
+from scpln.utils import as_bool, name_of, named
 
 from . import _manager
 from ._field import DESIGN_KEY
@@ -37,6 +38,7 @@ def setup_anndata(
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
     is_count_data: bool = True,
+    round_counts: bool = False,
 ) -> None:
     """Register an AnnData for every scpln model.
 
@@ -66,6 +68,10 @@ def setup_anndata(
         or centred log-ratios of proteins, for ``likelihood="gaussian"``. Such values have no size factors: the offset
         of every cell is 0, unless `size_factor_key` names a column, whose centred logarithm is then added to the mean
         of every gene.
+    round_counts
+        Whether to round values to the nearest whole numbers, for counts that were estimated (salmon, kallisto, SoupX,
+        CellBender) or carry rounding errors, here and wherever a model reads cells. `adata` stays as it is. What rounding
+        changes is warned of. Values that are negative, or look normalised, are refused all the same.
 
     Examples
     --------
@@ -95,6 +101,7 @@ def setup_anndata(
         categorical_covariate_keys=categorical_covariate_keys,
         continuous_covariate_keys=continuous_covariate_keys,
         is_count_data=is_count_data,
+        round_counts=round_counts,
     )
 
 
@@ -105,6 +112,7 @@ def setup_mudata(
     batch_key: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
+    round_counts: bool = False,
 ) -> None:
     """Register several modalities of the same cells for `PLNPCA`, which gives each cell one latent state for all of them.
 
@@ -127,6 +135,8 @@ def setup_mudata(
         Columns of ``mdata.obs`` with further categories for the design.
     continuous_covariate_keys
         Columns of ``mdata.obs`` with numbers for the design, used as they are.
+    round_counts
+        Whether to round the values of all modalities to the nearest whole numbers, as `setup_anndata` does.
 
     Examples
     --------
@@ -153,11 +163,17 @@ def setup_mudata(
         batch_key=batch_key,
         categorical_covariate_keys=categorical_covariate_keys,
         continuous_covariate_keys=continuous_covariate_keys,
+        round_counts=round_counts,
     )
 
 
 def register(
-    adata: AnnData, source_registry: dict[str, Any] | None = None, *, is_count_data: bool, **keys: Any
+    adata: AnnData,
+    source_registry: dict[str, Any] | None = None,
+    *,
+    is_count_data: bool,
+    round_counts: bool = False,
+    **keys: Any,
 ) -> _manager.SharedManager:
     """Register an AnnData, learning its genes and categories or taking them from `source_registry`."""
     check_adata(adata, view_allowed=False)
@@ -167,15 +183,26 @@ def register(
     args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
     if not is_count_data:  # counts go without saying, so that their registrations stay as they were before this choice
         args["is_count_data"] = False
+    args |= _rounding(round_counts)
+    if round_counts and not is_count_data:
+        msg = (
+            "round_counts=True rounds counts, and is_count_data=False says that these are none. Leave one of them out."
+        )
+        raise ValueError(msg)
     return _register(adata, args, source_registry)
 
 
 def register_mudata(
-    mdata: MuData, source_registry: dict[str, Any] | None = None, *, modalities: Any, **keys: Any
+    mdata: MuData,
+    source_registry: dict[str, Any] | None = None,
+    *,
+    modalities: Any,
+    round_counts: bool = False,
+    **keys: Any,
 ) -> _manager.SharedManager:
     """Register a MuData, learning its genes and categories or taking them from `source_registry`."""
     check_mdata(mdata, view_allowed=False)
-    args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
+    args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()} | _rounding(round_counts)
     known = mdata.mod if source_registry is None else _manager.setup_args(source_registry)["modalities"]
     modalities = specify(modalities, list(known))
     for name in modalities if source_registry is None else ():
@@ -228,6 +255,7 @@ def check_adata(adata: Any, *, view_allowed: bool = True) -> None:
         hint = remedies.get(type(adata).__name__, "anndata.AnnData(matrix, obs=..., var=...)")
         msg = f"adata must be an AnnData, not {type(adata).__name__}. Make one, for example with `{hint}`."
         raise TypeError(msg)
+    _check_in_memory(adata)
     if adata.n_obs == 0 or adata.n_vars == 0:
         msg = (
             f"adata is empty: {adata.n_obs:,} cells × {adata.n_vars:,} genes. If it was filtered or subset before, "
@@ -240,6 +268,17 @@ def check_adata(adata: Any, *, view_allowed: bool = True) -> None:
             "with its own data. Run `adata = adata.copy()` first."
         )
         raise ValueError(msg)
+
+
+def _check_in_memory(adata: AnnData) -> None:
+    """Refuse tables that are read from disk as they are used."""
+    for name in ("obs", "var"):
+        if not isinstance(getattr(adata, name), pd.DataFrame):
+            msg = (
+                f"adata.{name} is a {type(getattr(adata, name)).__name__} and no data frame: it is lazy. Load the data, "
+                "`adata = adata.to_memory()`, or open the file with `anndata.read_h5ad(path, backed='r')`, which leaves the counts on disk."
+            )
+            raise TypeError(msg)
 
 
 def check_mdata(mdata: Any, *, view_allowed: bool = True) -> None:
@@ -268,9 +307,16 @@ def check_mdata(mdata: Any, *, view_allowed: bool = True) -> None:
         if not isinstance(adata, AnnData):
             msg = f"mdata[{name!r}] is a {type(adata).__name__}, but modalities must be AnnData."
             raise TypeError(msg)
+        with named(f"mdata[{name!r}]"):
+            _check_in_memory(adata)
     if not view_allowed and (mdata.is_view or any(adata.is_view for adata in mdata.mod.values())):
         msg = "mdata, or one of its modalities, is a view of another. Run `mdata = mdata.copy()` first."
         raise ValueError(msg)
+
+
+def _rounding(round_counts: bool) -> dict[str, bool]:
+    """What is kept of `round_counts`: that they are rounded; that they are not goes without saying."""
+    return {"round_counts": True} if as_bool("round_counts", round_counts) else {}
 
 
 def _plain(keys: Sequence[str] | str | None) -> list[str] | str | None:

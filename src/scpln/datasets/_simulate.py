@@ -141,10 +141,19 @@ class SimulatedCells:
 
 
 def validate(arguments: dict[str, Any]) -> None:
-    """Refuse sizes, shares and scales that nothing can be drawn with."""
-    for name in ("n_obs", "n_vars", "n_latent", "n_batches"):
-        if arguments[name] < 1:
-            msg = f"`{name}` must be at least 1, but is {arguments[name]}."
+    """Refuse sizes, shares, scales and seeds that nothing can be drawn with."""
+    for name, least in {"n_obs": 1, "n_vars": 1, "n_latent": 1, "n_batches": 1, "seed": 0}.items():
+        value = arguments[name]
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            msg = f"`{name}` must be a whole number of at least {least}, but is {value!r}."
+            raise TypeError(msg)
+        if value < least:
+            msg = f"`{name}` must be at least {least}, but is {value}."
+            raise ValueError(msg)
+    for name in ("density", "latent_variance", "gene_sd", "batch_sd", "size_factor_sd"):
+        value = arguments[name]
+        if not isinstance(value, int | float | np.number) or not np.isfinite(value):
+            msg = f"`{name}` must be a finite number, but is {value!r}."
             raise ValueError(msg)
     if arguments["n_latent"] > arguments["n_vars"]:
         msg = f"`n_latent`={arguments['n_latent']} must not exceed `n_vars`={arguments['n_vars']}."

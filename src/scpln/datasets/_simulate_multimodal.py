@@ -167,7 +167,7 @@ def _validate(
     if wrong:
         msg = f"`likelihood` of {wrong} must be one of {list(get_args(LikelihoodName))}."
         raise ValueError(msg)
-    if min(sizes.values()) < 1:
+    if any(not isinstance(size, int | np.integer) or size < 1 for size in sizes.values()):
         msg = f"`modalities` must have one gene or more each, but is {sizes}."
         raise ValueError(msg)
     for name in sizes:
@@ -175,7 +175,7 @@ def _validate(
     if min(shares.values()) < 0 or max(shares.values()) >= 1 or sum(shares.values()) > 1:
         msg = f"`missing` has shares of cells below 1 that add up to at most 1, since each has a modality, but is {shares}."
         raise ValueError(msg)
-    if arguments["inverse_dispersion"] <= 0:
+    if not arguments["inverse_dispersion"] > 0:
         msg = f"`inverse_dispersion` must be greater than 0, but is {arguments['inverse_dispersion']}."
         raise ValueError(msg)
 

@@ -11,6 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from scpln.core import compressed
+
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -67,10 +69,7 @@ class CountBatch:
             msg = f"counts have shape {tuple(counts.shape)}; a batch is cells × genes (reshape one cell to (1, p))."
             raise ValueError(msg)
         if sp.issparse(counts):
-            rows = counts.tocsr()
-            if not rows.has_canonical_format:
-                rows = rows.copy()
-                rows.sum_duplicates()
+            rows = compressed(counts)
             dense = rows.astype(_NUMPY[dtype], copy=False).toarray()
             cells, genes = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices.astype(np.int64)
             stored = rows.data != 0

@@ -68,6 +68,9 @@ size_factors
 is_count_data
     Whether `layer` holds raw counts; False for real values such as log-normalised expression, with
     ``likelihood="gaussian"``.""",
+    "round_counts": """\
+round_counts
+    Whether to round the values to the nearest whole numbers, for estimated counts (salmon, kallisto, SoupX, CellBender).""",
     "output": """\
 key_added
     Name under which results are stored; by default ``"KEY"``.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 
 from ._scores import Scoring
@@ -14,7 +15,7 @@ from ._scores import Scoring
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from scpln.model import ScplnModel
 
@@ -234,10 +235,31 @@ def _of_stored(adata: AnnData, use_rep: str | None, scoring: Scoring) -> Evaluat
             f"use_rep=..., one of {sorted(adata.obsm)}; or labels_key with cluster_key."
         )
         raise ValueError(msg)
-    latent = None if use_rep is None else np.asarray(adata.obsm[use_rep])
+    latent = None if use_rep is None else _representation(adata, use_rep)
     scores, notes = scoring.of(adata.obs, latent, None)
     title = f"{'AnnData' if use_rep is None else use_rep}, {adata.n_obs:,} cells"
     return Evaluation(title, _series({"n_cells": adata.n_obs, **scores}), pd.DataFrame(), pd.DataFrame(), notes)
+
+
+def _representation(adata: AnnData, use_rep: str) -> NDArray[np.float64]:
+    """A latent space that is stored in an AnnData (n × q), every number finite."""
+    stored = adata.obsm[use_rep]
+    try:
+        stored = stored.toarray() if sp.issparse(stored) else stored
+        values = np.ma.filled(np.ma.asarray(stored).astype(np.float64), np.nan)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.ndim != 2:
+        msg = f"adata.obsm[{use_rep!r}] (use_rep) is not a table of numbers, cells × dimensions. Choose another of {sorted(adata.obsm)}."
+        raise ValueError(msg)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        msg = (
+            f"adata.obsm[{use_rep!r}] (use_rep) has NaN or infinite values in {len(bad):,} of {adata.n_obs:,} cells, first in "
+            f"{adata.obs_names[bad[0]]!r}. Leave these cells out, or compute the latent space anew."
+        )
+        raise ValueError(msg)
+    return values
 
 
 def _series(numbers: dict[str, float]) -> pd.Series:

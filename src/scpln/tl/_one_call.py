@@ -34,6 +34,7 @@ def plnpca(
     amortized: bool = False,
     flow: str | None = None,
     is_count_data: bool = True,
+    round_counts: bool = False,
     key_added: str | None = None,
     copy: bool = False,
     **more: Any,
@@ -58,6 +59,7 @@ def plnpca(
     amortized
         Whether an encoder gives the posteriors from the counts, in place of an optimum for each cell.
     {is_count_data}
+    {round_counts}
     {output}
     {more}
         ``n_transforms``, ``flow_hidden``, ``encoder_hidden``; ``max_epochs``, ``n_steps``, ``n_importance_samples``,
@@ -113,6 +115,7 @@ def count_vae(
     flow: str | None = None,
     size_factors: bool = True,
     is_count_data: bool = True,
+    round_counts: bool = False,
     key_added: str | None = None,
     copy: bool = False,
     **more: Any,
@@ -130,6 +133,7 @@ def count_vae(
     {posterior}
     {size_factors}
     {is_count_data}
+    {round_counts}
     {output}
     {more}
         ``encoder_hidden``, ``decoder_hidden``, ``flow_hidden``, ``dropout_rate``, …; ``max_epochs``, ``batch_size``,
@@ -179,6 +183,7 @@ def count_gmvae(
     flow: str | None = None,
     size_factors: bool = True,
     is_count_data: bool = True,
+    round_counts: bool = False,
     key_added: str | None = None,
     copy: bool = False,
     **more: Any,
@@ -206,6 +211,7 @@ def count_gmvae(
     {posterior}
     {size_factors}
     {is_count_data}
+    {round_counts}
     {output}
     {more}
         ``weights``, ``encoder_hidden``, ``decoder_hidden``, ``dropout_rate``, …; ``max_epochs``, ``batch_size``,

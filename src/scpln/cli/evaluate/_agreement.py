@@ -71,13 +71,15 @@ def scanpy_pca(
     import scanpy as sc
     import scipy.sparse as sp
 
+    from scpln.core import compressed
+
     matrix = adata.X if layer is None else adata.layers[layer]
     n_comps = min(n_comps, min(adata.shape) - 1)
     if not is_count_data:
         aside = ad.AnnData(X=matrix.astype(np.float32))
         sc.pp.pca(aside, n_comps=n_comps)
         return aside.obsm["X_pca"]
-    counts = sp.csr_matrix(matrix, dtype=np.float32)
+    counts = sp.csr_matrix(compressed(matrix) if sp.issparse(matrix) else matrix, dtype=np.float32)
     depth = np.asarray(counts.sum(1)).ravel() if size_factor_key is None else adata.obs[size_factor_key].to_numpy()
     scale = np.median(depth) / np.where(depth > 0, depth, 1)
     aside = ad.AnnData(X=sp.csr_matrix(counts.multiply(scale[:, None])))

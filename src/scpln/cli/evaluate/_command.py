@@ -165,7 +165,8 @@ def _is_count_data(adata: AnnData, args: argparse.Namespace, keys: list[str]) ->
     results = [adata.uns.get(key) for key in keys]
     setups = [entry.get("setup", {}) for entry in results if isinstance(entry, Mapping)]
     told_otherwise = any(setup.get("layer") == args.layer and not setup.get("is_count_data", True) for setup in setups)
-    return not told_otherwise and holds_counts(matrix)
+    rounded = any(setup.get("layer") == args.layer and setup.get("round_counts", False) for setup in setups)
+    return not told_otherwise and (rounded or holds_counts(matrix))
 
 
 def _check(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ARGUMENTS = {
     "layer": "layer",
+    "round_counts": "round_counts",
     "batch_key": "batch_key",
     "size_factor_key": "size_factor_key",
     "categorical_covariate": "categorical_covariate_keys",

@@ -46,6 +46,12 @@ def _add_data(group: Any) -> None:
         "size factors; may be repeated (default: the X of all)",
     )
     group.add_argument("--layer", metavar="NAME", help="layer that holds the counts or values (default: X)")
+    group.add_argument(
+        "--round-counts",
+        action="store_true",
+        default=None,
+        help="round the values to whole numbers, for estimated counts (salmon, kallisto, SoupX, CellBender)",
+    )
     group.add_argument("--batch-key", metavar="OBS", help="obs column of batches, whose effects are taken out")
     group.add_argument(
         "--size-factor-key",

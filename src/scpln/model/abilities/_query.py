@@ -12,12 +12,13 @@ import anndata
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from mudata import MuData, set_options
 from scvi import REGISTRY_KEYS
 
-from scpln.data import DESIGN_KEY, Design, _manager, _setup
+from scpln.data import DESIGN_KEY, Design, _manager, modality_slices
 from scpln.model.base import ScplnModel
 from scpln.module import Growth
-from scpln.utils import warn
+from scpln.utils import named, warn
 
 if TYPE_CHECKING:
     import os
@@ -101,13 +102,13 @@ class QueryMapping(ScplnModel):
     @classmethod
     def prepare_query_anndata(
         cls,
-        adata: AnnData,
+        adata: Data,
         reference_model: str | os.PathLike | Self,
         return_reference_var_names: bool = False,
         inplace: bool = True,
         *,
         fill_missing: bool = False,
-    ) -> AnnData | pd.Index | None:
+    ) -> Data | pd.Index | None:
         """Bring data to the genes of a reference, in its order; others are dropped.
 
         Models match genes by name, so this is needed only where some are missing, to be filled with zeros.
@@ -115,7 +116,7 @@ class QueryMapping(ScplnModel):
         Parameters
         ----------
         adata
-            Annotated data.
+            Annotated data. Of a MuData, the modalities that the reference was trained on; it may lack some of them.
         reference_model
             A trained model, or the directory that it was saved in.
         return_reference_var_names
@@ -131,18 +132,32 @@ class QueryMapping(ScplnModel):
         -------
         None, the prepared data, or the names of genes.
         """
-        genes = pd.Index(_trained(cls, reference_model).genes)
+        reference = _trained(cls, reference_model)
+        genes = pd.Index(reference.genes)
         if return_reference_var_names:
             return genes
-        _setup.check_adata(adata, view_allowed=not inplace)
-        if not adata.var_names.is_unique:
-            msg = "adata.var_names are not unique, and genes are matched by name. Run `adata.var_names_make_unique()`."
-            raise ValueError(msg)
-        prepared = _with_genes(adata, genes, fill_missing=fill_missing)
+        reference._check(adata, view_allowed=not inplace)
+        slices = {
+            name: own
+            for name, own in modality_slices(_manager.states(reference.registry)).items()
+            if name in getattr(adata, "mod", {})
+        }
+        if isinstance(adata, MuData):
+            prepared = {}
+            for name, own in slices.items():
+                with named(f"mdata[{name!r}]"):
+                    prepared[name] = _with_genes(adata.mod[name], genes[own], fill_missing=fill_missing)
+            with set_options(pull_on_update=False):  # or columns of the modalities are copied into mdata.obs
+                adata = adata if inplace else adata.copy()
+                for name, part in prepared.items():
+                    adata.mod[name]._init_as_actual(part)
+                adata.update()
+            return None if inplace else adata
+        changed = _with_genes(adata, genes, fill_missing=fill_missing)
         if not inplace:
-            return prepared
+            return changed
         if not adata.var_names.equals(genes):
-            adata._init_as_actual(prepared)
+            adata._init_as_actual(changed)
         return None
 
     @property
@@ -213,6 +228,9 @@ def _trained(cls: type[QueryMapping], model: Any) -> Any:
 
 def _with_genes(adata: AnnData, genes: pd.Index, *, fill_missing: bool) -> AnnData:
     """A copy of data with these genes, in this order."""
+    if not adata.var_names.is_unique:
+        msg = "adata.var_names are not unique, and genes are matched by name. Run `adata.var_names_make_unique()`."
+        raise ValueError(msg)
     missing = genes[~genes.isin(adata.var_names)]
     if len(missing):
         shown = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")

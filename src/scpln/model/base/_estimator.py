@@ -7,6 +7,7 @@ import weakref
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from mudata import MuData
 
 from scpln import __version__
@@ -104,6 +105,7 @@ class ScplnModel(Persistent):
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
         is_count_data: bool = True,
+        round_counts: bool = False,
         source_registry: dict[str, Any] | None = None,
     ) -> None:
         """Register an AnnData for every scpln model: the same as `scpln.model.setup_anndata`, which see.
@@ -121,6 +123,7 @@ class ScplnModel(Persistent):
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
             is_count_data=is_count_data,
+            round_counts=round_counts,
         )
         _manager.adopt(cls, adata, manager)
 
@@ -195,20 +198,17 @@ class ScplnModel(Persistent):
             raise ValueError(msg)
         return self.adata
 
-    def _is_training_data(self, adata: Data | None) -> bool:
-        """Whether these are the cells that the model was trained on, so that what is stored of them applies."""
+    def _is_training_data(self, adata: Data | None, positions: NDArray[np.intp] | None = None) -> bool:
+        """Whether all or some cells are those that the model was trained on, unchanged, so that what is stored of them applies."""
         if adata is None and self.adata is None:
             return True
         own = self._data_or_own(adata)
-        if self._trained_cells is None:
+        if self._trained_cells is None or id(self._trained_cells[0]()) != id(own):
             return False
-        trained_on, names = self._trained_cells
-        same_object = trained_on() is own
-        if not same_object:
-            return False
-        same = bool(own.obs_names.equals(names))
+        then, chosen = self._trained_cells[1], slice(None) if positions is None else positions
+        same = own.n_obs == len(then) and np.array_equal(self._read(own, positions).signatures(), then[chosen])
         if not same:
-            logger.info("The cells of this AnnData changed after training: inferring their posteriors.")
+            logger.info("The cells of this %s changed after training: inferring their posteriors.", type(own).__name__)
         return same
 
     def _read(self, adata: Data | None, positions: NDArray | None = None) -> Cells:
@@ -228,7 +228,7 @@ class ScplnModel(Persistent):
             What happened in each iteration or epoch, by name.
         """
         assert self.adata is not None
-        self._trained_cells = (weakref.ref(self.adata), self.adata.obs_names.copy())
+        self._trained_cells = (weakref.ref(self.adata), cells.signatures())
         self._fingerprint = cells.fingerprint()
         self.training_ = training
         self.history_ = history_tables(history)

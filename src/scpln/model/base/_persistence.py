@@ -22,7 +22,9 @@ from ._saving import read_model, write_model
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from scpln.data import Data
 
@@ -45,7 +47,8 @@ class Persistent(BaseModelClass):
     #: Of a model of cells that were mapped onto a reference: its design, and where the module grew.
     query_: dict[str, Any] | None = None
     _fingerprint: str
-    _trained_cells: tuple[weakref.ref[Data], pd.Index] | None
+    #: The data that the model was trained on, and the signature of each of its cells then.
+    _trained_cells: tuple[weakref.ref[Data], NDArray[np.uint64]] | None
 
     def save(
         self,
@@ -192,8 +195,8 @@ class Persistent(BaseModelClass):
         self._check(adata, view_allowed=False)
         with quiet("scvi"):  # which says that it calls setup_anndata with the saved registry
             self.adata = adata
-        if self.is_trained_ and self._read(adata).fingerprint() == self._fingerprint:
-            self._trained_cells = (weakref.ref(adata), adata.obs_names.copy())
+        if self.is_trained_ and (cells := self._read(adata)).has_fingerprint(self._fingerprint):
+            self._trained_cells = (weakref.ref(adata), cells.signatures())
 
     @staticmethod
     def load_registry(dir_path: str | os.PathLike, prefix: str | None = None) -> dict[str, Any]:

@@ -168,6 +168,7 @@ class PLNPCA(
         batch_key: str | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
+        round_counts: bool = False,
         source_registry: dict[str, Any] | None = None,
     ) -> None:
         """Register a MuData: the same as `scpln.model.setup_mudata`, which see.
@@ -182,6 +183,7 @@ class PLNPCA(
             batch_key=batch_key,
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
+            round_counts=round_counts,
         )
         adopt(cls, mdata, manager)
 
@@ -259,14 +261,14 @@ class PLNPCA(
     ) -> tuple[Posterior, NDArray[np.float64]]:
         """Posterior and, if asked for, bound of each cell: stored ones of training cells, or new ones."""
         self._require_trained()
-        stored, seed = self._is_training_data(adata), resolve_seed(seed)
+        seed, n_stored = resolve_seed(seed), len(self.module.elbo)
+        nothing = adata is None and self.adata is None
+        positions = cell_positions(indices, n_stored if nothing else self._data_or_own(adata).n_obs)
+        stored = self._is_training_data(adata, positions)
         if stored and not refine:
-            chosen = cell_positions(indices, len(self.module.elbo))
-            posterior, values = self.module.posterior(chosen), self.module.elbo.cpu().numpy()
+            posterior, values = self.module.posterior(positions), self.module.elbo.cpu().numpy()
             if not with_elbo or seed == STORED_SEED or self.module.has_exact_bound(posterior):
-                return posterior, values if chosen is None else values[chosen]
-        adata = self._data_or_own(adata)
-        positions = cell_positions(indices, adata.n_obs)
+                return posterior, values if positions is None else values[positions]
         data = self._read(adata, positions).data
         module = on_cpu(self.module)
         settings = {"batch_size": batch_size, "n_threads": scvi.settings.num_threads}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from scpln.data._rows import rounded, row_blocks
 from scpln.utils import warn
 
-from ._rows import row_blocks
+from ._diagnosis import TRANSFORMED, diagnosis
+from ._whole import LARGEST_COUNT, LARGEST_VALUE, NEARLY_WHOLE, Rounding, is_no_count, is_no_estimate, leeway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,38 +20,45 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-_KINDS = {"nan": "NaN", "infinite": "infinite", "negative": "negative", "fraction": "fractional"}
-_CELLS_TO_DIAGNOSE = 100
-_MANY = 0.2
+_KINDS = {
+    "nan": "NaN",
+    "infinite": "infinite",
+    "negative": "negative",
+    "fraction": "fractional",
+    "large": "beyond {limit:.0e}",
+}
 
 
 @dataclass(frozen=True)
 class CountTotals:
-    """Total count of every cell (n,) and of every gene (p,)."""
+    """Total count of every cell (n,) and of every gene (p,), and the cells' checksums.
+
+    The totals and checksums of several modalities stand side by side, (n, G).
+    """
 
     cells: NDArray[np.float64]
     genes: NDArray[np.float64]
+    checksums: NDArray[np.uint64]
+    rounding: Rounding = field(default_factory=Rounding)
 
 
 @dataclass(frozen=True)
 class Checksums:
-    """A number for every cell (n,) and every gene (p,) by which real values are recognised.
+    """A number for every cell (n,) by which real values are recognised, whose totals are mere rounding error where they are centred."""
 
-    The sum modulo 2⁶⁴ of the float64 bit patterns of the values. Unlike a sum of the values, which is mere rounding
-    error where they are centred, it does not depend on the order of summation, nor on how the matrix is stored.
-    """
-
-    cells: NDArray[np.uint64]
-    genes: NDArray[np.uint64]
+    checksums: NDArray[np.uint64]
 
 
 @dataclass
 class _Tally:
     """How many values there are, what is wrong, how often, and where first."""
 
+    limit: float = LARGEST_COUNT
     n_values: int = 0
     n_bad: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     first: tuple[int, int, float] | None = None
+    farthest: float = 0.0
+    is_nearly_whole: bool = True
 
     def find(self, start: int, block: Any, is_bad: Callable[[NDArray], NDArray[np.bool_] | None]) -> bool:
         """Look at all stored values of a block; whether all so far are good."""
@@ -65,11 +73,13 @@ class _Tally:
         """What is wrong with the matrix `where`, and where first."""
         assert self.first is not None
         n_bad = sum(self.n_bad.values())
-        kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in self.n_bad.items() if count)
+        kinds = ", ".join(
+            f"{count:,} {_KINDS[kind].format(limit=self.limit)}" for kind, count in self.n_bad.items() if count
+        )
         cell, gene, value = self.first
         return (
             f"{where} must hold {demand}, but {n_bad:,} of its {self.n_values:,} stored values "
-            f"{'is' if n_bad == 1 else 'are'} not: {kinds}. The first is {value:.6g}, "
+            f"{'is' if n_bad == 1 else 'are'} not: {kinds}. The first is {_shown(value)}, "
             f"in cell {obs_names[cell]!r}, gene {var_names[gene]!r}."
         )
 
@@ -77,10 +87,16 @@ class _Tally:
         """Count the bad entries of a block, by kind, and remember where the first one is."""
         wrong = values[bad].astype(float)
         kinds = {"nan": np.isnan(wrong), "infinite": np.isinf(wrong), "negative": wrong < 0}
-        kinds["negative"] &= ~kinds["infinite"]
+        kinds["large"] = (np.abs(wrong) > self.limit) & ~kinds["infinite"]
+        kinds["negative"] &= ~kinds["infinite"] & ~kinds["large"]
         for kind, is_kind in kinds.items():
             self.n_bad[kind] += int(is_kind.sum())
         self.n_bad["fraction"] += len(wrong) - int(sum(is_kind.sum() for is_kind in kinds.values()))
+        with np.errstate(invalid="ignore"):
+            distance = np.abs(wrong - np.rint(wrong))
+            nearly = (distance <= leeway(wrong)) & (wrong >= -NEARLY_WHOLE) & ~kinds["large"]
+        self.is_nearly_whole &= bool(nearly.all())
+        self.farthest = max(self.farthest, float(distance[np.isfinite(distance)].max(initial=0)))
         if self.first is None:
             entry = int(np.flatnonzero(bad)[0])
             if sp.issparse(block):
@@ -91,7 +107,13 @@ class _Tally:
 
 
 def check_counts(
-    rows: Any, *, where: str, obs_names: pd.Index, var_names: Sequence[str], elsewhere: str = ""
+    rows: Any,
+    *,
+    where: str,
+    obs_names: pd.Index,
+    var_names: Sequence[str],
+    elsewhere: str = "",
+    round_counts: bool = False,
 ) -> CountTotals:
     """Check that all entries are whole numbers of 0 or more, and add them up.
 
@@ -105,6 +127,9 @@ def check_counts(
         Names of its cells and genes.
     elsewhere
         Where else the counts may be, as the end of a sentence that says to pass those.
+    round_counts
+        Whether values are meant to be rounded: then they need not be whole, and the sums are those of the nearest whole
+        numbers.
 
     Examples
     --------
@@ -118,14 +143,23 @@ def check_counts(
     ValueError: adata.X must hold raw counts (whole numbers, 0 or more), but 1 of its 4 stored values is not: ...
     """
     tally = _Tally()
-    totals = CountTotals(np.zeros(rows.shape[0]), np.zeros(rows.shape[1]))
+    n, p = rows.shape
+    totals, weights = CountTotals(np.zeros(n), np.zeros(p), np.zeros(n, np.uint64)), checksum_weights(p)
     for start, block in row_blocks(rows):
-        if tally.find(start, block, _is_bad):
-            totals.cells[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
+        if tally.find(start, block, is_no_estimate if round_counts else is_no_count):
+            if round_counts and block.dtype.kind == "f":
+                totals.rounding.add(block, whole := rounded(block))
+                block = whole
+            cells = slice(start, start + block.shape[0])
+            totals.cells[cells] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
             totals.genes[:] += np.asarray(block.sum(axis=0, dtype=float)).ravel()
+            totals.checksums[cells] = block.astype(np.uint64) @ weights
     if tally.first is None:
+        if totals.rounding.n_changed:
+            _refuse_to_round(rows, where, elsewhere)
         return totals
-    what = tally.message(where, "raw counts (whole numbers, 0 or more)", obs_names, var_names)
+    demand = "counts (numbers, 0 or more)" if round_counts else "raw counts (whole numbers, 0 or more)"
+    what = tally.message(where, demand, obs_names, var_names)
     msg = f"{what} {_advice(rows, where, tally, elsewhere)}"
     raise ValueError(msg)
 
@@ -146,28 +180,39 @@ def check_real(rows: Any, *, where: str, obs_names: pd.Index, var_names: Sequenc
     --------
     >>> import pandas as pd
     >>> cells, proteins = pd.Index(["AAAC", "AAAG"]), ["CD3", "CD4"]
-    >>> check_real(np.array([[0.5, -1], [-2.5, 0]]), where="adata.X", obs_names=cells, var_names=proteins).cells.shape
+    >>> found = check_real(np.array([[0.5, -1], [-2.5, 0]]), where="adata.X", obs_names=cells, var_names=proteins)
+    >>> found.checksums.shape
     (2,)
     >>> check_real(np.array([[0.5, np.nan], [1, 0]]), where="adata.X", obs_names=cells, var_names=proteins)
     Traceback (most recent call last):
         ...
     ValueError: adata.X must hold finite numbers (is_count_data=False), but 1 of its 4 stored values is not: 1 NaN. ...
     """
-    tally = _Tally()
-    sums = Checksums(np.zeros(rows.shape[0], np.uint64), np.zeros(rows.shape[1], np.uint64))
+    tally = _Tally(LARGEST_VALUE)
+    sums, weights = Checksums(np.zeros(rows.shape[0], np.uint64)), checksum_weights(rows.shape[1])
     for start, block in row_blocks(rows):
-        if tally.find(start, block, lambda values: ~np.isfinite(values)):
-            bits = _bit_patterns(block)
-            sums.cells[start : start + block.shape[0]] = bits.sum(axis=1)
-            sums.genes[:] += bits.sum(axis=0)
+        if tally.find(start, block, lambda values: ~(np.abs(values) <= np.float64(LARGEST_VALUE))):
+            sums.checksums[start : start + block.shape[0]] = _bit_patterns(block) @ weights
     if tally.first is None:
         return sums
     what = tally.message(where, "finite numbers (is_count_data=False)", obs_names, var_names)
+    if tally.n_bad["large"]:
+        msg = f"{what} Give the values in a larger unit, or remove these cells or genes."
+        raise ValueError(msg)
     msg = (
         f"{what} They often come from a logarithm of 0, or from division by a total or a standard deviation of 0: add "
         "1 before the logarithm (np.log1p), remove the cells or genes that are constant, or put numbers in their place."
     )
     raise ValueError(msg)
+
+
+def checksum_weights(n: int) -> NDArray[np.uint64]:
+    """Random odd numbers, the same always, whose weighted sum modulo 2⁶⁴ is a checksum of as many whole numbers.
+
+    A change of any of these leaves the sum as it is with a probability of about 2⁻⁶⁴. It depends neither on the order of
+    summation nor on how a matrix is stored, and costs one multiplication by a vector.
+    """
+    return np.random.PCG64(0).random_raw(n) | np.uint64(1)
 
 
 def warn_if_empty(totals: CountTotals, where: str) -> None:
@@ -183,14 +228,39 @@ def warn_if_empty(totals: CountTotals, where: str) -> None:
             )
 
 
-def _is_bad(values: NDArray) -> NDArray[np.bool_] | None:
-    """Entries that are not whole numbers of 0 or more; None where the type rules that out."""
-    if values.dtype.kind in "bu":
-        return None
-    if values.dtype.kind == "i":
-        return values < 0
-    with np.errstate(invalid="ignore"):
-        return ~((values >= 0) & (values == np.floor(values)) & (values < np.inf))
+def warn_if_rounded(totals: CountTotals, where: str) -> None:
+    """Say what rounding changes, where it changes more than rounding errors."""
+    found = totals.rounding
+    if found.n_changed:
+        change = 100 * (found.after / found.before - 1)
+        warn(
+            f"{found.n_changed:,} of the {found.n_values:,} stored values in {where} are not whole, and are rounded "
+            f"(round_counts=True) by up to {found.largest:.2g}; the total count goes from {found.before:,.1f} to "
+            f"{found.after:,.0f} ({change:+.2g} %)."
+        )
+
+
+def _shown(value: float) -> str:
+    """Six digits of a number, or all if six would make it whole.
+
+    Examples
+    --------
+    >>> _shown(0.25), _shown(3.0000003)
+    ('0.25', '3.0000003')
+    """
+    short = f"{value:.6g}"
+    return repr(value) if np.isfinite(value) and float(short) == round(value) != value else short
+
+
+def _refuse_to_round(rows: Any, where: str, elsewhere: str) -> None:
+    """An error if what is to be rounded is no estimate of counts, but made of counts by normalising them."""
+    looks = diagnosis(rows)
+    if looks is not None and not looks.startswith(TRANSFORMED):
+        msg = (
+            f"{where} has values that are not whole, and it looks {looks}. Rounding them does not give the counts back, so "
+            f"round_counts=True is refused: {elsewhere or 'pass the counts'}."
+        )
+        raise ValueError(msg)
 
 
 def _bit_patterns(block: Any) -> NDArray[np.uint64]:
@@ -201,7 +271,12 @@ def _bit_patterns(block: Any) -> NDArray[np.uint64]:
 
 def _advice(rows: Any, where: str, tally: _Tally, elsewhere: str) -> str:
     """One or two sentences: what the values look like, and what to do."""
-    looks = _diagnosis(rows) if tally.n_bad["negative"] or tally.n_bad["fraction"] else None
+    if tally.is_nearly_whole:
+        return (
+            f"All are within {tally.farthest:.2g} of a whole number, as rounding errors leave them: "
+            "`setup_anndata(..., round_counts=True)` rounds them."
+        )
+    looks = diagnosis(rows) if tally.n_bad["negative"] or tally.n_bad["fraction"] else None
     if looks is not None:
         return (
             f"It looks {looks}. The counts cannot be computed back from that: {elsewhere or 'pass those'}. "
@@ -209,46 +284,7 @@ def _advice(rows: Any, where: str, tally: _Tally, elsewhere: str) -> str:
         )
     if tally.n_bad["fraction"] and not tally.n_bad["negative"]:
         return (
-            "If they are estimated counts (ambient RNA removed, reads shared between transcripts), round them: "
-            f"`adata.layers['rounded'] = np.rint({where})`, and pass layer='rounded'."
+            f"The farthest is {tally.farthest:.2g} from a whole number. If they are estimated counts (ambient RNA removed, "
+            "reads shared between transcripts), `setup_anndata(..., round_counts=True)` rounds them."
         )
     return "Remove these cells or genes, or put the counts in their place."
-
-
-def _diagnosis(rows: Any) -> str | None:
-    """What the values look like, if many of them are no counts: scaled, log-normalised, normalised, transformed."""
-    sample = sp.csr_matrix(rows[: min(_CELLS_TO_DIAGNOSE, rows.shape[0])]).astype(float)
-    sample.eliminate_zeros()
-    bad = _is_bad(sample.data)
-    if bad is None or not len(bad) or bad.mean() < _MANY:
-        return None
-    values = sample.data[np.isfinite(sample.data)]
-    if len(values) and values.min() < 0:
-        return "scaled or centred (it has negative values)"
-    if len(values) and values.max() < 50 and _is_scaled_by_cell(sample, np.expm1):
-        return "log-normalised (in each cell, exp(value) - 1 is proportional to whole numbers)"
-    if _is_scaled_by_cell(sample, np.positive):
-        return "normalised (in each cell, the values are proportional to whole numbers)"
-    if len(values) and values.max() < 20:
-        return "transformed, as by a logarithm or a root (the values are small and not whole)"
-    return None
-
-
-def _is_scaled_by_cell(sample: sp.csr_matrix, transform: np.ufunc) -> bool:
-    """Whether the transformed values look like counts times one factor per cell.
-
-    Either they add up to the same in every cell, or nearly all are small multiples of their cell's smallest or of a
-    half, third or quarter of it, which also holds for a part of the genes.
-    """
-    cells = [transform(sample.data[start:stop]) for start, stop in pairwise(sample.indptr)]
-    cells = [values for values in cells if len(values) and np.isfinite(values).all()]
-    sums = np.array([values.sum() for values in cells])
-    if len(sums) > 1 and sums.std() < 1e-3 * sums.mean():
-        return True
-    n_whole = n_values = 0
-    for values in cells:
-        ratio = values / values.min()
-        multiples = ratio[(ratio > 1.001) & (ratio < 20), None] * np.arange(1, 5)
-        n_whole += int((np.abs(multiples - np.rint(multiples)) < 0.03).sum(0).max(initial=0))
-        n_values += len(multiples)
-    return n_whole > 0.9 * n_values
