@@ -8,14 +8,17 @@ from ._modalities import modality_sizes, modality_slices
 from ._rows import block_ranges, get_matrix, take_cells
 from ._setup import check_adata, register_mudata, setup_anndata, setup_mudata
 from ._validation import validated_once
+from .categories import Coding, as_text, match, restore
 
 __all__ = [
     "DESIGN_KEY",
     "Cells",
+    "Coding",
     "Data",
     "Design",
     "adopt",
     "as_list",
+    "as_text",
     "block_ranges",
     "cell_positions",
     "check_adata",
@@ -24,11 +27,13 @@ __all__ = [
     "get_column",
     "get_matrix",
     "is_joint",
+    "match",
     "modality_sizes",
     "modality_slices",
     "read_cells",
     "read_labels",
     "register_mudata",
+    "restore",
     "setup_anndata",
     "setup_args",
     "setup_mudata",

@@ -68,7 +68,7 @@ def read_cells(adata: Data, registry: Mapping[str, Any], cells: NDArray[np.intp]
 
 
 def read_labels(adata: AnnData, registry: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[str]] | None:
-    """Code of each cell's label, −1 where it is missing, and the labels' names; None without ``labels_key``."""
+    """Code of each cell's label, −1 where it has none, and the labels' names; None without ``labels_key``."""
     args, known = setup_args(registry), states(registry)
     if args["labels_key"] is None:
         return None

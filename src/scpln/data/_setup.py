@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ._make_fields import make_fields
 from ._modalities import modality_sizes, specify
 from ._rows import location
 from ._validation import validated_once
+from .categories import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scpln")
 
+#: What arguments name that name no column.
+_SINGLE = {"layer": "one layer", "unlabeled_category": "one category of labels_key"}
+
 
 def setup_anndata(
     adata: AnnData,
@@ -33,6 +38,7 @@ def setup_anndata(
     layer: str | None = None,
     batch_key: str | None = None,
     labels_key: str | None = None,
+    unlabeled_category: str | None = None,
     size_factor_key: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
@@ -52,7 +58,10 @@ def setup_anndata(
     batch_key
         Column of ``adata.obs`` with the batch of each cell. Enters the design, its first category as the reference.
     labels_key
-        Column of ``adata.obs`` with known labels, for models that use them.
+        Column of ``adata.obs`` with known labels, for models that use them; missing where they are not known.
+    unlabeled_category
+        Category of `labels_key` whose cells have no label, such as ``"Unknown"``, besides those with a missing value; it
+        is then no label. By default only missing values are: every category, however it is called, is a label.
     size_factor_key
         Column of ``adata.obs`` with a size factor for each cell, on the natural scale. By default each cell's total
         count over the genes of `adata`: when these are a subset (highly variable ones), store the total over *all*
@@ -91,6 +100,7 @@ def setup_anndata(
         layer=layer,
         batch_key=batch_key,
         labels_key=labels_key,
+        unlabeled_category=unlabeled_category,
         size_factor_key=size_factor_key,
         categorical_covariate_keys=categorical_covariate_keys,
         continuous_covariate_keys=continuous_covariate_keys,
@@ -164,9 +174,13 @@ def register(
     if not isinstance(is_count_data, bool | np.bool_):
         msg = f"is_count_data={is_count_data!r}, but it must be True (raw counts) or False (any finite numbers)."
         raise TypeError(msg)
-    args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
-    if not is_count_data:  # counts go without saying, so that their registrations stay as they were before this choice
+    args = {name: _plain(name, value) for name, value in keys.items()}
+    if (
+        not is_count_data
+    ):  # what goes without saying is not kept, so that registrations stay as they were before this choice
         args["is_count_data"] = False
+    if args["unlabeled_category"] is None:
+        del args["unlabeled_category"]
     return _register(adata, args, source_registry)
 
 
@@ -175,7 +189,7 @@ def register_mudata(
 ) -> _manager.SharedManager:
     """Register a MuData, learning its genes and categories or taking them from `source_registry`."""
     check_mdata(mdata, view_allowed=False)
-    args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
+    args = {name: _plain(name, value) for name, value in keys.items()}
     known = mdata.mod if source_registry is None else _manager.setup_args(source_registry)["modalities"]
     modalities = specify(modalities, list(known))
     for name in modalities if source_registry is None else ():
@@ -273,6 +287,15 @@ def check_mdata(mdata: Any, *, view_allowed: bool = True) -> None:
         raise ValueError(msg)
 
 
-def _plain(keys: Sequence[str] | str | None) -> list[str] | str | None:
-    """Keys as JSON has them."""
-    return keys if keys is None or isinstance(keys, str) else [str(key) for key in keys]
+def _plain(argument: str, value: Any) -> Any:
+    """The value of an argument as JSON has it: a name, or names where there may be several."""
+    if value is None or isinstance(value, str):
+        return None if value is None else str(value)
+    if argument == "unlabeled_category" and np.isscalar(value):
+        return as_text(value)
+    if argument.endswith("_keys") and isinstance(value, Iterable) and all(isinstance(key, str) for key in value):
+        return [str(key) for key in value]
+    what = "one or more columns of obs" if argument.endswith("_keys") else _SINGLE.get(argument, "one column of obs")
+    further = " Further categories go into categorical_covariate_keys." if argument == "batch_key" else ""
+    msg = f"{argument}={value!r}, but it must be the name of {what}, as text, or None.{further}"
+    raise TypeError(msg)

@@ -55,8 +55,8 @@ class Differential(Predictive):
         batch_size: int | None = None,
         all_stats: bool = True,
         batch_correction: bool = False,
-        batchid1: str | Sequence[str] | None = None,
-        batchid2: str | Sequence[str] | None = None,
+        batchid1: str | float | Sequence[str | float] | None = None,
+        batchid2: str | float | Sequence[str | float] | None = None,
         fdr_target: float = 0.05,
         silent: bool = False,
         *,
@@ -173,7 +173,9 @@ class Differential(Predictive):
         # Totals, which the raw values are normalised by, mean nothing where values may be negative.
         return table if self.is_count_data else table.drop(columns=table.filter(like="raw_normalized").columns)
 
-    def _batches(self, batch_correction: bool, **ids: str | Sequence[str] | None) -> list[list[str] | None]:
+    def _batches(
+        self, batch_correction: bool, **ids: str | float | Sequence[str | float] | None
+    ) -> list[list[str] | None]:
         """The batches to move cells to, as lists."""
         if batch_correction and setup_args(self.registry)["batch_key"] is None:
             msg = "batch_correction=True needs batches, and setup_anndata was called without batch_key."

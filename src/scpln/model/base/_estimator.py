@@ -100,6 +100,7 @@ class ScplnModel(Persistent):
         layer: str | None = None,
         batch_key: str | None = None,
         labels_key: str | None = None,
+        unlabeled_category: str | None = None,
         size_factor_key: str | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
@@ -111,18 +112,8 @@ class ScplnModel(Persistent):
         `source_registry` takes over the genes and categories of another registration, as scvi-tools does when it loads
         a model.
         """
-        manager = _setup.register(
-            adata,
-            source_registry,
-            layer=layer,
-            batch_key=batch_key,
-            labels_key=labels_key,
-            size_factor_key=size_factor_key,
-            categorical_covariate_keys=categorical_covariate_keys,
-            continuous_covariate_keys=continuous_covariate_keys,
-            is_count_data=is_count_data,
-        )
-        _manager.adopt(cls, adata, manager)
+        arguments = {name: value for name, value in locals().items() if name not in {"cls", "adata"}}
+        _manager.adopt(cls, adata, _setup.register(adata, **arguments))
 
     @property
     def genes(self) -> list[str]:

@@ -1,0 +1,6 @@
+"""Categories of a column: their values as text, codes of cells, and the same categories found in other data."""
+
+from ._coding import Coding, match
+from ._text import as_text, restore
+
+__all__ = ["Coding", "as_text", "match", "restore"]
