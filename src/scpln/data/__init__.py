@@ -8,12 +8,13 @@ from ._modalities import modality_sizes, modality_slices
 from ._rows import block_ranges, get_matrix, take_cells
 from ._setup import check_adata, register_mudata, setup_anndata, setup_mudata
 from ._validation import validated_once
-from .categories import Coding, as_text, match, restore
+from .categories import Coding, Comparison, as_text, match, restore
 
 __all__ = [
     "DESIGN_KEY",
     "Cells",
     "Coding",
+    "Comparison",
     "Data",
     "Design",
     "adopt",
