@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import read_h5ad
+from anndata import AnnData, read_h5ad
 
 from scpln.data import as_text, read_labels, restore
 from scpln.datasets import simulate
@@ -64,7 +64,7 @@ def test_missing_labels_are_missing_and_no_other_is(name):
 
 
 @pytest.mark.filterwarnings("ignore:.*which is a label of its own")
-@pytest.mark.parametrize("name", ["float32", "Int32", "boolean", "dates", "bytes", "string"])
+@pytest.mark.parametrize("name", ["float32", "Int32", "boolean", "dates", "bytes"])
 def test_predictions_have_the_type_of_the_labels_also_after_saving(name, tmp_path):
     adata = make_cells(column(name))
     model = train(adata)
@@ -186,6 +186,35 @@ def test_arguments_that_name_one_thing_take_one():
     ]:
         with pytest.raises(TypeError, match=rf"{argument}=.*, but it must be the name of "):
             setup_anndata(adata, **{argument: value})
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_column_that_names_cells_is_refused_at_once(role):
+    adata = make_cells([0])
+    adata.obs["kind"] = np.arange(90)
+    setup_anndata(adata[:50].copy(), **{role: "kind"})  # few are the user's own choice
+    many = AnnData(np.ones((2000, 3)), obs=pd.DataFrame({"kind": np.arange(2000) / 7}, index=map(str, range(2000))))
+    with pytest.raises(ValueError, match=rf"'kind'\] \({role}\) has 2,000 categories for 2,000 cells, such as '0.0'"):
+        setup_anndata(many, **{role: "kind"})
+
+
+@pytest.mark.parametrize("names", [range(14), [*range(13), "gene"], np.linspace(0, 1, 14)])
+def test_gene_names_that_are_no_text_are_refused_also_of_new_data(names):
+    adata = make_cells([0])
+    setup_anndata(adata)
+    model = PLNPCA(adata, n_latent=1)
+    model.train(max_epochs=1, progress=False)
+    new = adata.copy()
+    new.var.index = pd.Index(names)
+    calls = [setup_anndata, model.get_elbo, lambda data: PLNPCA.load_query_data(data, model)]
+    calls.append(lambda data: PLNPCA.prepare_query_anndata(data, model, fill_missing=True))
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=r"adata.var_names are not text but .*`adata.var_names = adata.var_names.ast"
+        ):
+            call(new)
+    new.var_names = new.var_names.astype(str)
+    setup_anndata(new)
 
 
 @pytest.mark.parametrize("role", [*ROLES, "continuous_covariate_keys", "size_factor_key"])

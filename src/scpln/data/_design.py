@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INTERCEPT = "(Intercept)"
 _REDUNDANT = 1e-8
+#: So many categories are refused where most of them have a single cell.
+MANY = 100
 
 
 def as_list(values: Any) -> list[Any]:
@@ -66,8 +68,16 @@ def get_coding(obs: pd.DataFrame, key: str, argument: str, *, missing: str | Non
     return coding
 
 
-def check_distinct(coding: Coding, key: str, argument: str) -> None:
-    """Refuse categories that are one and the same as text."""
+def check_categories(coding: Coding, key: str, argument: str) -> None:
+    """Refuse categories that are one and the same as text, and a column that is none of categories but of numbers or names."""
+    n_known, n_cells = len(coding.categories), int(coding.sizes.sum())
+    if n_known > MANY and 2 * n_known > n_cells:
+        msg = (
+            f"adata.obs[{key!r}] ({argument}) has {n_known:,} categories for {n_cells:,} cells, such as "
+            f"{coding.categories[0]!r}: too few cells each to learn anything about them. Numbers go into "
+            "continuous_covariate_keys; leave out what only names cells."
+        )
+        raise ValueError(msg)
     if len(set(coding.categories)) < len(coding.categories):
         msg = (
             f"adata.obs[{key!r}] ({argument}) has categories that read the same as text: {coding.categories}. "
@@ -79,7 +89,7 @@ def check_distinct(coding: Coding, key: str, argument: str) -> None:
 def get_categories(obs: pd.DataFrame, key: str, argument: str) -> list[str]:
     """Categories that occur in a column, as text: in their order if it is categorical, sorted otherwise."""
     coding = get_coding(obs, key, argument, missing="Fill them in, or make them a category of their own: ")
-    check_distinct(coding, key, argument)
+    check_categories(coding, key, argument)
     return coding.categories
 
 

@@ -17,7 +17,7 @@ from scpln.utils import warn
 from ._counts import Checksums, CountTotals, check_counts, check_real, warn_if_empty
 from ._design import (
     Design,
-    check_distinct,
+    check_categories,
     get_categories,
     get_codes,
     get_coding,
@@ -262,7 +262,7 @@ class LabelsField(CategoryField):
         if self.key is None:
             return super().learn(adata)
         everything = get_coding(adata.obs, self.key, self.argument)
-        check_distinct(everything, self.key, self.argument)
+        check_categories(everything, self.key, self.argument)
         labels = everything.without(self.unlabeled_category)
         self._warn_of_unlabelled(everything, labels)
         return self._state(labels.categories, dtype=labels.dtype)

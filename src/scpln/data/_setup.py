@@ -248,6 +248,7 @@ def check_adata(adata: Any, *, view_allowed: bool = True) -> None:
             "that removed everything."
         )
         raise ValueError(msg)
+    _check_gene_names(adata, "adata")
     if adata.is_view and not view_allowed:
         msg = (
             f"adata is a view of another AnnData ({adata.n_obs:,} cells × {adata.n_vars:,} genes), and this needs one "
@@ -282,8 +283,20 @@ def check_mdata(mdata: Any, *, view_allowed: bool = True) -> None:
         if not isinstance(adata, AnnData):
             msg = f"mdata[{name!r}] is a {type(adata).__name__}, but modalities must be AnnData."
             raise TypeError(msg)
+        _check_gene_names(adata, f"mdata[{name!r}]")
     if not view_allowed and (mdata.is_view or any(adata.is_view for adata in mdata.mod.values())):
         msg = "mdata, or one of its modalities, is a view of another. Run `mdata = mdata.copy()` first."
+        raise ValueError(msg)
+
+
+def _check_gene_names(adata: AnnData, data: str) -> None:
+    """Refuse names that are no text, as a new index of ``adata.var`` may have: results are matched to genes by name."""
+    kind = adata.var_names.inferred_type
+    if kind not in {"string", "categorical", "empty"}:
+        msg = (
+            f"{data}.var_names are not text but {kind} (first {adata.var_names[0]!r}), and genes are matched by name. Run "
+            f"`{data}.var_names = {data}.var_names.astype(str)`."
+        )
         raise ValueError(msg)
 
 
