@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData, read_h5ad
 
+import scpln
 from scpln.data import as_text, read_labels, restore
 from scpln.datasets import simulate
 from scpln.model import PLNPCA, CountGMVAE, setup_anndata
@@ -143,6 +144,14 @@ class TestQueries:
         np.testing.assert_array_equal(*drawn)
 
 
+def test_labels_that_the_reference_lacks_are_named():
+    reference, query = make_cells([1, 2]), make_cells(["1.0", "b"])
+    model = train(reference)
+    with pytest.warns(UserWarning, match=r"labels that the model was not trained on: \['b'\]. It knows \['1', '2'\]"):
+        codes, _ = read_labels(query, model.registry)
+    np.testing.assert_array_equal(codes, np.where(query.obs["kind"] == "1.0", 0, -1))
+
+
 class TestUnlabelled:
     """Cells without a label, by a missing value or by the name of a category."""
 
@@ -155,6 +164,10 @@ class TestUnlabelled:
         assert set(model.predict()) <= {"a", "b"}
         model.save(tmp_path / "model")
         assert CountGMVAE.load(tmp_path / "model", adata).component_names == ["a", "b"]
+        adata.obs["kind"] = adata.obs["kind"].astype("category")
+        arguments = {"n_latent": 2, "n_hidden": 8, "max_epochs": 1, "start": "random", "progress": False}
+        scpln.tl.count_gmvae(adata, labels_key="kind", unlabeled_category="Unknown", **arguments)
+        assert list(adata.obs["countgmvae_cluster"].cat.categories) == ["a", "b"]
 
     def test_it_may_be_a_number(self):
         adata = make_cells([-1, 0, 1])
@@ -188,12 +201,26 @@ def test_arguments_that_name_one_thing_take_one():
             setup_anndata(adata, **{argument: value})
 
 
+def test_modalities_are_named_one_by_one():
+    mdata = scpln.datasets.simulate_multimodal(40, {"rna": 9, "prot": 4}, density={"prot": 0.9})
+    with pytest.raises(TypeError, match=r"batch_key=\['batch'\], but it must be the name of one column of obs"):
+        scpln.model.setup_mudata(mdata, modalities=["rna", "prot"], batch_key=["batch"])
+    with pytest.raises(TypeError, match=r"modalities\['rna'\] has layer=\['counts'\], but it must be one name"):
+        scpln.model.setup_mudata(mdata, modalities={"rna": {"layer": ["counts"]}})
+    mdata["prot"].var.index = range(4)
+    with pytest.raises(ValueError, match=r"mdata\['prot'\].var_names are not text"):
+        scpln.model.setup_mudata(mdata, modalities=["rna", "prot"])
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_column_that_names_cells_is_refused_at_once(role):
     adata = make_cells([0])
     adata.obs["kind"] = np.arange(90)
     setup_anndata(adata[:50].copy(), **{role: "kind"})  # few are the user's own choice
     many = AnnData(np.ones((2000, 3)), obs=pd.DataFrame({"kind": np.arange(2000) / 7}, index=map(str, range(2000))))
+    many.obsm["X_a"] = np.ones((2000, 2))
+    with pytest.raises(ValueError, match="has 2,000 categories for 2,000 cells"):
+        scpln.tl.evaluate(many, labels_key="kind", use_rep="X_a")
     with pytest.raises(ValueError, match=rf"'kind'\] \({role}\) has 2,000 categories for 2,000 cells, such as '0.0'"):
         setup_anndata(many, **{role: "kind"})
 

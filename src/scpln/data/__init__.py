@@ -1,7 +1,7 @@
 """AnnData and MuData: registration, checks of counts, and the cells that models read."""
 
 from ._cells import Cells, cell_positions, gene_positions, read_cells, read_labels
-from ._design import Design, as_list, get_codes, get_column
+from ._design import Design, as_list, check_categories, get_codes, get_column
 from ._field import DESIGN_KEY, Data
 from ._manager import adopt, is_joint, setup_args, states
 from ._modalities import modality_sizes, modality_slices
@@ -23,6 +23,7 @@ __all__ = [
     "block_ranges",
     "cell_positions",
     "check_adata",
+    "check_categories",
     "gene_positions",
     "get_codes",
     "get_column",

@@ -27,6 +27,7 @@ from ._design import (
 from ._field import DESIGN_KEY, OFFSET_KEY, Field, State, States
 from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, select_genes, take_cells
 from ._validation import remember
+from .categories import match
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,6 +271,19 @@ class LabelsField(CategoryField):
     def extend(self, state: State, adata: Any) -> State:
         """Labels stay those that are known."""
         return dict(state)
+
+    def warn_of_unknown(self, adata: AnnData, states: States) -> None:
+        """Say which labels of other data the model does not know, and so takes as missing."""
+        if self.key is None or self.key not in adata.obs:
+            return
+        known = states[self.registry_key]["categorical_mapping"]
+        labels = get_coding(adata.obs, self.key, self.argument).without(self.unlabeled_category).categories
+        unknown = [label for label, code in zip(labels, match(labels, known), strict=True) if code < 0]
+        if unknown:
+            warn(
+                f"adata.obs[{self.key!r}] (labels_key) has labels that the model was not trained on: {unknown[:20]}. It knows "
+                f"{known[:20]}; cells with other labels are taken as cells without one."
+            )
 
     def _codes(self, adata: AnnData, known: list[str]) -> NDArray[np.int64]:
         if self.key is None or self.key not in adata.obs:
