@@ -234,6 +234,107 @@ def test_what_makes_no_sense_is_refused(arguments, message):
         trained("PLNPCA, poisson").differential_expression(**arguments, **QUICK)
 
 
+class TestColumnsOfGroups:
+    """Groups are found in columns of every type, and named where they are too few, too many or empty."""
+
+    @pytest.fixture
+    def cells(self):
+        return trained("PLNPCA, poisson").adata.copy()
+
+    def compare(self, cells, **arguments):
+        model = trained("PLNPCA, poisson")
+        return model.differential_expression(cells, groupby="kind", seed=0, all_stats=False, **{**QUICK, **arguments})
+
+    @pytest.mark.parametrize(
+        ("make", "a", "b"),
+        [
+            (lambda is_a: pd.Categorical(np.where(is_a, "a", "b"), categories=["a", "unused", "b"]), "a", "b"),
+            (lambda is_a: pd.array(np.where(is_a, 1, 2), "Int64"), 1, 2),
+            (lambda is_a: pd.array(np.where(is_a, 1, 2), "Int64"), "1", 2.0),
+            (lambda is_a: is_a, True, False),
+            (lambda is_a: pd.array(is_a, "boolean"), True, False),
+            (lambda is_a: np.where(is_a, 0.1, 0.2).astype(np.float32), 0.1, np.float32(0.2)),
+            (lambda is_a: np.where(is_a, b"a", b"b").astype(object), b"a", b"b"),
+            (lambda is_a: pd.to_datetime(np.where(is_a, "2020-01-31", "2021-06-01")), "2020-01-31", "2021-06-01"),
+        ],
+    )
+    def test_of_every_type(self, cells, make, a, b):
+        cells.obs["kind"] = cells.obs["group"]
+        expected = self.compare(cells, group1="a", group2="b")
+        cells.obs["kind"] = make((cells.obs["group"] == "a").to_numpy())
+        numbers = [name for name in expected if expected[name].dtype.kind in "fb"]
+        for group2 in (b, [b]):
+            table = self.compare(cells, group1=a, group2=group2)
+            pd.testing.assert_frame_equal(table[numbers], expected[numbers])
+        everything = self.compare(cells)
+        assert everything["comparison"].nunique() == 2, "one for each group that has cells"
+
+    def test_numbers_stay_numbers_in_the_table(self, cells):
+        cells.obs["kind"] = pd.array(np.resize([1, 2, 3], cells.n_obs), "Int64")
+        table = self.compare(cells, group2=3)
+        assert set(table["group1"]) == {1, 2}
+        assert set(table["group2"]) == {3}
+        assert set(self.compare(cells, group1=1)["group2"]) == {"Rest"}
+
+    def test_cells_without_a_group_are_in_the_rest(self, cells):
+        number = pd.array(np.resize([1, 2, 3], cells.n_obs), "Int64")
+        number[number == 3] = pd.NA
+        cells.obs["kind"] = number
+        is_first = np.resize([True, False, False], cells.n_obs)
+        by_cells = self.compare(cells, idx1=is_first)
+        pd.testing.assert_series_equal(self.compare(cells, group1=1)["lfc_mean"], by_cells["lfc_mean"])
+
+    def test_several_groups_to_compare_with_are_taken_together(self, cells):
+        cells.obs["kind"] = np.resize([1, 2, 3, 4], cells.n_obs)
+        table = self.compare(cells, group1=[1], group2=[2, 4])
+        by_cells = self.compare(cells, idx1=cells.obs["kind"] == 1, idx2=cells.obs["kind"].isin([2, 4]))
+        pd.testing.assert_series_equal(table["lfc_mean"], by_cells["lfc_mean"])
+        assert set(table["comparison"]) == {"1 vs 2, 4"}
+        assert set(self.compare(cells, group2=[2, 4])["group1"]) == {1, 3}
+
+    def test_small_groups_are_named(self, cells):
+        cells.obs["kind"] = ["one", "two", "two", *np.resize(["a", "b"], cells.n_obs - 3)]
+        with pytest.warns(
+            UserWarning, match=r"2 groups of .*'kind'.* are left out.* min_cells=3 .*: 'one' \(1\), 'two' \(2\)"
+        ):
+            assert set(self.compare(cells)["group1"]) == {"a", "b"}
+        with pytest.raises(ValueError, match=r"'one' of .* cannot be compared: it has 1 cells, fewer than min_cells=3"):
+            self.compare(cells, group1=["a", "one"])
+        with pytest.raises(ValueError, match=r"'a' of .* cannot be compared: what it is compared with has 2 cells"):
+            self.compare(cells, group1="a", group2="two")
+        assert set(self.compare(cells, min_cells=1)["group1"]) == {"one", "two", "a", "b"}
+        with pytest.raises(ValueError, match="min_cells=0, but it must be"):
+            self.compare(cells, min_cells=0)
+
+    def test_many_groups_are_refused_unless_they_are_named(self, cells):
+        many = AnnData(
+            np.ones((240, 1)), obs=pd.DataFrame({"kind": np.resize(np.arange(120), 240)}, index=map(str, range(240)))
+        )
+        with pytest.raises(ValueError, match=r"'kind'\] \(groupby\) has 120 groups, and each would be .*group1="):
+            self.compare(many)
+        cells.obs["kind"] = np.arange(cells.n_obs) // 3
+        assert set(self.compare(cells, group1=[3, 7])["group1"]) == {3, 7}
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"group1": "unused"}, r"'unused' is not a group of .*, which has \['a', 'b'\]"),
+            ({"group1": "a", "group2": ["b", "a"]}, "'a' of .* is compared with itself"),
+            ({"group1": []}, "No group is named of"),
+        ],
+    )
+    def test_what_makes_no_sense(self, cells, arguments, message):
+        cells.obs["kind"] = pd.Categorical(cells.obs["group"], categories=["a", "b", "unused"])
+        with pytest.raises(ValueError, match=message):
+            self.compare(cells, **arguments)
+
+    def test_batches_may_be_numbers(self, cells):
+        cells.obs["kind"] = cells.obs["group"]
+        moved = [self.compare(cells, batch_correction=True, batchid1=one, batchid2=0) for one in (1, 1.0, "1", [1])]
+        for table in moved[1:]:
+            pd.testing.assert_frame_equal(table, moved[0])
+
+
 def test_batch_correction_needs_batches():
     adata = make_adata()
     setup_anndata(adata)

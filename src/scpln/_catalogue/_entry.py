@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: What the text of an option is turned into.
-Kind = Literal["positive", "not_negative", "number", "switch", "directory", "column", "choice"]
+Kind = Literal["positive", "not_negative", "number", "switch", "directory", "column", "text", "choice"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Option:
         What it is, in a few words.
     kind
         What it takes: a whole number of at least 1 or 0, a number above 0, nothing (with ``--no-…``), a directory, a column
-        of ``obs``, or one of `choices`.
+        of ``obs``, any text, or one of `choices`.
     default
         What it is if it is not given, for the help.
     metavar

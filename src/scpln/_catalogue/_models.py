@@ -168,6 +168,11 @@ MODELS = {
                     "obs column of labels of some cells, each of which gets a component; missing for the others",
                     "column",
                 ),
+                Option(
+                    "unlabeled_category",
+                    "category of the labels whose cells have no label, such as Unknown",
+                    "text",
+                ),
             ),
             results=(
                 Result(

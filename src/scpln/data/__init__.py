@@ -1,34 +1,43 @@
 """AnnData and MuData: registration, checks of counts, and the cells that models read."""
 
 from ._cells import Cells, cell_positions, gene_positions, read_cells, read_labels
-from ._design import Design, as_list, get_codes, get_column
+from ._checks import check_adata, check_mdata
+from ._design import Design, as_list, check_categories, get_codes, get_column
 from ._field import DESIGN_KEY, Data
 from ._manager import adopt, is_joint, setup_args, states
 from ._modalities import modality_sizes, modality_slices
 from ._rows import block_ranges, get_matrix, take_cells
-from ._setup import check_adata, register_mudata, setup_anndata, setup_mudata
+from ._setup import register_mudata, setup_anndata, setup_mudata
 from ._validation import validated_once
+from .categories import Coding, Comparison, as_text, match, restore
 
 __all__ = [
     "DESIGN_KEY",
     "Cells",
+    "Coding",
+    "Comparison",
     "Data",
     "Design",
     "adopt",
     "as_list",
+    "as_text",
     "block_ranges",
     "cell_positions",
     "check_adata",
+    "check_categories",
+    "check_mdata",
     "gene_positions",
     "get_codes",
     "get_column",
     "get_matrix",
     "is_joint",
+    "match",
     "modality_sizes",
     "modality_slices",
     "read_cells",
     "read_labels",
     "register_mudata",
+    "restore",
     "setup_anndata",
     "setup_args",
     "setup_mudata",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from ._field import Data
-    from ._fields import CountsField, OffsetField
+    from ._fields import CountsField, LabelsField, OffsetField
     from ._joint_fields import JointCountsField, JointOffsetField
     from .counts import Checksums
 
@@ -88,11 +88,16 @@ def read_cells(adata: Data, registry: Mapping[str, Any], cells: NDArray[np.intp]
 
 
 def read_labels(adata: AnnData, registry: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[str]] | None:
-    """Code of each cell's label, −1 where it is missing, and the labels' names; None without ``labels_key``."""
+    """Code of each cell's label, −1 where it has none, and the labels' names; None without ``labels_key``.
+
+    Labels that the model does not know are named in a warning, and read as none.
+    """
     args, known = setup_args(registry), states(registry)
     if args["labels_key"] is None:
         return None
-    codes = make_fields(**args)[REGISTRY_KEYS.LABELS_KEY].read(adata, known)[:, 0]
+    field = cast("LabelsField", make_fields(**args)[REGISTRY_KEYS.LABELS_KEY])
+    field.warn_of_unknown(adata, known)
+    codes = field.read(adata, known)[:, 0]
     return codes, list(known[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"])
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
+
+from .categories import Coding, as_text, match
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,13 +21,21 @@ INTERCEPT = "(Intercept)"
 _REDUNDANT = 1e-8
 #: Largest size of the numbers in a column, and one over the smallest, whose products can be computed.
 LARGEST_NUMBER = 1e50
+#: So many categories are refused where most of them have a single cell.
+MANY = 100
 
 
-def as_list(keys: Sequence[str] | str | None) -> list[str]:
-    """Keys as a list: none, one, or several."""
-    if keys is None:
+def as_list(values: Any) -> list[Any]:
+    """Names or other values as a list: none, one, or several.
+
+    Examples
+    --------
+    >>> as_list(None), as_list("batch"), as_list(1), as_list(("a", "b"))
+    ([], ['batch'], [1], ['a', 'b'])
+    """
+    if values is None:
         return []
-    return [keys] if isinstance(keys, str) else list(keys)
+    return [values] if isinstance(values, str | bytes) or not isinstance(values, Iterable) else list(values)
 
 
 def get_column(obs: pd.DataFrame, key: str, argument: str) -> pd.Series:
@@ -35,40 +46,74 @@ def get_column(obs: pd.DataFrame, key: str, argument: str) -> pd.Series:
         hint = f"Did you mean {near[0]!r}? " if near else ""
         msg = f"adata.obs has no column {key!r} ({argument}). {hint}Its columns are {columns}."
         raise ValueError(msg)
-    return obs[key]
+    column = obs[key]
+    if isinstance(column, pd.DataFrame):
+        msg = (
+            f"adata.obs has {column.shape[1]} columns named {key!r} ({argument}), and it is not said which. Rename them: "
+            "`adata.obs.columns = ...`."
+        )
+        raise ValueError(msg)
+    return column
+
+
+def get_coding(obs: pd.DataFrame, key: str, argument: str, *, missing: str | None = None) -> Coding:
+    """A column as codes of its categories; an error for missing values that ends in what to do, unless they may be."""
+    column = get_column(obs, key, argument)
+    coding = Coding.of(column)
+    empty = np.flatnonzero(coding.codes < 0)
+    if missing is not None and len(empty):
+        msg = (
+            f"adata.obs[{key!r}] ({argument}) is missing (NaN) for {len(empty):,} of {len(column):,} cells, "
+            f"first for {column.index[empty[0]]!r}. {missing}`adata.obs[{key!r}] = adata.obs[{key!r}].astype(str)`."
+        )
+        raise ValueError(msg)
+    return coding
+
+
+def check_categories(coding: Coding, key: str, argument: str) -> None:
+    """Refuse categories that are one and the same as text, and a column that is none of categories but of numbers or names."""
+    n_known, n_cells = len(coding.categories), int(coding.sizes.sum())
+    if n_known > MANY and 2 * n_known > n_cells:
+        msg = (
+            f"adata.obs[{key!r}] ({argument}) has {n_known:,} categories for {n_cells:,} cells, such as "
+            f"{coding.categories[0]!r}: too few cells each to learn anything about them. Numbers go into "
+            "continuous_covariate_keys; leave out what only names cells."
+        )
+        raise ValueError(msg)
+    if len(set(coding.categories)) < len(coding.categories):
+        msg = (
+            f"adata.obs[{key!r}] ({argument}) has categories that read the same as text: {coding.categories}. "
+            "Rename them."
+        )
+        raise ValueError(msg)
 
 
 def get_categories(obs: pd.DataFrame, key: str, argument: str) -> list[str]:
     """Categories that occur in a column, as text: in their order if it is categorical, sorted otherwise."""
-    column = get_column(obs, key, argument)
-    _check_no_missing(column, argument, "Fill them in, or make them a category of their own: ")
-    present = column.astype("category").cat.remove_unused_categories().cat.categories
-    categories = [str(category) for category in present]
-    if len(set(categories)) < len(categories):
-        msg = f"adata.obs[{key!r}] ({argument}) has categories that read the same as text: {categories}. Rename them."
-        raise ValueError(msg)
-    return categories
+    coding = get_coding(obs, key, argument, missing="Fill them in, or make them a category of their own: ")
+    check_categories(coding, key, argument)
+    return coding.categories
 
 
 def get_codes(obs: pd.DataFrame, key: str, argument: str, categories: Sequence[str]) -> NDArray[np.int64]:
     """Position of each cell's category among the known `categories`; an error for one that is not among them."""
-    column = get_column(obs, key, argument)
-    _check_no_missing(column, argument, "Fill them in: ")
-    codes = pd.Index(categories).get_indexer(pd.Index(column.astype(str)))
+    coding = get_coding(obs, key, argument, missing="Fill them in: ")
+    codes = coding.codes_among(categories)
     if (codes < 0).any():
-        unseen = sorted(set(column.astype(str)) - set(categories))
+        unseen = sorted({coding.categories[code] for code in np.unique(coding.codes[codes < 0])})
         msg = (
             f"adata.obs[{key!r}] ({argument}) has categories that the model was not trained on: {unseen}. "
             f"It knows {list(categories)}. Its coefficients for another one are unknown: estimate them with "
             f"load_query_data(adata, model), or map these cells to a known category."
         )
         raise ValueError(msg)
-    return codes.astype(np.int64)
+    return codes
 
 
 def new_categories(obs: pd.DataFrame, key: str, argument: str, known: Sequence[str]) -> list[str]:
     """Categories of a column that are not among the known ones."""
-    return [category for category in get_categories(obs, key, argument) if category not in known]
+    categories = get_categories(obs, key, argument)
+    return [category for category, code in zip(categories, match(categories, known), strict=True) if code < 0]
 
 
 def get_numbers(obs: pd.DataFrame, key: str, argument: str) -> NDArray[np.float64]:
@@ -97,17 +142,6 @@ def get_numbers(obs: pd.DataFrame, key: str, argument: str) -> NDArray[np.float6
         )
         raise ValueError(msg)
     return values
-
-
-def _check_no_missing(column: pd.Series, argument: str, remedy: str) -> None:
-    missing = np.flatnonzero(column.isna())
-    if len(missing):
-        code = f"adata.obs[{column.name!r}].astype(str)"
-        msg = (
-            f"adata.obs[{column.name!r}] ({argument}) is missing (NaN) for {len(missing):,} of {len(column):,} cells, "
-            f"first for {column.index[missing[0]]!r}. {remedy}`adata.obs[{column.name!r}] = {code}`."
-        )
-        raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -168,7 +202,7 @@ class Design:
         dummies = [f"{key}[T.{category}]" for key, known in self.factors.items() for category in known[1:]]
         return [INTERCEPT, *dummies, *self.numbers]
 
-    def matrix(self, obs: pd.DataFrame, fixed: Mapping[str, str] | None = None) -> NDArray[np.float64]:
+    def matrix(self, obs: pd.DataFrame, fixed: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
         """X (n × d) of the given cells; `fixed` puts all of them into one category of a key."""
         fixed = fixed or {}
         columns = [np.ones(len(obs))]
@@ -204,12 +238,13 @@ class Design:
             start += len(known) - 1
         raise KeyError(key)
 
-    def code(self, key: str, category: str) -> int:
-        """Position of a category of a key."""
-        if str(category) not in self.factors[key]:
+    def code(self, key: str, category: Any) -> int:
+        """Position of a category of a key, as text or as its column has it."""
+        code = int(match([as_text(category)], self.factors[key])[0])
+        if code < 0:
             msg = f"{category!r} is not a category of {key!r}; the model knows {self.factors[key]}."
             raise ValueError(msg)
-        return self.factors[key].index(str(category))
+        return code
 
     def _check_rank(self, obs: pd.DataFrame) -> None:
         """Coefficients of a column that follows from the ones before it could be anything."""

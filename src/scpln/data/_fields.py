@@ -10,21 +10,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from scvi import REGISTRY_KEYS
 
-from ._design import Design, get_categories, get_codes, get_column, get_numbers, new_categories
+from scpln.utils import warn
+
+from ._design import (
+    Design,
+    check_categories,
+    get_categories,
+    get_codes,
+    get_coding,
+    get_numbers,
+    new_categories,
+)
 from ._field import DESIGN_KEY, OFFSET_KEY, Field, State, States
 from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, rounded, select_genes, take_cells
 from ._validation import remember
+from .categories import match
 from .counts import Checksums, CountTotals, check_counts, check_real, warn_if_empty, warn_if_rounded
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from .categories import Coding
 
 #: How many times larger or smaller than their geometric mean size factors may be: e⁴⁶.
 FURTHEST_FACTOR = 1e20
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
+#: What cells without a label are often called, in lower case.
+_NAMES_OF_UNLABELLED = {
+    "unknown",
+    "unlabeled",
+    "unlabelled",
+    "unassigned",
+    "unannotated",
+    "undefined",
+    "nan",
+    "na",
+    "n/a",
+    "none",
+    "",
+}
 
 
 class CountsField(Field):
@@ -211,42 +239,99 @@ class DesignField(Field):
 
 
 class CategoryField(Field):
-    """Code (n × 1) of each cell's category; one category for all where there is no key.
+    """Code (n × 1) of each cell's category, which must be known; one category for all where there is no key."""
 
-    Batches must be known (`required`); a label may be missing or unseen, which reads as -1.
-    """
-
-    def __init__(self, registry_key: str, key: str | None, argument: str, *, required: bool) -> None:
+    def __init__(self, registry_key: str, key: str | None, argument: str) -> None:
         super().__init__(registry_key, "obs", key)
-        self.key, self.argument, self.required = key, argument, required
+        self.key, self.argument = key, argument
 
     def learn(self, adata: AnnData) -> State:
         """Categories in their order; named as scvi-tools names them."""
         if self.key is None:
             return {"categorical_mapping": ["0"], "original_key": None}
-        obs = adata.obs
-        if not self.required:
-            obs = get_column(obs, self.key, self.argument).dropna().to_frame()
-        return {"categorical_mapping": get_categories(obs, self.key, self.argument), "original_key": self.key}
+        return self._state(get_categories(adata.obs, self.key, self.argument))
 
     def read(self, adata: AnnData, states: States) -> NDArray[np.int64]:
         """Codes (n × 1)."""
-        known = states[self.registry_key]["categorical_mapping"]
         if self.key is None:
             return np.zeros((adata.n_obs, 1), dtype=np.int64)
-        if self.required:
-            return get_codes(adata.obs, self.key, self.argument, known)[:, None]
-        if self.key not in adata.obs:
-            return np.full((adata.n_obs, 1), -1, dtype=np.int64)
-        return pd.Index(known).get_indexer(pd.Index(adata.obs[self.key].astype(str))).astype(np.int64)[:, None]
+        return self._codes(adata, states[self.registry_key]["categorical_mapping"])[:, None]
 
     def extend(self, state: State, adata: Any) -> State:
-        """Categories, followed by new ones; labels stay those that are known."""
+        """Categories, followed by new ones."""
         known = state["categorical_mapping"]
-        if self.key is None or not self.required:
+        if self.key is None:
             return dict(state)
         return {**state, "categorical_mapping": [*known, *new_categories(adata.obs, self.key, self.argument, known)]}
 
     def get_summary_stats(self, state_registry: State) -> dict[str, int]:
         """Number of categories."""
         return {f"n_{self.registry_key}": len(state_registry["categorical_mapping"])}
+
+    def _state(self, categories: list[str], **more: Any) -> State:
+        return {"categorical_mapping": categories, "original_key": self.key, **more}
+
+    def _codes(self, adata: AnnData, known: list[str]) -> NDArray[np.int64]:
+        assert self.key is not None
+        return get_codes(adata.obs, self.key, self.argument, known)
+
+
+class LabelsField(CategoryField):
+    """Code (n × 1) of each cell's label: −1 where it is missing, unseen, or the category of unlabelled cells."""
+
+    def __init__(self, key: str | None, unlabeled_category: str | None = None) -> None:
+        super().__init__(REGISTRY_KEYS.LABELS_KEY, key, "labels_key")
+        self.unlabeled_category = unlabeled_category
+        if key is None and unlabeled_category is not None:
+            msg = (
+                f"unlabeled_category={unlabeled_category!r} is a category of labels_key, which is not given. Pass both."
+            )
+            raise ValueError(msg)
+
+    def learn(self, adata: AnnData) -> State:
+        """Labels in their order, and the type of their values."""
+        if self.key is None:
+            return super().learn(adata)
+        everything = get_coding(adata.obs, self.key, self.argument)
+        check_categories(everything, self.key, self.argument)
+        labels = everything.without(self.unlabeled_category)
+        self._warn_of_unlabelled(everything, labels)
+        return self._state(labels.categories, dtype=labels.dtype)
+
+    def extend(self, state: State, adata: Any) -> State:
+        """Labels stay those that are known."""
+        return dict(state)
+
+    def warn_of_unknown(self, adata: AnnData, states: States) -> None:
+        """Say which labels of other data the model does not know, and so takes as missing."""
+        if self.key is None or self.key not in adata.obs:
+            return
+        known = states[self.registry_key]["categorical_mapping"]
+        labels = get_coding(adata.obs, self.key, self.argument).without(self.unlabeled_category).categories
+        unknown = [label for label, code in zip(labels, match(labels, known), strict=True) if code < 0]
+        if unknown:
+            warn(
+                f"adata.obs[{self.key!r}] (labels_key) has labels that the model was not trained on: {unknown[:20]}. It knows "
+                f"{known[:20]}; cells with other labels are taken as cells without one."
+            )
+
+    def _codes(self, adata: AnnData, known: list[str]) -> NDArray[np.int64]:
+        if self.key is None or self.key not in adata.obs:
+            return np.full(adata.n_obs, -1, dtype=np.int64)
+        return get_coding(adata.obs, self.key, self.argument).without(self.unlabeled_category).codes_among(known)
+
+    def _warn_of_unlabelled(self, everything: Coding, labels: Coding) -> None:
+        """Say if the name of unlabelled cells is in vain, or if a label looks like one."""
+        if self.unlabeled_category is not None:
+            if len(labels.categories) == len(everything.categories):
+                warn(
+                    f"adata.obs[{self.key!r}] (labels_key) has no category {self.unlabeled_category!r} (unlabeled_category): all cells but those with "
+                    f"a missing value are labelled. It has {everything.categories[:20]}."
+                )
+            return
+        for category, size in zip(labels.categories, labels.sizes, strict=True):
+            if category.strip().lower() in _NAMES_OF_UNLABELLED:
+                warn(
+                    f"adata.obs[{self.key!r}] (labels_key) has a category {category!r}, which is a label of its own like every other, that of {size:,} "
+                    f"cells. If these are unlabelled, say so: setup_anndata(..., unlabeled_category={category!r})."
+                )

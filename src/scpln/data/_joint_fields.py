@@ -13,7 +13,7 @@ from scpln.core import ABSENT
 from scpln.utils import named
 
 from ._field import OFFSET_KEY, Field
-from ._fields import CategoryField, CountsField, DesignField, OffsetField
+from ._fields import CategoryField, CountsField, DesignField, LabelsField, OffsetField
 from ._joint_rows import JointRows
 from ._modalities import modality_sizes, modality_slices
 from .counts import CountTotals
@@ -229,8 +229,8 @@ def make_joint_fields(
             continuous_covariate_keys=continuous_covariate_keys,
         ),
         counts,
-        CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key", required=True),
-        CategoryField(REGISTRY_KEYS.LABELS_KEY, None, "labels_key", required=False),
+        CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
+        LabelsField(None),
         JointOffsetField(counts, offsets),
     ]
     return {field.registry_key: field for field in fields}

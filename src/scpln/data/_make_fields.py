@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scvi import REGISTRY_KEYS
 
-from ._fields import CategoryField, CountsField, DesignField, OffsetField
+from ._fields import CategoryField, CountsField, DesignField, LabelsField, OffsetField
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,6 +29,7 @@ def _make_fields(
     layer: str | None = None,
     batch_key: str | None = None,
     labels_key: str | None = None,
+    unlabeled_category: str | None = None,
     size_factor_key: str | None = None,
     categorical_covariate_keys: list[str] | None = None,
     continuous_covariate_keys: list[str] | None = None,
@@ -39,8 +40,8 @@ def _make_fields(
     counts = CountsField(layer, is_count_data, round_counts)
     fields: list[Field] = [
         counts,
-        CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key", required=True),
-        CategoryField(REGISTRY_KEYS.LABELS_KEY, labels_key, "labels_key", required=False),
+        CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
+        LabelsField(labels_key, unlabeled_category),
         DesignField(
             batch_key=batch_key,
             categorical_covariate_keys=categorical_covariate_keys,

@@ -55,7 +55,12 @@ def _options(name: str, value: Any) -> dict[str, str | None]:
             "some of 'layer' and 'size_factor_key', such as {'layer': 'counts', 'size_factor_key': 'total_counts'}."
         )
         raise ValueError(msg)
-    return {option: value.get(option) for option in _OPTIONS}
+    options = {option: value.get(option) for option in _OPTIONS}
+    for option, chosen in options.items():
+        if not isinstance(chosen, str | None):
+            msg = f"modalities[{name!r}] has {option}={chosen!r}, but it must be one name, as text, or None."
+            raise TypeError(msg)
+    return options
 
 
 def modality_sizes(states: States) -> dict[str, int]:

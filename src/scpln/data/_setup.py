@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from anndata import AnnData
-from mudata import MuData
 
-from scpln._catalogue import joint_models
 from scpln.utils import as_bool, name_of, named
 
 from . import _manager
+from ._checks import check_adata, check_mdata
 from ._field import DESIGN_KEY
 from ._make_fields import make_fields
 from ._modalities import modality_sizes, specify
 from ._rows import location
 from ._validation import validated_once
+from .categories import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from anndata import AnnData
+    from mudata import MuData
+
     from ._field import Data
 
 logger = logging.getLogger("scpln")
+
+#: What arguments name that name no column.
+_SINGLE = {"layer": "one layer", "unlabeled_category": "one category of labels_key"}
 
 
 def setup_anndata(
@@ -34,6 +39,7 @@ def setup_anndata(
     layer: str | None = None,
     batch_key: str | None = None,
     labels_key: str | None = None,
+    unlabeled_category: str | None = None,
     size_factor_key: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
@@ -54,7 +60,10 @@ def setup_anndata(
     batch_key
         Column of ``adata.obs`` with the batch of each cell. Enters the design, its first category as the reference.
     labels_key
-        Column of ``adata.obs`` with known labels, for models that use them.
+        Column of ``adata.obs`` with known labels, for models that use them; missing where they are not known.
+    unlabeled_category
+        Category of `labels_key` whose cells have no label, such as ``"Unknown"``, besides those with a missing value; it
+        is then no label. By default only missing values are: every category, however it is called, is a label.
     size_factor_key
         Column of ``adata.obs`` with a size factor for each cell, on the natural scale. By default each cell's total
         count over the genes of `adata`: when these are a subset (highly variable ones), store the total over *all*
@@ -97,6 +106,7 @@ def setup_anndata(
         layer=layer,
         batch_key=batch_key,
         labels_key=labels_key,
+        unlabeled_category=unlabeled_category,
         size_factor_key=size_factor_key,
         categorical_covariate_keys=categorical_covariate_keys,
         continuous_covariate_keys=continuous_covariate_keys,
@@ -180,9 +190,12 @@ def register(
     if not isinstance(is_count_data, bool | np.bool_):
         msg = f"is_count_data={is_count_data!r}, but it must be True (raw counts) or False (any finite numbers)."
         raise TypeError(msg)
-    args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()}
-    if not is_count_data:  # counts go without saying, so that their registrations stay as they were before this choice
+    args = {name: _plain(name, value) for name, value in keys.items()}
+    # What goes without saying is not kept, so that registrations stay as they were before there was a choice.
+    if not is_count_data:
         args["is_count_data"] = False
+    if args["unlabeled_category"] is None:
+        del args["unlabeled_category"]
     args |= _rounding(round_counts)
     if round_counts and not is_count_data:
         msg = (
@@ -202,7 +215,7 @@ def register_mudata(
 ) -> _manager.SharedManager:
     """Register a MuData, learning its genes and categories or taking them from `source_registry`."""
     check_mdata(mdata, view_allowed=False)
-    args: dict[str, Any] = {name: _plain(value) for name, value in keys.items()} | _rounding(round_counts)
+    args = {name: _plain(name, value) for name, value in keys.items()} | _rounding(round_counts)
     known = mdata.mod if source_registry is None else _manager.setup_args(source_registry)["modalities"]
     modalities = specify(modalities, list(known))
     for name in modalities if source_registry is None else ():
@@ -241,84 +254,20 @@ def describe(registry: Mapping[str, Any]) -> tuple[str, str]:
     return shape, " + ".join(places)
 
 
-def check_adata(adata: Any, *, view_allowed: bool = True) -> None:
-    """Refuse what is not an AnnData with cells and genes, and a view where the AnnData itself is needed."""
-    if isinstance(adata, MuData):
-        one = next(iter(adata.mod), "rna")
-        msg = (
-            f"adata must be an AnnData, and this is a MuData. Take one of its modalities, mdata[{one!r}], or model "
-            f"several: `scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})`, then `scpln.model.{joint_models()[0]}(mdata)`."
-        )
-        raise TypeError(msg)
-    if not isinstance(adata, AnnData):
-        remedies = {"str": "anndata.read_h5ad(path)", "PosixPath": "anndata.read_h5ad(path)"}
-        hint = remedies.get(type(adata).__name__, "anndata.AnnData(matrix, obs=..., var=...)")
-        msg = f"adata must be an AnnData, not {type(adata).__name__}. Make one, for example with `{hint}`."
-        raise TypeError(msg)
-    _check_in_memory(adata)
-    if adata.n_obs == 0 or adata.n_vars == 0:
-        msg = (
-            f"adata is empty: {adata.n_obs:,} cells × {adata.n_vars:,} genes. If it was filtered or subset before, "
-            "that removed everything."
-        )
-        raise ValueError(msg)
-    if adata.is_view and not view_allowed:
-        msg = (
-            f"adata is a view of another AnnData ({adata.n_obs:,} cells × {adata.n_vars:,} genes), and this needs one "
-            "with its own data. Run `adata = adata.copy()` first."
-        )
-        raise ValueError(msg)
-
-
-def _check_in_memory(adata: AnnData) -> None:
-    """Refuse tables that are read from disk as they are used."""
-    for name in ("obs", "var"):
-        if not isinstance(getattr(adata, name), pd.DataFrame):
-            msg = (
-                f"adata.{name} is a {type(getattr(adata, name)).__name__} and no data frame: it is lazy. Load the data, "
-                "`adata = adata.to_memory()`, or open the file with `anndata.read_h5ad(path, backed='r')`, which leaves the counts on disk."
-            )
-            raise TypeError(msg)
-
-
-def check_mdata(mdata: Any, *, view_allowed: bool = True) -> None:
-    """Refuse what is not a MuData of modalities with the same cells, and a view where the MuData itself is needed."""
-    if isinstance(mdata, AnnData):
-        msg = (
-            "mdata must be a MuData, and this is an AnnData. Register it with `scpln.model.setup_anndata(adata, ...)`, "
-            "or name its modality: `mudata.MuData({'rna': adata})`."
-        )
-        raise TypeError(msg)
-    if not isinstance(mdata, MuData):
-        remedies = {"str": "mudata.read_h5mu(path)", "PosixPath": "mudata.read_h5mu(path)"}
-        hint = remedies.get(type(mdata).__name__, "mudata.MuData({'rna': adata, 'prot': other})")
-        msg = f"mdata must be a MuData, not {type(mdata).__name__}. Make one, for example with `{hint}`."
-        raise TypeError(msg)
-    if mdata.axis != 0:
-        msg = (
-            f"mdata.axis is {mdata.axis}, so its modalities need not have the same cells. "
-            "Make it with axis=0: `mudata.MuData(dict(mdata.mod), axis=0)`."
-        )
-        raise ValueError(msg)
-    if mdata.n_obs == 0:
-        msg = "mdata is empty: it has no cells. If it was filtered or subset before, that removed everything."
-        raise ValueError(msg)
-    for name, adata in mdata.mod.items():
-        if not isinstance(adata, AnnData):
-            msg = f"mdata[{name!r}] is a {type(adata).__name__}, but modalities must be AnnData."
-            raise TypeError(msg)
-        with named(f"mdata[{name!r}]"):
-            _check_in_memory(adata)
-    if not view_allowed and (mdata.is_view or any(adata.is_view for adata in mdata.mod.values())):
-        msg = "mdata, or one of its modalities, is a view of another. Run `mdata = mdata.copy()` first."
-        raise ValueError(msg)
-
-
 def _rounding(round_counts: bool) -> dict[str, bool]:
     """What is kept of `round_counts`: that they are rounded; that they are not goes without saying."""
     return {"round_counts": True} if as_bool("round_counts", round_counts) else {}
 
 
-def _plain(keys: Sequence[str] | str | None) -> list[str] | str | None:
-    """Keys as JSON has them."""
-    return keys if keys is None or isinstance(keys, str) else [str(key) for key in keys]
+def _plain(argument: str, value: Any) -> Any:
+    """The value of an argument as JSON has it: a name, or names where there may be several."""
+    if value is None or isinstance(value, str):
+        return None if value is None else str(value)
+    if argument == "unlabeled_category" and np.isscalar(value):
+        return as_text(value)
+    if argument.endswith("_keys") and isinstance(value, Iterable) and all(isinstance(key, str) for key in value):
+        return [str(key) for key in value]
+    what = "one or more columns of obs" if argument.endswith("_keys") else _SINGLE.get(argument, "one column of obs")
+    further = " Further categories go into categorical_covariate_keys." if argument == "batch_key" else ""
+    msg = f"{argument}={value!r}, but it must be the name of {what}, as text, or None.{further}"
+    raise TypeError(msg)

@@ -168,6 +168,7 @@ def count_gmvae(
     layer: str | None = None,
     batch_key: str | None = None,
     labels_key: str | None = None,
+    unlabeled_category: str | None = None,
     size_factor_key: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
@@ -203,6 +204,8 @@ def count_gmvae(
     labels_key
         Column of ``obs`` with known labels of some cells, missing for the others. Each label then has a component of its
         own, in which the cells that have it are trained.
+    unlabeled_category
+        Category of `labels_key` whose cells have no label, such as ``"Unknown"``, besides those with a missing value.
     covariance
         Whether components have full or diagonal covariances.
     component_posteriors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,10 @@ import pandas as pd
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+logger = logging.getLogger("scpln")
+
+#: Labels from which on comparing with them is announced.
+_MANY_LABELS = 100
 #: Cells that silhouettes are computed from, at most: their time grows with the square.
 MOST_CELLS = 10_000
 #: Starts of k-means.
@@ -46,7 +51,7 @@ class Scoring:
 
     def check(self, obs: pd.DataFrame) -> None:
         """Refuse columns that are not there, and scores that lack theirs."""
-        from scpln.data import get_column
+        from scpln.data import Coding, check_categories, get_column
 
         for argument in ("labels_key", "batch_key", "cluster_key"):
             key = getattr(self, argument)
@@ -56,9 +61,18 @@ class Scoring:
             if value and self.labels_key is None:
                 msg = f"{argument}={value!r} needs labels to compare with: pass labels_key=..."
                 raise ValueError(msg)
-        if self.labels_key is not None and not obs[self.labels_key].notna().any():
-            msg = f"adata.obs[{self.labels_key!r}] (labels_key) has no labels: all values are missing."
-            raise ValueError(msg)
+        if self.labels_key is not None:
+            labels = Coding.of(obs[self.labels_key])
+            if not labels.categories:
+                msg = f"adata.obs[{self.labels_key!r}] (labels_key) has no labels: all values are missing."
+                raise ValueError(msg)
+            check_categories(labels, self.labels_key, "labels_key")
+            if len(labels.categories) > _MANY_LABELS:
+                logger.info(
+                    "adata.obs[%r] (labels_key) has %s labels: k-means of as many clusters may take minutes.",
+                    self.labels_key,
+                    f"{len(labels.categories):,}",
+                )
         if self.scib_metrics:
             _import_scib()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from anndata import AnnData
 
-from scpln.data import _manager, _setup, cell_positions, get_matrix
+from scpln.data import _manager, cell_positions, check_adata, get_matrix
 from scpln.model.abilities import conditions
 from scpln.utils import one_of, positive_integer, positive_integer_or_none, progress_bar, resolve_seed
 
@@ -185,7 +185,7 @@ class _Run:
 
 def _held_out(held_out: Any, adata: AnnData, seed: int) -> NDArray[np.intp]:
     """Positions of the held-out cells, in increasing order."""
-    _setup.check_adata(adata)
+    check_adata(adata)
     n = adata.n_obs
     if isinstance(held_out, int | float) and not isinstance(held_out, bool):
         n_held_out = round(held_out * n)

@@ -237,6 +237,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "switch": {"action": argparse.BooleanOptionalAction},
     "directory": {"type": Path, "metavar": "DIR"},
     "column": {"metavar": "OBS"},
+    "text": {"metavar": "NAME"},
     "choice": {},
 }
 """How argparse reads each kind of option of a row."""

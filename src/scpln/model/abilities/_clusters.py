@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scpln.data import cell_positions
+from scpln.data import as_text, cell_positions, match, restore
 from scpln.utils import deprecated
 
 from ._prior_predictive import PriorPredictive
@@ -30,6 +30,8 @@ class Clusters(BoundTerms, PriorPredictive):
     """Models whose prior is a mixture of Gaussians."""
 
     label_names: list[str]
+    #: Type of the labels' values, as `scpln.data.restore` takes it.
+    label_dtype: str
 
     @property
     def prior(self) -> GaussianMixture:
@@ -38,11 +40,19 @@ class Clusters(BoundTerms, PriorPredictive):
 
     @property
     def component_names(self) -> list[str]:
-        """Names of the components: numbers as text, or labels, followed by ``"component 4"`` and so on."""
+        """Names of the components: numbers as text, or labels as text, followed by ``"component 4"`` and so on.
+
+        Where a label has such a name itself, a component without a label is ``"component 4 (no label)"``.
+        """
         if not self.label_names:
             return [str(number) for number in range(self.prior.n_components)]
-        extra = range(len(self.label_names), self.prior.n_components)
-        return [*self.label_names, *(f"component {number}" for number in extra)]
+        names = list(self.label_names)
+        for number in range(len(names), self.prior.n_components):
+            name = f"component {number}"
+            while name in names:
+                name += " (no label)"
+            names.append(name)
+        return names
 
     def get_cluster_probabilities(
         self,
@@ -69,10 +79,41 @@ class Clusters(BoundTerms, PriorPredictive):
         *,
         batch_size: int | None = None,
     ) -> NDArray:
-        """Most probable component of each cell: its label where components stand for labels, or its number as text."""
-        return (
-            self.get_cluster_probabilities(adata, indices, batch_size=batch_size).idxmax(axis=1).to_numpy(dtype=object)
-        )
+        """Most probable component of each cell: its label where components stand for labels, or its number as text.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in `get_posterior`.
+
+        Returns
+        -------
+        Labels of the cells (n,), of the type that they have in ``labels_key``: whole numbers, booleans and dates as such,
+        and text and whatever else as text, in an array of objects. Where some components have no label, such as
+        ``"component 4"``, it is an array of objects, too, with these names for their cells.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> adata.obs["stage"] = [1, 2] * 50
+        >>> scpln.model.setup_anndata(adata, labels_key="stage")
+        >>> model = scpln.model.CountGMVAE(adata, n_latent=2, n_hidden=8)
+        >>> model.train(max_epochs=2, progress=False)
+        >>> model.predict().dtype
+        dtype('int64')
+        """
+        probabilities = self.get_cluster_probabilities(adata, indices, batch_size=batch_size).to_numpy()
+        values = restore(self.label_names, self.label_dtype)
+        extra = self.component_names[len(values) :]
+        if extra:
+            values = np.array([*values.astype(object), *extra], dtype=object)
+        return values[probabilities.argmax(1)]
 
     def get_component_parameters(self) -> dict[str, Any]:
         """Parameters of the mixture.
@@ -108,7 +149,7 @@ class Clusters(BoundTerms, PriorPredictive):
     def prior_predictive_sample(
         self,
         n_samples: int = 1,
-        component: str | int | None = None,
+        component: Any = None,
         *,
         seed: int | None = None,
         return_latent: bool = False,
@@ -122,7 +163,7 @@ class Clusters(BoundTerms, PriorPredictive):
         n_samples
             Cells.
         component
-            Name (text) or number of the component to draw from; by default any, by their weights.
+            Name (text), label or number of the component to draw from; by default any, by their weights.
         seed
             Of the draws; by default ``scvi.settings.seed``, or 0.
         return_latent
@@ -137,7 +178,8 @@ class Clusters(BoundTerms, PriorPredictive):
         RuntimeError
             If the model is not trained.
         ValueError
-            If there is no such component, or `n_samples` is not a whole number of at least 1.
+            If there is no such component, a number is that of one component and the label of another, or `n_samples` is
+            not a whole number of at least 1.
 
         Examples
         --------
@@ -156,7 +198,7 @@ class Clusters(BoundTerms, PriorPredictive):
     def sample(
         self,
         n_samples: int = 1,
-        component: str | int | None = None,
+        component: Any = None,
         *,
         seed: int | None = None,
         return_latent: bool = False,
@@ -190,12 +232,19 @@ class Clusters(BoundTerms, PriorPredictive):
         latent, _ = super()._latent_and_clusters(adata, indices)
         return latent, self.predict(adata, indices)
 
-    def _component(self, component: str | int) -> int:
+    def _component(self, component: Any) -> int:
         names = self.component_names
-        if component in names:
-            return names.index(str(component))
-        if isinstance(component, int | np.integer) and 0 <= component < len(names):
+        label = int(match([as_text(component)], names)[0])
+        if isinstance(component, int | np.integer) and not isinstance(component, bool) and 0 <= component < len(names):
+            if self.label_names and label not in (-1, component):
+                msg = (
+                    f"component={component} may be the label {names[label]!r} or component number {component}, "
+                    f"{names[component]!r}. Pass the name of the one that you mean, as text."
+                )
+                raise ValueError(msg)
             return int(component)
+        if label >= 0:
+            return label
         msg = f"component={component!r} is not one of {names}."
         raise ValueError(msg)
 

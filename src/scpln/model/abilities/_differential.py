@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,17 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import RNASeqMixin
 
-from scpln.data import as_list, cell_positions, get_column, setup_args, states, take_cells
+from scpln.data import (
+    DESIGN_KEY,
+    Comparison,
+    Design,
+    as_list,
+    cell_positions,
+    get_column,
+    setup_args,
+    states,
+    take_cells,
+)
 from scpln.module import ABSENT
 from scpln.utils import one_of, resolve_seed
 
@@ -35,6 +44,8 @@ Mode = Literal["change", "vanilla"]
 
 #: Column in which scvi-tools keeps what it multiplies each cell's counts by for normalised means.
 _SCALING = "_scvi_raw_norm_scaling"
+#: Column of the groups, as text.
+_GROUPS = "_scpln_groups"
 #: Total that it scales counts to.
 _TOTAL = 1e4
 
@@ -46,8 +57,8 @@ class Differential(Predictive):
         self,
         adata: AnnData | MuData | None = None,
         groupby: str | None = None,
-        group1: str | Sequence[str] | None = None,
-        group2: str | None = None,
+        group1: Any = None,
+        group2: Any = None,
         idx1: Sequence[int] | ArrayLike | str | None = None,
         idx2: Sequence[int] | ArrayLike | str | None = None,
         mode: Mode = "change",
@@ -55,12 +66,13 @@ class Differential(Predictive):
         batch_size: int | None = None,
         all_stats: bool = True,
         batch_correction: bool = False,
-        batchid1: str | Sequence[str] | None = None,
-        batchid2: str | Sequence[str] | None = None,
+        batchid1: str | float | Sequence[str | float] | None = None,
+        batchid2: str | float | Sequence[str | float] | None = None,
         fdr_target: float = 0.05,
         silent: bool = False,
         *,
         filter_outlier_cells: bool = False,
+        min_cells: int = 3,
         seed: int | None = None,
         **kwargs: Any,
     ) -> pd.DataFrame:
@@ -87,9 +99,10 @@ class Differential(Predictive):
         adata, batch_size
             As in `get_posterior`.
         groupby
-            Column of ``adata.obs`` with the groups.
+            Column of ``adata.obs`` with the groups, of any type. Cells with a missing value are in no group, but in the rest.
         group1, group2
-            Group, or several to compare one after another, by default all; and what to compare with, by default all other cells.
+            Group, or several to compare one after another, by default all others, up to 100; and the group, or several taken
+            together, to compare with, by default all other cells.
         idx1, idx2
             Cells to compare, in place of these: positions, a mask, or a query of ``adata.obs``.
         mode
@@ -110,6 +123,9 @@ class Differential(Predictive):
             Whether to hide the progress bar.
         filter_outlier_cells
             Whether cells far from the rest of their group in the latent space are left out.
+        min_cells
+            Least number of cells of each group of `groupby`, and of what it is compared with. By default groups that have
+            fewer are left out, with a warning; named in `group1`, they are refused.
         seed
             Seed of cells and draws; by default ``scvi.settings.seed``, or 0.
         **kwargs
@@ -125,6 +141,13 @@ class Differential(Predictive):
         ``proba_de``, the probability of a change, ``bayes_factor``, its logit; ``scale1`` and ``scale2``, mean rates;
         ``lfc_mean``, ``lfc_median``, ``lfc_std``, ``lfc_min`` and ``lfc_max``; ``is_de_fdr_{fdr_target}``; and
         ``comparison``. Nothing is written to `adata`.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If there is no such column, group or batch, a group is too small, or there are more than 100 and none is named.
 
         References
         ----------
@@ -146,11 +169,12 @@ class Differential(Predictive):
         one_of("mode", mode, get_args(Mode))
         adata = self._data_or_own(adata)
         batchid1, batchid2 = self._batches(batch_correction, batchid1=batchid1, batchid2=batchid2)
-        if idx1 is None:
-            _check_groups(adata.obs, groupby, group1, group2)
+        comparison = _comparison(adata.obs, groupby, group1, group2, min_cells) if idx1 is None else None
         if not self.is_count_data:
             kwargs = _of_differences(kwargs)
         groups = _Groups(self, adata, batch_size, np.random.default_rng(resolve_seed(seed)))
+        if comparison is not None:
+            groupby, group1, group2 = groups.keep(comparison), comparison.group1, comparison.group2
         with groups.seeded_numpy():
             table = RNASeqMixin.differential_expression(
                 groups,
@@ -170,10 +194,14 @@ class Differential(Predictive):
                 filter_outlier_cells=filter_outlier_cells,
                 **kwargs,
             )
+        if comparison is not None:
+            table = table.assign(**{name: comparison.restored(table[name]) for name in ("group1", "group2")})
         # Totals, which the raw values are normalised by, mean nothing where values may be negative.
         return table if self.is_count_data else table.drop(columns=table.filter(like="raw_normalized").columns)
 
-    def _batches(self, batch_correction: bool, **ids: str | Sequence[str] | None) -> list[list[str] | None]:
+    def _batches(
+        self, batch_correction: bool, **ids: str | float | Sequence[str | float] | None
+    ) -> list[list[str] | None]:
         """The batches to move cells to, as lists."""
         if batch_correction and setup_args(self.registry)["batch_key"] is None:
             msg = "batch_correction=True needs batches, and setup_anndata was called without batch_key."
@@ -182,7 +210,11 @@ class Differential(Predictive):
             if batches is not None and not batch_correction:
                 msg = f"{name}={batches!r} says where cells are moved to, which batch_correction=True does. Pass both."
                 raise ValueError(msg)
-        return [None if batches is None else as_list(batches) for batches in ids.values()]
+        design, key = Design.from_state(states(self.registry)[DESIGN_KEY]), setup_args(self.registry)["batch_key"]
+        return [
+            None if batches is None else [design.factors[key][design.code(key, batch)] for batch in as_list(batches)]
+            for batches in ids.values()
+        ]
 
 
 @dataclass
@@ -197,6 +229,11 @@ class _Groups:
 
     def __post_init__(self) -> None:
         self.adata = AnnData(obs=self.data.obs.copy(), var=pd.DataFrame(index=self.model.genes))
+
+    def keep(self, comparison: Comparison) -> str:
+        """Add the column of groups, and return its name."""
+        self.adata.obs[_GROUPS] = comparison.column.to_numpy()
+        return _GROUPS
 
     def _validate_anndata(self, adata: AnnData | None) -> AnnData:
         """The data, which scpln checks when it reads them."""
@@ -276,19 +313,12 @@ class _Groups:
             np.random.set_state(before)  # noqa: NPY002
 
 
-def _check_groups(obs: pd.DataFrame, groupby: str | None, group1: Any, group2: Any) -> None:
-    """Refuse columns and groups that are not there."""
+def _comparison(obs: pd.DataFrame, groupby: str | None, group1: Any, group2: Any, min_cells: int) -> Comparison:
+    """The groups to compare; an error for columns and groups that are not there."""
     if groupby is None:
         msg = "Say what to compare: groupby='a column of adata.obs', or the cells themselves by idx1= and idx2=."
         raise ValueError(msg)
-    known = list(get_column(obs, groupby, "groupby").dropna().unique())
-    several = isinstance(group1, Iterable) and not isinstance(group1, str)
-    wanted = [group for group in [*(group1 if several else [group1]), group2] if group is not None]
-    unknown = [group for group in wanted if group not in known]
-    if unknown:
-        shown = sorted(map(str, known))
-        msg = f"{unknown[0]!r} is not a group of adata.obs[{groupby!r}], which has {shown[:20]}."
-        raise ValueError(msg)
+    return Comparison.of(get_column(obs, groupby, "groupby"), group1, group2, min_cells)
 
 
 def _cells(idx: Sequence[int] | ArrayLike | str | None, n_obs: int) -> NDArray[np.intp] | str | None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
+from scvi import REGISTRY_KEYS
 
-from scpln.data import read_labels, setup_args
+from scpln.data import read_labels, setup_args, states
 from scpln.model.abilities import Clusters, effective_number
 from scpln.module import ComponentEncoder, GaussianMixture, Generative, MixtureVAEModule, VAEModule
 from scpln.utils import as_bool, one_of, positive_integer_or_none, warn
@@ -65,7 +66,8 @@ class CountGMVAE(Clusters, Autoencoder):
     them in reach of the others, and variances above a floor.
 
     If `setup_anndata` was given a ``labels_key``, the model is semi-supervised: each label has a component of its own,
-    cells with a label belong to it in training, and those without (missing values) are inferred.
+    cells with a label belong to it in training, and those without (missing values, or the ``unlabeled_category``) are
+    inferred.
 
     Parameters
     ----------
@@ -153,7 +155,7 @@ class CountGMVAE(Clusters, Autoencoder):
         one_of("covariance", covariance, get_args(Covariance))
         self.size_factors = size_factors = as_bool("size_factors", size_factors)
         self.full_covariance = covariance == "full"
-        self.label_names = self._label_names()
+        self.label_names, self.label_dtype = self._known_labels()
         n_components = positive_integer_or_none("n_components", n_components)
         weights = weights if isinstance(weights, str) else [float(weight) for weight in weights]
         self._n_components = self._check_n_components(n_components, weights)
@@ -164,11 +166,12 @@ class CountGMVAE(Clusters, Autoencoder):
         n_latent, n_hidden, n_layers, k_max = self.n_latent, int(n_hidden), int(n_layers), self.architecture.k_max
         self.init_params_ = self._get_init_params(locals())
 
-    def _label_names(self) -> list[str]:
-        """Labels that cells may have."""
+    def _known_labels(self) -> tuple[list[str], str]:
+        """Labels that cells may have, as text, and the type that they had."""
         if setup_args(self.registry)["labels_key"] is None:
-            return []
-        return list(self.registry["field_registries"]["labels"]["state_registry"]["categorical_mapping"])
+            return [], "text"
+        state = states(self.registry)[REGISTRY_KEYS.LABELS_KEY]
+        return list(state["categorical_mapping"]), state.get("dtype", "text")  # which earlier versions did not keep
 
     def _check_n_components(self, n_components: int | None, weights: str | Sequence[float]) -> int | None:
         n_labels = len(self.label_names)

@@ -12,7 +12,17 @@ from mudata import MuData
 
 from scpln import __version__
 from scpln._catalogue import in_words, joint_models
-from scpln.data import DESIGN_KEY, _manager, _setup, cell_positions, modality_slices, read_cells, validated_once
+from scpln.data import (
+    DESIGN_KEY,
+    _manager,
+    _setup,
+    cell_positions,
+    check_adata,
+    check_mdata,
+    modality_slices,
+    read_cells,
+    validated_once,
+)
 from scpln.utils import description
 
 from ._evaluated import Evaluated
@@ -77,7 +87,7 @@ class ScplnModel(Persistent):
                 f"Several together are for {in_words(joint_models(), 'or')}."
             )
             raise TypeError(msg)
-        (_setup.check_mdata if joint else _setup.check_adata)(adata)
+        (check_mdata if joint else check_adata)(adata)
         if _manager.adopt(cls, adata):
             return
         call = (
@@ -101,6 +111,7 @@ class ScplnModel(Persistent):
         layer: str | None = None,
         batch_key: str | None = None,
         labels_key: str | None = None,
+        unlabeled_category: str | None = None,
         size_factor_key: str | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
@@ -113,19 +124,8 @@ class ScplnModel(Persistent):
         `source_registry` takes over the genes and categories of another registration, as scvi-tools does when it loads
         a model.
         """
-        manager = _setup.register(
-            adata,
-            source_registry,
-            layer=layer,
-            batch_key=batch_key,
-            labels_key=labels_key,
-            size_factor_key=size_factor_key,
-            categorical_covariate_keys=categorical_covariate_keys,
-            continuous_covariate_keys=continuous_covariate_keys,
-            is_count_data=is_count_data,
-            round_counts=round_counts,
-        )
-        _manager.adopt(cls, adata, manager)
+        arguments = {name: value for name, value in locals().items() if name not in {"cls", "adata"}}
+        _manager.adopt(cls, adata, _setup.register(adata, **arguments))
 
     @property
     def genes(self) -> list[str]:
@@ -174,7 +174,7 @@ class ScplnModel(Persistent):
 
     def _check(self, adata: Any, *, view_allowed: bool = True) -> None:
         """Refuse what is not the kind of data that the model was set up with."""
-        check = _setup.check_mdata if _manager.is_joint(self.registry) else _setup.check_adata
+        check = check_mdata if _manager.is_joint(self.registry) else check_adata
         check(adata, view_allowed=view_allowed)
 
     def _genes_of(self, modality: str | None) -> slice:
