@@ -4,6 +4,7 @@ from ._arrays import Array, DType, Rows
 from ._count_data import ABSENT, CountData, ranges, working_precision
 from ._factorial import log_factorial_sums
 from ._files import replace_file
+from ._interrupts import Held, after_training, hold_interrupts
 from ._threads import Threads, available_threads, threads
 
 __all__ = [
@@ -11,9 +12,12 @@ __all__ = [
     "Array",
     "CountData",
     "DType",
+    "Held",
     "Rows",
     "Threads",
+    "after_training",
     "available_threads",
+    "hold_interrupts",
     "log_factorial_sums",
     "ranges",
     "replace_file",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mudata import MuData
 
+from scpln.core import hold_interrupts
 from scpln.utils import keywords
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def fit(model_class: type[Model], data: Data, steps: Steps, *, key_added: str | 
     getattr(model_class, _setup(model_class, data))(data, **steps.registration)
     model = model_class(data, **steps.parameters)
     model.train(**steps.training)
-    model.annotate(key_added=key_added)
+    with hold_interrupts():  # a fit is not lost to Ctrl-C in what is done with it
+        model.annotate(key_added=key_added)
     return model
 
 

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scpln.core import hold_interrupts
 from scpln.inference import gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
 from scpln.module import GaussianPosterior, Generative, LinearDecoder, PLNPCAModule
-from scpln.train import Ascent, Minibatches, distill_gaussians, refine, standardize_context, train_approximation
+from scpln.train import (
+    Ascent,
+    Minibatches,
+    distill_gaussians,
+    refine,
+    standardize_context,
+    torch_threads,
+    train_approximation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,17 +107,33 @@ def train_shared(
             module.generative.load_state_dict(working.state_dict())
 
 
-def finish_shared(data: CountData, module: PLNPCAModule, n_threads: int | None = None) -> None:
-    """Turn the loadings to their identified rotation, and store the posteriors of the training cells."""
+def finish_shared(data: CountData, module: PLNPCAModule, n_threads: int | None = None) -> bool:
+    """Turn the loadings to their identified rotation, and store the posteriors of the training cells, as `store` does."""
     assert module.approximation is not None
     module.requires_grad_(False)
-    loadings = module.loadings.numpy()
-    frame = torch.from_numpy(identified_rotation(loadings))
-    module.loadings.copy_(torch.from_numpy(loadings) @ frame)
-    module.approximation.frame.copy_(frame)
-    gaussian, context = encode(module, data, GaussianPosterior(module.mean, module.covariance))
-    values = bound(module.generative, data, module.compose(gaussian, context), n_threads=n_threads)
-    module.set_cells(gaussian.mean.astype(np.float32), gaussian.packed_covariance.astype(np.float32), values, context)
+    with hold_interrupts() as held:
+        loadings = module.loadings.numpy()
+        frame = torch.from_numpy(identified_rotation(loadings))
+        module.loadings.copy_(torch.from_numpy(loadings) @ frame)
+        module.approximation.frame.copy_(frame)
+        with torch_threads(n_threads or 1):
+            gaussian, context = encode(module, data, GaussianPosterior(module.mean, module.covariance))
+    return store(module, data, module.compose(gaussian, context), n_threads) and not held.pressed
+
+
+def store(module: PLNPCAModule, data: CountData, posterior: Posterior, n_threads: int | None) -> bool:
+    """Keep the posteriors of the training cells, and their bounds: NaN, and False returned, if Ctrl-C ends these."""
+    gaussian, context = posterior.gaussian, posterior.context
+    assert gaussian is not None
+    mean, covariance = gaussian.mean.astype(np.float32), gaussian.packed_covariance.astype(np.float32)
+    context = None if context is None else context.float()
+    module.set_cells(mean, covariance, np.full(len(mean), np.nan), context)
+    try:
+        values = bound(module.generative, data, posterior, n_threads=n_threads)
+    except KeyboardInterrupt:
+        return False
+    module.set_cells(mean, covariance, values, context)
+    return True
 
 
 def _settings(options: GradientOptions, n_threads: int | None, on_step: OnStep | None) -> dict[str, Any]:

@@ -262,9 +262,13 @@ class PLNPCA(
         stored, seed = self._is_training_data(adata), resolve_seed(seed)
         if stored and not refine:
             chosen = cell_positions(indices, len(self.module.elbo))
-            posterior, values = self.module.posterior(chosen), self.module.elbo.cpu().numpy()
-            if not with_elbo or seed == STORED_SEED or self.module.has_exact_bound(posterior):
-                return posterior, values if chosen is None else values[chosen]
+            values = self.module.elbo.cpu().numpy()
+            posterior, values = self.module.posterior(chosen), values if chosen is None else values[chosen]
+            served = seed == STORED_SEED or self.module.has_exact_bound(posterior)
+            if not with_elbo or (
+                served and not np.isnan(values).any()
+            ):  # NaN: Ctrl-C ended training before they were there
+                return posterior, values
         adata = self._data_or_own(adata)
         positions = cell_positions(indices, adata.n_obs)
         data = self._read(adata, positions).data

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import scvi
 
+from scpln.core import after_training
 from scpln.model.abilities import Bounds
 from scpln.model.base import announce, genes_by_quadrature
 from scpln.utils import positive_integer, positive_integer_or_none, positive_number, resolve_seed, warn
@@ -258,11 +259,16 @@ class PLNPCATraining(Bounds):
     def _conclude(self, cells: Cells, module: PLNPCAModule, outcome: Outcome, newton: NewtonOptions) -> None:
         """Keep what was trained, and say how it went; then raise what it failed with, if it did."""
         self.module = module
+        summary, outcome.reason = after_training(
+            lambda: self._summarize_posteriors(cells.data, module.posterior, newton.seed, newton.n_threads),
+            {"reliability": None},
+            outcome.reason,
+        )
         training = {
             "converged": outcome.converged,
             "reason": outcome.reason,
             "elbo": float(module.elbo.mean()),
-            **self._summarize_posteriors(cells.data, module.posterior, newton.seed, newton.n_threads),
+            **summary,
             **outcome.options,
         }
         self._finish_training(cells, training, outcome.history)

@@ -46,6 +46,8 @@ def make_trainer(
     if trainer.world_size > 1:
         msg = f"devices={devices!r} are {trainer.world_size} devices, but training uses one. Pass devices=1."
         raise ValueError(msg)
+    # SIGTERM ends the program, or runs the user's handler, as anywhere in Python: Lightning would end training instead.
+    trainer._signal_connector.register_signal_handlers = lambda: None
     return trainer
 
 
