@@ -14,6 +14,7 @@ import torch
 from scpln.core import after_training
 from scpln.model.abilities import Bounds
 from scpln.model.base import announce
+from scpln.train import torch_random
 from scpln.train.epochs import (
     DeviceOptions,
     TrainingOptions,
@@ -314,8 +315,7 @@ class AutoencoderTraining(Bounds):
     ) -> AutoencoderModule:
         """A new module at the start of training."""
         diagonal, name = self.architecture.posterior == "meanfield", type(self).__name__
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_random(seed):
             plnpca = None
             if start == "plnpca":
                 likelihood = self.architecture.make_likelihood(data.n_genes)

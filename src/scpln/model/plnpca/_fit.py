@@ -116,8 +116,7 @@ def finish_shared(data: CountData, module: PLNPCAModule, n_threads: int | None =
         frame = torch.from_numpy(identified_rotation(loadings))
         module.loadings.copy_(torch.from_numpy(loadings) @ frame)
         module.approximation.frame.copy_(frame)
-        with torch_threads(n_threads or 1):
-            gaussian, context = encode(module, data, GaussianPosterior(module.mean, module.covariance))
+        gaussian, context = encode(module, data, GaussianPosterior(module.mean, module.covariance), n_threads)
     return store(module, data, module.compose(gaussian, context), n_threads) and not held.pressed
 
 
@@ -165,7 +164,7 @@ def infer_posterior(
         )
         if module.approximation is None:
             return gaussian
-    return module.compose(*encode(module, data, gaussian))
+    return module.compose(*encode(module, data, gaussian, n_threads))
 
 
 def refine_posterior(
@@ -209,15 +208,16 @@ def _optimal_gaussians(
 
 
 def encode(
-    module: PLNPCAModule, data: CountData, gaussian: GaussianPosterior | None
+    module: PLNPCAModule, data: CountData, gaussian: GaussianPosterior | None, n_threads: int | None = None
 ) -> tuple[GaussianPosterior, torch.Tensor]:
-    """Gaussians of cells and the context of the flow, batch by batch."""
+    """Gaussians of cells and the context of the flow, batch by batch; on one thread unless more are given."""
     means, covariances, contexts = [], [], []
-    for cells, batch in Minibatches(data, data.block_size()).in_order():
-        encoded, context = module.encode(batch, None if gaussian is None else gaussian[cells])
-        means.append(encoded.mean)
-        covariances.append(encoded.packed_covariance)
-        contexts.append(context)
+    with torch_threads(n_threads or 1):
+        for cells, batch in Minibatches(data, data.block_size()).in_order():
+            encoded, context = module.encode(batch, None if gaussian is None else gaussian[cells])
+            means.append(encoded.mean)
+            covariances.append(encoded.packed_covariance)
+            contexts.append(context)
     return GaussianPosterior(np.concatenate(means), np.concatenate(covariances)), torch.cat(contexts)
 
 

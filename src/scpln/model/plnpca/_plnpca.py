@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import scvi
-import torch
 
 from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
 from scpln.model.abilities import (
@@ -19,6 +18,7 @@ from scpln.model.abilities import (
 )
 from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_likelihood, likelihood_of_genes
 from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
+from scpln.train import torch_random
 from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
 
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
@@ -27,6 +27,7 @@ from ._training import PLNPCATraining
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import torch
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -215,8 +216,7 @@ class PLNPCA(
             flow = "affine"
         if flow is None and not self.amortized:
             return None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_random(seed):
             return Approximation.build(
                 len(self.genes),
                 len(self.covariates),

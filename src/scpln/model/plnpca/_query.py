@@ -10,7 +10,7 @@ import torch
 from scpln.core import hold_interrupts
 from scpln.inference import CoefficientPrior, ColumnFit, fit_columns
 from scpln.module import Generative, GrownTraining, LinearDecoder, VAEModule
-from scpln.train import Ascent, Minibatches, NotFiniteError, ascend, torch_threads
+from scpln.train import Ascent, Minibatches, NotFiniteError, ascend, torch_random, torch_threads
 
 from ._fit import infer_posterior, linear_parameters, store
 
@@ -91,8 +91,7 @@ def train_inputs(
 
     batches, failure = Minibatches(data, options.batch_size, seed=options.seed), None
     settings: dict[str, Any] = {"n_steps": options.n_steps, "learning_rate": options.learning_rate, "on_step": on_step}
-    with torch.random.fork_rng(devices=[]), torch_threads(n_threads or 1):
-        torch.manual_seed(options.seed)
+    with torch_random(options.seed), torch_threads(n_threads or 1):
         try:
             ascent = ascend(step, training, batches, **settings)
         except NotFiniteError as error:
