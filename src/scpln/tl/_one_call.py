@@ -35,6 +35,7 @@ def plnpca(
     flow: str | None = None,
     is_count_data: bool = True,
     key_added: str | None = None,
+    diagnostics: bool = False,
     copy: bool = False,
     **more: Any,
 ) -> AnnData | MuData | None:
@@ -114,6 +115,7 @@ def count_vae(
     size_factors: bool = True,
     is_count_data: bool = True,
     key_added: str | None = None,
+    diagnostics: bool = False,
     copy: bool = False,
     **more: Any,
 ) -> AnnData | None:
@@ -180,6 +182,7 @@ def count_gmvae(
     size_factors: bool = True,
     is_count_data: bool = True,
     key_added: str | None = None,
+    diagnostics: bool = False,
     copy: bool = False,
     **more: Any,
 ) -> AnnData | None:
@@ -238,12 +241,20 @@ def count_gmvae(
 
 
 def _one_call(
-    function: str, /, adata: Data, *, key_added: str | None, copy: bool, more: dict[str, Any], **named: Any
+    function: str,
+    /,
+    adata: Data,
+    *,
+    key_added: str | None,
+    diagnostics: bool,
+    copy: bool,
+    more: dict[str, Any],
+    **named: Any,
 ) -> Any:
     """Fit the model of a function with the arguments that it was called with."""
     entry = of_function(function)
     model_class = entry.load_class()
     adata = adata.copy() if copy else adata
     steps = split(model_class, adata, {**named, **more})
-    fit(model_class, adata, steps, key_added=key_added or entry.key)
+    fit(model_class, adata, steps, key_added=key_added or entry.key, diagnostics=diagnostics)
     return adata if copy else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import contextmanager
+import sys
+import time
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
@@ -22,7 +24,10 @@ from tqdm.auto import tqdm
 from scpln._settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+#: Seconds after which something without a bar of its own gets one, and from one line to the next in a file.
+_SLOW, _BETWEEN_LINES = 3.0, 30.0
 
 logger = logging.getLogger("scpln")
 
@@ -50,7 +55,8 @@ def progress_bar(
 ) -> Iterator[ProgressBar]:
     """Bar of at most `total` iterations, on standard error.
 
-    The style is ``scpln.settings.progress_bar_style``, ``"tqdm"`` or ``"rich"``.
+    The style is ``scpln.settings.progress_bar_style``, ``"tqdm"`` or ``"rich"``. Where standard error is neither a terminal
+    nor a notebook, as in the log of a pipeline, a line now and then takes its place.
 
     Parameters
     ----------
@@ -65,6 +71,8 @@ def progress_bar(
     """
     if not show:
         yield _Logged(_Silent(), description, unit)
+    elif not _is_watched():
+        yield _Logged(_Lines(description, total, unit), description, unit)
     elif settings.progress_bar_style == "rich":
         with Progress(*_columns(unit, at_most=at_most), console=Console(stderr=True)) as rich_bar:
             yield _Logged(_Rich(rich_bar, description, total), description, unit)
@@ -79,6 +87,36 @@ def _columns(unit: str, *, at_most: bool) -> list[ProgressColumn]:
     count = TextColumn(f"{{task.completed:.0f}}/{{task.total:.0f}} {unit}s")
     time = TimeElapsedColumn() if at_most else TimeRemainingColumn()
     return [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), count, time]
+
+
+@contextmanager
+def slow_bar(description: str, total: int, *, unit: str) -> Iterator[Callable[[int], None]]:
+    """Bar for what has no argument to ask for one: it appears after three seconds, and only where somebody is looking.
+
+    Gives a function to call with how many of the units are done.
+
+    Examples
+    --------
+    >>> with slow_bar("Bounds", 100, unit="cell") as done:
+    ...     done(100)
+    """
+    begin, shown = time.perf_counter(), None
+    with ExitStack() as stack:
+
+        def done(n: int) -> None:
+            nonlocal shown
+            if shown is None and time.perf_counter() - begin > _SLOW and logger.isEnabledFor(logging.INFO):
+                shown = stack.enter_context(progress_bar(description, total, unit=unit, show=_is_watched()))
+            if shown is not None:
+                shown.update(n, math.nan)
+
+        yield done
+
+
+def _is_watched() -> bool:
+    """Whether bars can move: in a terminal, or in a notebook, whose standard error is none."""
+    in_notebook = any(each.__name__ == "tqdm_notebook" for each in tqdm.__mro__)
+    return in_notebook or (sys.stderr is not None and sys.stderr.isatty())
 
 
 class _Logged:
@@ -109,6 +147,31 @@ class _Silent:
 
     def finish(self, reason: str) -> None:
         pass
+
+
+class _Lines:
+    """A line on standard error at most every half minute, and one in the end."""
+
+    def __init__(self, description: str, total: int, unit: str) -> None:
+        self._description, self._total, self._unit = description, total, unit
+        self._begin = self._last = time.perf_counter()
+        self._at = ""
+
+    def stage(self, name: str) -> None:
+        self._at = f", {name}"
+
+    def update(self, iteration: int, bound: float) -> None:
+        now = time.perf_counter()
+        if now - self._last >= _BETWEEN_LINES:
+            self._last = now
+            self._say(", ".join(filter(None, [f"{iteration}/{self._total} {self._unit}s", _in_words(bound)])))
+
+    def finish(self, reason: str) -> None:
+        self._say(reason)
+
+    def _say(self, what: str) -> None:
+        seconds = time.perf_counter() - self._begin
+        tqdm.write(f"{self._description}{self._at}: {what} ({seconds:.0f} s)", file=sys.stderr)
 
 
 class _Tqdm:

@@ -21,10 +21,10 @@ from scpln.model.abilities import (
     PriorPredictive,
     QueryMapping,
 )
-from scpln.model.base import Annotation, check_kind
+from scpln.model.base import REFINE, Annotation, check_kind
 from scpln.train import Minibatches, refine, torch_random, torch_threads
 from scpln.train.epochs import split_cells
-from scpln.utils import positive_integer, resolve_seed
+from scpln.utils import positive_integer, resolve_seed, slow_bar
 
 from ._training import AutoencoderTraining
 
@@ -85,6 +85,11 @@ class Autoencoder(
             if hidden
             else "its rates are shares (scale_activation='softmax')"
         )
+
+    @property
+    def _closer_posteriors(self) -> str:
+        longer = "train for longer (max_epochs)"
+        return longer if getattr(self, "component_posteriors", False) else f"{REFINE}, or {longer}"
 
     @property
     def n_latent(self) -> int:
@@ -182,15 +187,17 @@ class Autoencoder(
         self, data: CountData, posterior: Posterior, positions: NDArray[np.intp] | None, n_samples: int, seed: int = 0
     ) -> NDArray[np.float64]:
         """Bound of each cell, the mean over draws."""
-        return sampled_elbo(
-            data,
-            self.module.generative,
-            posterior,
-            n_samples=n_samples,
-            seed=seed,
-            positions=positions,
-            n_threads=scvi.settings.num_threads,
-        )
+        with slow_bar(f"{type(self).__name__}, bounds", data.n_cells, unit="cell") as done:
+            return sampled_elbo(
+                data,
+                self.module.generative,
+                posterior,
+                n_samples=n_samples,
+                seed=seed,
+                positions=positions,
+                n_threads=scvi.settings.num_threads,
+                on_cells=done,
+            )
 
     def _refined(self, data: CountData, posterior: Posterior, n_steps: int, seed: int) -> Posterior:
         """Posteriors that are improved cell by cell, with everything else as it is."""
@@ -206,7 +213,7 @@ class Autoencoder(
             n_threads=scvi.settings.num_threads,
         )
 
-    def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
+    def _annotation(self, adata: AnnData, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
         is_linear = self.module.generative.decoder.linear_map() is not None
         return Annotation(

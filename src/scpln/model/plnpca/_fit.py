@@ -21,6 +21,7 @@ from scpln.train import (
     torch_threads,
     train_approximation,
 )
+from scpln.utils import slow_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,9 +234,9 @@ def bound(
 ) -> NDArray[np.float64]:
     """Evidence lower bound of each cell: exact for Gaussians, the mean over draws for flows."""
     if not posterior.is_gaussian:
-        return sampled_elbo(
-            data, model, posterior, n_samples=ELBO_DRAWS, seed=seed, positions=positions, n_threads=n_threads
-        )
+        draws: dict[str, Any] = {"n_samples": ELBO_DRAWS, "seed": seed, "positions": positions}
+        with slow_bar("Bounds", data.n_cells, unit="cell") as done:
+            return sampled_elbo(data, model, posterior, **draws, n_threads=n_threads, on_cells=done)
     b, c = linear_parameters(model)
     gaussian = posterior.mean, posterior.packed_covariance
     return gaussian_elbo(data, b, c, model.likelihood, *gaussian, batch_size=batch_size, n_threads=n_threads)

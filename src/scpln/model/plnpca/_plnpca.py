@@ -16,7 +16,7 @@ from scpln.model.abilities import (
     PriorPredictive,
     QueryMapping,
 )
-from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_likelihood, likelihood_of_genes
+from scpln.model.base import FLOW, FLOW_HIDDEN, REFINE, Annotation, PosteriorName, check_likelihood, likelihood_of_genes
 from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
 from scpln.train import torch_random
 from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
@@ -191,6 +191,10 @@ class PLNPCA(
         """Number of genes of each modality of a MuData."""
         return modality_sizes(states(self.registry))
 
+    @property
+    def _closer_posteriors(self) -> str:
+        return REFINE if self.amortized else 'take posterior="flow"' if self.posterior != "flow" else "more n_steps"
+
     def _new_likelihood(self) -> Likelihood:
         """The likelihood of the model's genes, as it starts."""
         return likelihood_of_genes(self.likelihood, self._sizes_of_modalities, len(self.genes))
@@ -286,7 +290,7 @@ class PLNPCA(
             values = bound(module.generative, data, posterior, positions=positions, seed=seed, **settings)
         return posterior, values
 
-    def _annotation(self, adata: Data, diagnostics: bool | None) -> Annotation:
+    def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
         uns: dict[str, Any] = {
             "elbo": float(np.mean(values)),
