@@ -263,7 +263,8 @@ class AutoencoderTraining(Bounds):
 
         On the CPU, from the sizes of the data and the networks, and how fast the machine does a few milliseconds of
         similar arithmetic; a GPU may be many times faster. Early stopping is not foreseen. Expect to be wrong by a factor
-        of two or three. `train` says so itself, as information in the log, when it expects to take more than a minute.
+        of two or three. `train` says so itself, as information in the log, when it expects to take more than a minute,
+        before it begins or from the pace of its epochs.
 
         Parameters
         ----------

@@ -210,8 +210,9 @@ class PLNPCATraining(Bounds):
         """What `train` will take with these arguments: ``seconds``, and ``memory`` in bytes besides the data.
 
         From the sizes of the data and the model, and how fast the machine does a few milliseconds of the same arithmetic.
-        How many iterations it takes to converge is not known beforehand: expect to be wrong by a factor of two or three.
-        `train` says so itself, as information in the log, when it expects to take more than a minute.
+        How many iterations it takes to converge is not known beforehand: expect to be wrong by a factor of two or three, and
+        on hard data by ten or twenty. `train` says so itself, as information in the log, when it expects to take more
+        than a minute, before it begins or from the pace of its iterations.
 
         Parameters
         ----------
