@@ -87,7 +87,7 @@ class Autoencoder(
         )
 
     @property
-    def _closer_posteriors(self) -> str:
+    def _closer_posteriors(self) -> str:  # type: ignore[override]
         longer = "train for longer (max_epochs)"
         return longer if getattr(self, "component_posteriors", False) else f"{REFINE}, or {longer}"
 

@@ -192,7 +192,7 @@ class PLNPCA(
         return modality_sizes(states(self.registry))
 
     @property
-    def _closer_posteriors(self) -> str:
+    def _closer_posteriors(self) -> str:  # type: ignore[override]
         return REFINE if self.amortized else 'take posterior="flow"' if self.posterior != "flow" else "more n_steps"
 
     def _new_likelihood(self) -> Likelihood:
