@@ -50,9 +50,7 @@ class ScplnModel(Persistent):
     _takes_mudata: ClassVar[bool] = False
     #: What training optimises, without its value.
     _objective: ClassVar[Objective] = Objective("elbo", "nats per cell")
-    _closer_posteriors = (
-        ""  #: What to do for posteriors that are closer to the exact ones; a property where it depends.
-    )
+    _closer_posteriors = ""  #: what to do for closer ones
 
     def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
         name = type(self).__name__
