@@ -122,7 +122,7 @@ def test_what_is_written_is_what_the_row_says(entry, adata):
     given = {name: value for name, value in SMALL.items() if name in choices(model_class) | choices(model_class.train)}
     likelihood = {"likelihood": "zinb"}
     before = places(adata, entry.key)
-    arguments = {"n_latent": 2, "max_epochs": 2, "progress": False, **given, **likelihood}
+    arguments = {"n_latent": 2, "max_epochs": 2, "progress": False, "diagnostics": True, **given, **likelihood}
     getattr(scpln.tl, entry.function)(adata, **arguments)
     said = {place for result in results_of(entry) for place in result.places}
     assert places(adata, entry.key) - before == said

@@ -2,12 +2,14 @@
 
 import logging
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import scpln
 from scpln.model.base import _cost
 from scpln.model.base._cost import Cost, announce, newton_cost, steps_cost
+from scpln.utils import _progress
 
 
 @pytest.fixture
@@ -131,3 +133,21 @@ def test_an_estimate_takes_no_time(adata):
     for _ in range(20):
         model.get_cost_estimate()
     assert time.process_time() - begin < 1
+
+
+def test_a_pace_that_leads_to_long_is_announced(monkeypatch, caplog):
+    """While training, from iterations on these very data, whether there is a bar or not; once."""
+    now = iter(float(10 * k) for k in range(100))
+    monkeypatch.setattr(_progress, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    with caplog.at_level(logging.INFO, logger="scpln.cost"), _progress.progress_bar("Fit", 50, show=False) as bar:
+        for iteration in range(1, 5):
+            bar.update(iteration, -1.0)
+    assert [record.message for record in caplog.records] == [
+        "Fit: iteration 2 of at most 50 after 10 s; at this pace it takes at most 8 min more."
+    ]
+    caplog.clear()
+    now = iter(0.01 * k for k in range(1000))
+    with _progress.progress_bar("Fit", 50, show=False) as bar:
+        for iteration in range(1, 51):
+            bar.update(iteration, -1.0)
+    assert not caplog.records

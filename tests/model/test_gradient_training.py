@@ -378,7 +378,8 @@ def test_threads(monkeypatch):
     assert set(seen) == {2}
 
 
-def test_progress_bar(capsys):
+def test_progress_bar(capsys, monkeypatch):
+    monkeypatch.setattr("scpln.utils._progress._is_watched", lambda: True)
     train_by_gradients(Tiny(), make_data(), options(), device=CPU, description="Tiny")
     out, err = capsys.readouterr()
     assert out == ""

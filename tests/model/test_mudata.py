@@ -407,7 +407,7 @@ class TestFiles:
     """What is written, and what is read back."""
 
     def test_annotations_survive_and_are_used(self, mdata, trained, tmp_path):
-        trained.annotate(mdata, key_added="joint")
+        trained.annotate(mdata, key_added="joint", diagnostics=True)
         mdata.write_h5mu(tmp_path / "annotated.h5mu")
         read = mudata.read_h5mu(tmp_path / "annotated.h5mu")
         np.testing.assert_array_equal(read.obsm["X_joint"], trained.get_latent_representation(mdata))

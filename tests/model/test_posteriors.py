@@ -9,7 +9,6 @@ import pytest
 
 from scpln.inference import NotFiniteError
 from scpln.model import PLNPCA, setup_anndata
-from scpln.model.abilities import _bounds
 from scpln.model.plnpca import _stages
 from scpln.module import FLOWS
 from scpln.train import _amortize
@@ -154,11 +153,11 @@ def test_rates_and_counts(model):
 
 def test_annotate_writes_diagnostics(model):
     adata = model.adata.copy()
-    model.annotate(adata, key_added="fit")
+    model.annotate(adata, key_added="fit", diagnostics=True)
     columns = ["fit_iw_bound", "fit_gap", "fit_ess", "fit_pareto_k"]
     assert set(columns) < set(adata.obs)
     np.testing.assert_allclose(adata.obs["fit_gap"], adata.obs["fit_iw_bound"] - adata.obs["fit_elbo"])
-    model.annotate(adata, key_added="less", diagnostics=False)
+    model.annotate(adata, key_added="less")
     assert [name for name in adata.obs if name.startswith("less")] == ["less_elbo"]
 
 
@@ -388,26 +387,22 @@ def test_other_likelihoods(name, likelihood):
 class TestAnnotate:
     """When diagnostics are written."""
 
-    def test_what_is_slow_is_left_out_and_said(self, models, monkeypatch, caplog):
-        model = models("fullrank")
-        adata = model.adata
-        monkeypatch.setattr(_bounds, "_QUICK_ENTRIES", _bounds.DIAGNOSTIC_DRAWS * N * P - 1)
-        with caplog.at_level(logging.INFO, logger="scpln"):
-            model.annotate(adata, key_added="none")
-        assert "Left out the diagnostics of 90 posteriors" in caplog.text
-        assert "annotate(diagnostics=True)" in caplog.text
-        assert "none_ess" not in adata.obs
+    @pytest.mark.parametrize("n_obs", [20, N])
+    def test_the_columns_do_not_depend_on_the_number_of_cells(self, models, n_obs):
+        adata = models("fullrank").adata[:n_obs].copy()
+        models("fullrank").annotate(adata)
+        assert [name for name in adata.obs if name.startswith("plnpca")] == ["plnpca_elbo"]
+
+    def test_they_are_written_when_asked_for(self, models):
+        model, adata = models("fullrank"), models("fullrank").adata
         model.annotate(adata, key_added="all", diagnostics=True)
-        monkeypatch.setattr(_bounds, "_QUICK_ENTRIES", _bounds.DIAGNOSTIC_DRAWS * N * P)
-        model.annotate(adata, key_added="quick")
         table = model.get_posterior_diagnostics()
         for name in ("iw_bound", "gap", "ess", "pareto_k"):
             np.testing.assert_array_equal(adata.obs[f"all_{name}"], table[name])
-            np.testing.assert_array_equal(adata.obs[f"quick_{name}"], table[name])
 
     def test_of_new_cells(self, models):
         new = new_cells()
-        models("sylvester").annotate(new)
+        models("sylvester").annotate(new, diagnostics=True)
         np.testing.assert_array_equal(new.obs["plnpca_ess"], models("sylvester").get_posterior_diagnostics(new)["ess"])
 
     def test_the_summary_is_logged(self, caplog):

@@ -9,6 +9,7 @@ import scvi
 
 from scpln.inference import _gaussians
 from scpln.model import PLNPCA, setup_anndata
+from scpln.utils import _progress
 
 from .conftest import train
 
@@ -58,6 +59,7 @@ def test_repr_tells_the_state(model):
 def test_progress_bar_follows_scvis_style(model, style, monkeypatch, capsys):
     monkeypatch.setattr(scvi.settings, "progress_bar_style", style)
     monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(_progress, "_is_watched", lambda: True)
     model.train()
     out, err = capsys.readouterr()
     assert out == ""
@@ -66,6 +68,30 @@ def test_progress_bar_follows_scvis_style(model, style, monkeypatch, capsys):
     assert (f" {n}/{n} " in err) if style == "tqdm" else ("100%" in err)
     model.train(progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_in_a_file_is_a_line_now_and_then(model, monkeypatch, capsys):
+    model.train()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"PLNPCA, fullrank Gaussians: converged: .* \(\d+ s\)\n", err)
+    monkeypatch.setattr(_progress, "_BETWEEN_LINES", 0.0)
+    model.train()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(model.history["elbo"]) + 1
+    assert re.fullmatch(r"PLNPCA, fullrank Gaussians: 2/500 iterations, -\d+\.\d+ nats per cell \(\d+ s\)", lines[1])
+
+
+def test_what_takes_long_gets_a_bar_by_itself(model, monkeypatch, capsys):
+    model.train(progress=False)
+    model.get_iw_bound(n_samples=5)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(_progress, "_is_watched", lambda: True)
+    model.get_iw_bound(n_samples=5)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(_progress, "_SLOW", -1.0)
+    model.get_iw_bound(n_samples=5)
+    assert "PLNPCA, importance weights" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("posterior", ["fullrank", "meanfield"])

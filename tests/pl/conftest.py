@@ -22,7 +22,7 @@ def fitted():
     scpln.model.setup_anndata(adata)
     model = scpln.model.PLNPCA(adata, n_latent=3)
     model.train(progress=False)
-    model.annotate()
+    model.annotate(diagnostics=True)
     scpln.tl.posterior_predictive(model, n_samples=3)
     scpln.tl.count_gmvae(
         adata, n_components=4, n_latent=2, n_hidden=8, max_epochs=2, progress=False, key_added="mixture"

@@ -209,7 +209,8 @@ def test_data_that_are_not_set_up(adata):
         search(PLNPCA, adata.copy(), {"n_latent": [2]})
 
 
-def test_progress(adata, capsys):
+def test_progress(adata, capsys, monkeypatch):
+    monkeypatch.setattr("scpln.utils._progress._is_watched", lambda: True)
     search(PLNPCA, adata, {"n_latent": [1, 2]}, progress=True)
     shown = capsys.readouterr().err
     assert "Search over PLNPCA" in shown

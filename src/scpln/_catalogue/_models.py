@@ -23,7 +23,7 @@ RESULTS = (
     Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
     Result(
         ('obs["KEY_iw_bound"]', 'obs["KEY_gap"]', 'obs["KEY_ess"]', 'obs["KEY_pareto_k"]'),
-        "how close its posterior is to the exact one, where that is quick to say",
+        "how close its posterior is to the exact one, with diagnostics",
         always=False,
     ),
     Result(

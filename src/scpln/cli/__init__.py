@@ -59,9 +59,12 @@ def _run(argv: list[str], args: argparse.Namespace) -> int:
         if argv[:1] == ["fit"]:
             argv = ["fit", *with_config(argv[1:], _fit.options_parser())]
         make_parser().parse_args(argv, args)
-        signal.signal(signal.SIGTERM, _end)
-        with route_messages(quiet=args.quiet):
-            return int(args.run(args))
+        before = signal.signal(signal.SIGTERM, _end)
+        try:
+            with route_messages(quiet=args.quiet):
+                return int(args.run(args))
+        finally:
+            signal.signal(signal.SIGTERM, before)
     finally:
         if sys.stdout is not None:
             sys.stdout.flush()  # while there is someone to notice that its reader has left

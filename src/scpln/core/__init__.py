@@ -5,6 +5,7 @@ from ._compressed import canonical, compressed, native
 from ._count_data import ABSENT, CountData, ranges, working_precision
 from ._factorial import log_factorial_sums
 from ._files import replace_file
+from ._interrupts import Held, after_training, hold_interrupts
 from ._threads import Threads, available_threads, threads
 
 __all__ = [
@@ -12,11 +13,14 @@ __all__ = [
     "Array",
     "CountData",
     "DType",
+    "Held",
     "Rows",
     "Threads",
+    "after_training",
     "available_threads",
     "canonical",
     "compressed",
+    "hold_interrupts",
     "log_factorial_sums",
     "native",
     "ranges",

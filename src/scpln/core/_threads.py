@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -60,7 +61,31 @@ def threads(n_threads: int | None) -> Iterator[Threads]:
     """A pool of `n_threads` (all available ones when None), while which BLAS stays single-threaded."""
     pool = Threads(n_threads or available_threads())
     try:
-        with threadpool_limits(1, user_api="blas"):
+        with _one_blas_thread:
             yield pool
     finally:
         pool.close()
+
+
+class _OneBlasThread:
+    """One BLAS thread in the whole process from when the first enters until the last has left."""
+
+    def __init__(self) -> None:
+        self._lock, self._n_inside = threading.Lock(), 0
+        self._limits: threadpool_limits | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._n_inside += 1
+            if self._limits is None:
+                self._limits = threadpool_limits(1, user_api="blas")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0 and self._limits is not None:
+                self._limits.restore_original_limits()
+                self._limits = None
+
+
+_one_blas_thread = _OneBlasThread()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scpln.inference.newton.general import (
@@ -64,8 +65,10 @@ def fit_gaussians(
         if on_stage is not None and not likelihood.is_poisson:
             on_stage("Poisson start")
         start = fit(data, n_latent, **settings)
-        if likelihood.is_poisson or start.interrupted:
+        if likelihood.is_poisson:
             return start
+        if start.interrupted:
+            return replace(start, converged=False)
     if on_stage is not None:
         on_stage(f"{type(likelihood).__name__} likelihood")
     return fit_likelihood(data, start, likelihood, **settings)

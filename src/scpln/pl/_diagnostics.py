@@ -50,7 +50,7 @@ def posterior_diagnostics(
     Parameters
     ----------
     adata
-        Annotated by a model, with ``diagnostics=True`` if there are many cells.
+        Annotated by a model, with ``diagnostics=True``.
     key
         Name of the results.
     basis
@@ -76,7 +76,7 @@ def posterior_diagnostics(
     --------
     >>> import scpln
     >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.plnpca(adata, n_latent=2, progress=False)
+    >>> scpln.tl.plnpca(adata, n_latent=2, diagnostics=True, progress=False)
     >>> axes = scpln.pl.posterior_diagnostics(adata, show=False)
     >>> axes[0].get_title()
     '... % of 100 cells above 0.7'

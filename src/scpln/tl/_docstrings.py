@@ -74,6 +74,8 @@ round_counts
     "output": """\
 key_added
     Name under which results are stored; by default ``"KEY"``.
+diagnostics
+    Whether to write how close each cell's posterior is to the exact one, too, which may take longer than training.
 copy
     Leave `adata` alone and return an annotated copy.""",
     "more": """\
@@ -87,7 +89,7 @@ copy
 ``obs["{key_added}_elbo"]``
     Each cell's contribution to the bound, nats.
 ``obs["{key_added}_iw_bound"]``, ``…_gap``, ``…_ess``, ``…_pareto_k``
-    How close its posterior is to the exact one, if that is quick to say: see
+    How close its posterior is to the exact one, with `diagnostics`: see
     :meth:`scpln.model.CLASS.get_posterior_diagnostics`.
 ``var["{key_added}_inverse_dispersion"]``, ``var["{key_added}_zero_inflation"]``
     Parameters that the likelihood has by gene.

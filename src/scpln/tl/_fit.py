@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mudata import MuData
 
+from scpln.core import hold_interrupts
 from scpln.utils import keywords
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def split(model_class: type[Any], data: Data, arguments: Mapping[str, Any]) -> S
     return steps
 
 
-def fit(model_class: type[Model], data: Data, steps: Steps, *, key_added: str | None = None) -> Model:
+def fit(
+    model_class: type[Model], data: Data, steps: Steps, *, key_added: str | None = None, diagnostics: bool = False
+) -> Model:
     """Set up the data, train a model on them, annotate them, and return the model.
 
     Parameters
@@ -85,11 +88,14 @@ def fit(model_class: type[Model], data: Data, steps: Steps, *, key_added: str | 
         Arguments of the set-up, of the constructor, and of ``train``.
     key_added
         Name under which results are stored; by default the model's.
+    diagnostics
+        As in ``annotate``.
     """
     getattr(model_class, _setup(model_class, data))(data, **steps.registration)
     model = model_class(data, **steps.parameters)
     model.train(**steps.training)
-    model.annotate(key_added=key_added)
+    with hold_interrupts():  # a fit is not lost to Ctrl-C in what is done with it
+        model.annotate(key_added=key_added, diagnostics=diagnostics)
     return model
 
 

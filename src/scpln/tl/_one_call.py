@@ -36,6 +36,7 @@ def plnpca(
     is_count_data: bool = True,
     round_counts: bool = False,
     key_added: str | None = None,
+    diagnostics: bool = False,
     copy: bool = False,
     **more: Any,
 ) -> AnnData | MuData | None:
@@ -117,6 +118,7 @@ def count_vae(
     is_count_data: bool = True,
     round_counts: bool = False,
     key_added: str | None = None,
+    diagnostics: bool = False,
     copy: bool = False,
     **more: Any,
 ) -> AnnData | None:
@@ -186,6 +188,7 @@ def count_gmvae(
     is_count_data: bool = True,
     round_counts: bool = False,
     key_added: str | None = None,
+    diagnostics: bool = False,
     copy: bool = False,
     **more: Any,
 ) -> AnnData | None:
@@ -247,12 +250,20 @@ def count_gmvae(
 
 
 def _one_call(
-    function: str, /, adata: Data, *, key_added: str | None, copy: bool, more: dict[str, Any], **named: Any
+    function: str,
+    /,
+    adata: Data,
+    *,
+    key_added: str | None,
+    diagnostics: bool,
+    copy: bool,
+    more: dict[str, Any],
+    **named: Any,
 ) -> Any:
     """Fit the model of a function with the arguments that it was called with."""
     entry = of_function(function)
     model_class = entry.load_class()
     adata = adata.copy() if copy else adata
     steps = split(model_class, adata, {**named, **more})
-    fit(model_class, adata, steps, key_added=key_added or entry.key)
+    fit(model_class, adata, steps, key_added=key_added or entry.key, diagnostics=diagnostics)
     return adata if copy else None

@@ -6,7 +6,7 @@ from ._guard import NotFiniteError
 from ._minibatches import RUN, Minibatches, as_batch, random_order
 from ._refine import refine
 from ._result import Ascent
-from ._torch_threads import torch_threads
+from ._torch_state import torch_random, torch_threads
 
 __all__ = [
     "RUN",
@@ -20,6 +20,7 @@ __all__ = [
     "random_order",
     "refine",
     "standardize_context",
+    "torch_random",
     "torch_threads",
     "train_approximation",
 ]

@@ -13,7 +13,7 @@ from scpln.module import GaussianFeatures, backpropagate_bound
 from ._ascent import ascend
 from ._minibatches import Minibatches
 from ._result import Ascent
-from ._torch_threads import torch_threads
+from ._torch_state import torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from scpln.core import CountData
     from scpln.module import Approximation, Batch, GaussianPosterior, Generative
 
-#: Draws × cells × genes of a step from which more than one thread is faster: a flow's networks are too small for it.
-ENTRIES_FOR_THREADS = 10_000_000
 #: Cells whose Gaussians a flow's context is standardised by.
 _CELLS_TO_STANDARDIZE = 10_000
 
@@ -82,7 +80,7 @@ def train_approximation(
     n_samples, n_importance
         Groups of draws for each cell in a step, and draws in each group, which are importance-weighted.
     n_threads
-        Threads of torch; by default one, or all where a step is large.
+        Threads of torch; by default one, since on busy cores several take up to thirty times as long.
     reestimate, encoder_fixed
         Whether the model moves too, and whether an encoder stays as it is; a flow on it moves.
     on_step
@@ -125,9 +123,7 @@ def train_approximation(
             generator=generator,
         )
 
-    if n_threads is None and n_samples * n_importance * batches.size * data.n_genes < ENTRIES_FOR_THREADS:
-        n_threads = 1
-    with torch_threads(n_threads):
+    with torch_threads(n_threads or 1):
         return ascend(step, both, batches, n_steps=n_steps, learning_rate=learning_rate, on_step=on_step)
 
 
@@ -142,7 +138,8 @@ def standardize_context(
         chosen = np.unique(np.linspace(0, data.n_cells - 1, _CELLS_TO_STANDARDIZE).astype(int))
         data, gaussian = data.subset(chosen), gaussian[chosen]
     gaussians = _Gaussians(gaussian)
-    features.standardize((*gaussians(cells), batch) for cells, batch in Minibatches(data, batch_size).in_order())
+    with torch_threads(1):
+        features.standardize((*gaussians(cells), batch) for cells, batch in Minibatches(data, batch_size).in_order())
 
 
 def distill_gaussians(

@@ -10,10 +10,9 @@ from torch import nn
 
 from scpln.module import Conditional, FlowPosterior, GaussianPosterior, backpropagate_bound
 
-from ._amortize import ENTRIES_FOR_THREADS
 from ._ascent import ascend
 from ._minibatches import Minibatches
-from ._torch_threads import torch_threads
+from ._torch_state import torch_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,11 +78,9 @@ def refine(
     seed
         Of the draws.
     n_threads
-        Threads; by default one, or all where a step is large.
+        Threads of torch; by default one.
     """
     generator = torch.Generator().manual_seed(seed)
-    if n_threads is None and _CELLS * _DRAWS * data.n_genes < ENTRIES_FOR_THREADS:
-        n_threads = 1
     if posterior.gaussian is None:
         msg = "refine moves one Gaussian of each cell, and these posteriors are mixtures. Leave it at 0."
         raise ValueError(msg)
@@ -109,7 +106,7 @@ def refine(
                 generator=generator,
             )
 
-        with torch_threads(n_threads):
+        with torch_threads(n_threads or 1):
             ascent = ascend(step, moves, repeat((cells, batch)), n_steps=n_steps, learning_rate=_LEARNING_RATE)
         if ascent.interrupted:
             raise KeyboardInterrupt

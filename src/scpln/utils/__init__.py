@@ -13,7 +13,7 @@ from ._arguments import (
 from ._html import description, table
 from ._keywords import filled, keywords, takes
 from ._naming import name_of, named
-from ._progress import ProgressBar, progress_bar
+from ._progress import ProgressBar, progress_bar, slow_bar
 from ._warnings import deprecated, warn
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "positive_number",
     "progress_bar",
     "resolve_seed",
+    "slow_bar",
     "table",
     "takes",
     "warn",

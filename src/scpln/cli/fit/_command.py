@@ -179,7 +179,7 @@ def _fitted(adata: Data, args: argparse.Namespace, key: str) -> tuple[ScplnModel
     steps.training["progress"] = sys.stderr.isatty() and not args.quiet
     started = time.perf_counter()
     try:
-        fitted = fit(model_class, adata, steps, key_added=key)
+        fitted = fit(model_class, adata, steps, key_added=key, diagnostics=args.diagnostics)
     except FileExistsError as error:
         msg = (
             f"{args.checkpoint_dir} holds a checkpoint of an earlier training; go on from it with --resume, or choose "

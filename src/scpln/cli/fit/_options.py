@@ -164,6 +164,11 @@ def _add_output(group: Any) -> None:
         "--out", type=Path, required=True, metavar="OUT.h5ad", help="annotated file to write, of the kind of the input"
     )
     group.add_argument("--key-added", type=_name, metavar="KEY", help="name of the results (default: the model's name)")
+    group.add_argument(
+        "--diagnostics",
+        action="store_true",
+        help="write how close each cell's posterior is to the exact one, too, which may take longer than the fit",
+    )
     group.add_argument("--figure", type=Path, metavar="FILE", help="UMAP of the latent state (.png, .pdf or .svg)")
     group.add_argument(
         "--color",

@@ -42,5 +42,5 @@ class FitResult:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the fit."""
-        return self.reason.startswith("interrupted")
+        """Whether Ctrl-C ended the fit, or was pressed while it was finished."""
+        return "interrupted" in self.reason

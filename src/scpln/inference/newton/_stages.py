@@ -10,3 +10,5 @@ COARSE_CELLS, COARSE_RATIO = 10_000, 3
 AXES_CELLS, AXES_ITERATIONS = 200, (10, 30)
 #: Steps per cell in a first pass that starts at the prior's means, or after the axes were rotated.
 STEPS_FROM_PRIOR, STEPS_AFTER_ROTATION = 10, 2
+#: Why a fit ended that was interrupted after one stage and before the next.
+BETWEEN_STAGES = "interrupted between two stages; what was reached is kept"

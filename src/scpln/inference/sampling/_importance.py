@@ -14,7 +14,7 @@ from scpln.core import ranges, threads
 from scpln.train import as_batch, torch_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -111,12 +111,18 @@ def sampled_elbo(
     seed: int = 0,
     positions: NDArray[np.intp] | None = None,
     n_threads: int | None = None,
+    on_cells: Callable[[int], object] | None = None,
 ) -> NDArray[np.float64]:
-    """Evidence lower bound of each cell in nats, the mean of its log-weights; arguments as in `log_weights`."""
+    """Evidence lower bound of each cell in nats, the mean of its log-weights; arguments as in `log_weights`.
+
+    `on_cells` is called with the number of cells that are done.
+    """
     values = np.empty(data.n_cells)
     settings: dict[str, Any] = {"n_samples": n_samples, "seed": seed, "positions": positions, "n_threads": n_threads}
     for cells, weights in log_weights(data, generative, posterior, **settings):
         values[cells] = weights.mean(0)
+        if on_cells is not None:
+            on_cells(cells.stop)
     return values
 
 

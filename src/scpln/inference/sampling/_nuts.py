@@ -10,7 +10,7 @@ import torch
 from pyro.infer.mcmc import MCMC, NUTS
 
 from scpln.module import GaussianPosterior
-from scpln.train import as_batch, torch_threads
+from scpln.train import as_batch, torch_random, torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,8 +98,7 @@ def sample_exact(
     for start, stop, rows in data.blocks(0, data.n_cells, 1):
         batch = as_batch(data, rows, slice(start, stop), dtype=torch.float64)
         cell_seed = int(np.random.SeedSequence([seed, int(streams[start])]).generate_state(1)[0])
-        with torch.random.fork_rng(devices=[]), torch_threads(1):
-            torch.manual_seed(cell_seed)
+        with torch_random(cell_seed), torch_threads(1):
             chain = _run(generative, batch, gaussian[start:stop], n_samples, n_warmup)
         yield chain
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import scvi
 from scpln.data import cell_positions
 from scpln.inference import log_weights, summarize_weights
 from scpln.model.base import UNRELIABLE, reliability_in_words
-from scpln.utils import positive_integer, resolve_seed
+from scpln.utils import positive_integer, resolve_seed, slow_bar
 
 from ._terms import BoundTerms, conditions
 
@@ -28,11 +27,8 @@ if TYPE_CHECKING:
     from scpln.model.base import Evaluated
     from scpln.module import Posterior
 
-logger = logging.getLogger("scpln")
-
-#: Draws of each cell that its diagnostics are computed from, and draws × cells × genes up to which `annotate` writes
-#: them unasked: 10 to 50 seconds of a core.
-DIAGNOSTIC_DRAWS, _QUICK_ENTRIES = 500, 2e9
+#: Draws of each cell that its diagnostics are computed from.
+DIAGNOSTIC_DRAWS = 500
 #: Draws × cells × genes that the summary after training may cost, and draws of each cell in it.
 _SUMMARY_ENTRIES, _SUMMARY_DRAWS = 2e7, 128
 
@@ -201,19 +197,10 @@ class Bounds(BoundTerms):
         return columns
 
     def _diagnostic_columns(
-        self, posterior: Posterior, elbo: NDArray[np.float64], adata: Data, diagnostics: bool | None
+        self, posterior: Posterior, elbo: NDArray[np.float64], adata: Data, diagnostics: bool
     ) -> dict[str, NDArray[np.float64]]:
-        """The same for `annotate`; nothing if they are not wanted, or if None leaves it to what they cost."""
-        entries = DIAGNOSTIC_DRAWS * len(posterior) * (self.module.n_genes + posterior.draw_cost)
-        if diagnostics is None and entries > _QUICK_ENTRIES:
-            logger.info(
-                "Left out the diagnostics of %s posteriors, which take a while: get them with "
-                "annotate(diagnostics=True), or of some cells with get_posterior_diagnostics(indices=...).",
-                f"{len(posterior):,}",
-            )
-        elif diagnostics or diagnostics is None:
-            return self._diagnose(posterior, elbo, adata, None, DIAGNOSTIC_DRAWS, resolve_seed(None))
-        return {}
+        """The same for `annotate`; nothing unless they are asked for."""
+        return self._diagnose(posterior, elbo, adata, None, DIAGNOSTIC_DRAWS, resolve_seed(None)) if diagnostics else {}
 
     def _log_weights(
         self, posterior: Posterior, adata: AnnData | MuData | None, indices: Any, n_samples: int, seed: int
@@ -222,7 +209,7 @@ class Bounds(BoundTerms):
         adata = self._data_or_own(adata)
         positions = cell_positions(indices, adata.n_obs)
         data: CountData = self._read(adata, positions).data
-        return log_weights(
+        weights = log_weights(
             data,
             self.module.generative,
             posterior,
@@ -231,6 +218,10 @@ class Bounds(BoundTerms):
             positions=positions,
             n_threads=scvi.settings.num_threads,
         )
+        with slow_bar(f"{type(self).__name__}, importance weights", data.n_cells, unit="cell") as done:
+            for cells, values in weights:
+                yield cells, values
+                done(cells.stop)
 
     def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
         """Bounds, what they are made of, how far posteriors can be trusted, and the use of latent dimensions."""

@@ -18,6 +18,7 @@ from scvi import REGISTRY_KEYS
 from scpln.data import DESIGN_KEY, Design, _manager, modality_slices
 from scpln.model.base import ScplnModel
 from scpln.module import Growth
+from scpln.train import torch_random
 from scpln.utils import named, warn
 
 if TYPE_CHECKING:
@@ -198,7 +199,8 @@ class QueryMapping(ScplnModel):
         tensors = {name: value.detach().cpu() for name, value in state.items() if name not in by_cell}
         design, n_batches = _manager.states(reference.registry)[DESIGN_KEY], self._n_batches(reference.registry)
         self.query_ = {"design": copy.deepcopy(design), "n_batches": n_batches, "dims": {}}
-        module = self._empty_module(tensors)
+        with torch_random():
+            module = self._empty_module(tensors)
         self.query_["dims"] = self._growth.grow(tensors, module).dims
         self.module = module.requires_grad_(False).eval()
 

@@ -21,10 +21,10 @@ from scpln.model.abilities import (
     PriorPredictive,
     QueryMapping,
 )
-from scpln.model.base import Annotation, check_kind
-from scpln.train import Minibatches, refine
+from scpln.model.base import REFINE, Annotation, check_kind
+from scpln.train import Minibatches, refine, torch_random, torch_threads
 from scpln.train.epochs import split_cells
-from scpln.utils import positive_integer, resolve_seed
+from scpln.utils import positive_integer, resolve_seed, slow_bar
 
 from ._training import AutoencoderTraining
 
@@ -52,7 +52,7 @@ class Autoencoder(
 
     def _untrained(self) -> AutoencoderModule:
         """A module before training, made without a trace in torch's random numbers."""
-        with torch.random.fork_rng(devices=[]):
+        with torch_random():
             return self._make_module()
 
     @abstractmethod
@@ -85,6 +85,11 @@ class Autoencoder(
             if hidden
             else "its rates are shares (scale_activation='softmax')"
         )
+
+    @property
+    def _closer_posteriors(self) -> str:  # type: ignore[override]
+        longer = "train for longer (max_epochs)"
+        return longer if getattr(self, "component_posteriors", False) else f"{REFINE}, or {longer}"
 
     @property
     def n_latent(self) -> int:
@@ -121,7 +126,8 @@ class Autoencoder(
         return replace(cells, data=replace(cells.data, offsets=np.zeros(cells.data.n_cells)))
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        self.module = self._empty_module(tensors)
+        with torch_random():
+            self.module = self._empty_module(tensors)
         self.module.load_state_dict(tensors)
         self.module.requires_grad_(False)
         self.module.eval()
@@ -159,35 +165,39 @@ class Autoencoder(
         adata = self._data_or_own(adata)
         data = self._read(adata, cell_positions(indices, adata.n_obs)).data
         parts = []
-        for _, batch in Minibatches(data, data.block_size(batch_size)).in_order():
-            means = self.module.encode_means(batch.to(self.module.device))
-            if means is None:
-                return super()._posterior_means(adata, indices, batch_size)
-            parts.append(means.cpu())
+        with torch_threads(scvi.settings.num_threads or 1):
+            for _, batch in Minibatches(data, data.block_size(batch_size)).in_order():
+                means = self.module.encode_means(batch.to(self.module.device))
+                if means is None:
+                    return super()._posterior_means(adata, indices, batch_size)
+                parts.append(means.cpu())
         return torch.cat(parts).numpy()
 
     def _encode(self, data: CountData, batch_size: int | None = None) -> Posterior:
         """Posteriors of cells, batch by batch."""
         parts: dict[str, list[torch.Tensor]] = {}
         batches = Minibatches(data, data.block_size(batch_size))
-        for _, batch in batches.in_order():
-            for name, value in self.module.encode(batch.to(self.module.device)).items():
-                parts.setdefault(name, []).append(value.cpu())
+        with torch_threads(scvi.settings.num_threads or 1):
+            for _, batch in batches.in_order():
+                for name, value in self.module.encode(batch.to(self.module.device)).items():
+                    parts.setdefault(name, []).append(value.cpu())
         return self.module.compose({name: torch.cat(values) for name, values in parts.items()})
 
     def _elbo(
         self, data: CountData, posterior: Posterior, positions: NDArray[np.intp] | None, n_samples: int, seed: int = 0
     ) -> NDArray[np.float64]:
         """Bound of each cell, the mean over draws."""
-        return sampled_elbo(
-            data,
-            self.module.generative,
-            posterior,
-            n_samples=n_samples,
-            seed=seed,
-            positions=positions,
-            n_threads=scvi.settings.num_threads,
-        )
+        with slow_bar(f"{type(self).__name__}, bounds", data.n_cells, unit="cell") as done:
+            return sampled_elbo(
+                data,
+                self.module.generative,
+                posterior,
+                n_samples=n_samples,
+                seed=seed,
+                positions=positions,
+                n_threads=scvi.settings.num_threads,
+                on_cells=done,
+            )
 
     def _refined(self, data: CountData, posterior: Posterior, n_steps: int, seed: int) -> Posterior:
         """Posteriors that are improved cell by cell, with everything else as it is."""
@@ -203,7 +213,7 @@ class Autoencoder(
             n_threads=scvi.settings.num_threads,
         )
 
-    def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
+    def _annotation(self, adata: AnnData, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
         is_linear = self.module.generative.decoder.linear_map() is not None
         return Annotation(

@@ -275,7 +275,7 @@ class CountGMVAE(Clusters, Autoencoder):
         effective, total = self.training_["n_effective_clusters"], self.training_["n_components"]
         return {**status, "clusters": f"{total} components, {effective:.1f} effective"}
 
-    def _annotation(self, adata: AnnData, diagnostics: bool | None) -> Annotation:
+    def _annotation(self, adata: AnnData, diagnostics: bool) -> Annotation:
         annotation = super()._annotation(adata, diagnostics)
         probabilities = self.get_cluster_probabilities(adata)
         names = self.component_names

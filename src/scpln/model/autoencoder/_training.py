@@ -11,8 +11,10 @@ import numpy as np
 import scvi
 import torch
 
+from scpln.core import after_training
 from scpln.model.abilities import Bounds
-from scpln.model.base import announce, network_weights, newton_cost, steps_cost
+from scpln.model.base import announce
+from scpln.train import torch_random
 from scpln.train.epochs import (
     DeviceOptions,
     TrainingOptions,
@@ -30,9 +32,10 @@ from scpln.utils import (
     takes,
 )
 
+from ._cost import cost_of_epochs, cost_of_start
 from ._options import CHECKPOINTS, LIGHTNING, LOSS, Lightning, MoreTraining, checkpoint_options, training_options
 from ._query import options_on_reference, start_on_reference
-from ._start import BATCH, CELLS, ITERATIONS, STEPS, fit_plnpca, pretrain_encoder, start_at_means
+from ._start import ITERATIONS, STEPS, fit_plnpca, pretrain_encoder, start_at_means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -223,15 +226,18 @@ class AutoencoderTraining(Bounds):
     ) -> None:
         """Say how training went; then raise what it failed with, if it did."""
         data = cells.data
-        try:
+
+        def summarize() -> dict[str, Any]:
             elbo = self._elbo(data, self._encode(data), None, self._n_draws(data.n_cells, data.n_genes)).mean()
-            summary = self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads)
-        except KeyboardInterrupt:  # what was trained is kept, and can be evaluated later
-            elbo, summary = np.float64("nan"), {"reliability": None}
+            return {
+                "elbo": float(elbo),
+                **self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads),
+            }
+
+        summary, reason = after_training(summarize, {"elbo": float("nan"), "reliability": None}, outcome.reason)
         training = {
             "converged": not (outcome.interrupted or outcome.failed),
-            "reason": outcome.reason,
-            "elbo": float(elbo),
+            "reason": reason,
             **summary,
             "n_epochs": outcome.n_epochs,
             "n_steps": outcome.n_steps,
@@ -257,7 +263,8 @@ class AutoencoderTraining(Bounds):
 
         On the CPU, from the sizes of the data and the networks, and how fast the machine does a few milliseconds of
         similar arithmetic; a GPU may be many times faster. Early stopping is not foreseen. Expect to be wrong by a factor
-        of two or three. `train` says so itself, as information in the log, when it expects to take more than a minute.
+        of two or three. `train` says so itself, as information in the log, when it expects to take more than a minute,
+        before it begins or from the pace of its epochs.
 
         Parameters
         ----------
@@ -270,26 +277,10 @@ class AutoencoderTraining(Bounds):
 
     def _cost(self, options: TrainingOptions, start: StartKind, n_samples: int, n_threads: int | None) -> Cost:
         """What training will take at most, on the CPU."""
-        n, p, q = self.summary_stats.n_cells, len(self.genes), self.n_latent
-        n_posterior = q * (q + 3) // 2
-        encoder = network_weights([p, *self.architecture.encoder_hidden, n_posterior])
-        decoder = network_weights([q, *self.architecture.decoder_hidden, p], [q, p])
-        trained = int(n * (1 - options.validation_size))
-        cost = steps_cost(
-            n,
-            p,
-            n_steps=options.max_epochs * -(-trained // options.batch_size),
-            batch_size=options.batch_size,
-            n_draws=n_samples * self._n_posteriors,
-            weights=encoder + decoder,
-            flow=self.architecture.flow,
-            n_evaluated=self._n_draws(n, p),
-            n_features=n_posterior * self._n_posteriors,
-        )
+        n, p = self.summary_stats.n_cells, len(self.genes)
+        cost = cost_of_epochs((n, p), self.architecture, options, n_samples * self._n_posteriors, self._n_draws(n, p))
         if start == "plnpca":
-            some = min(n, CELLS)
-            cost += newton_cost(some, p, q, len(self.covariates), max_iter=ITERATIONS, n_threads=n_threads)
-            cost += steps_cost(some, 0, n_steps=STEPS, batch_size=BATCH, n_draws=1, weights=encoder)
+            cost += cost_of_start((n, p), self.architecture, len(self.covariates), n_threads)
         return cost
 
     @property
@@ -325,8 +316,7 @@ class AutoencoderTraining(Bounds):
     ) -> AutoencoderModule:
         """A new module at the start of training."""
         diagonal, name = self.architecture.posterior == "meanfield", type(self).__name__
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_random(seed):
             plnpca = None
             if start == "plnpca":
                 likelihood = self.architecture.make_likelihood(data.n_genes)

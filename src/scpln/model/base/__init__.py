@@ -8,12 +8,13 @@ from ._evaluated import Evaluated
 from ._likelihood_choice import check_kind, check_likelihood, genes_by_quadrature, likelihood_of_genes
 from ._objective import Objective
 from ._ownership import claim
-from ._reliability import UNRELIABLE, reliability_in_words
+from ._reliability import REFINE, UNRELIABLE, reliability_in_words
 from ._saving import model_file, read_model
 
 __all__ = [
     "FLOW",
     "FLOW_HIDDEN",
+    "REFINE",
     "UNRELIABLE",
     "Annotation",
     "Cost",

@@ -28,7 +28,7 @@ from scpln.utils import description
 from ._evaluated import Evaluated
 from ._objective import Objective
 from ._persistence import Persistent, history_lists, history_tables
-from ._reliability import reliability_in_words
+from ._reliability import say_reliability
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +61,7 @@ class ScplnModel(Persistent):
     _takes_mudata: ClassVar[bool] = False
     #: What training optimises, without its value.
     _objective: ClassVar[Objective] = Objective("elbo", "nats per cell")
+    _closer_posteriors = ""  #: what to do for closer ones
 
     def __init__(self, adata: Data | None = None, registry: dict[str, Any] | None = None) -> None:
         name = type(self).__name__
@@ -237,11 +238,10 @@ class ScplnModel(Persistent):
         name, reason = type(self).__name__, training["reason"]
         hint = " To go on, train with a larger max_epochs." if "the maximum" in reason else ""
         logger.log(level, "%s %s (%s).%s", name, reason, self.objective, hint)
-        if (reliability := reliability_in_words(training)) is not None:
-            logger.info("Posteriors: %s.", reliability)
+        say_reliability(training, self._closer_posteriors)
 
     def annotate(
-        self, adata: AnnData | MuData | None = None, key_added: str | None = None, diagnostics: bool | None = None
+        self, adata: AnnData | MuData | None = None, key_added: str | None = None, diagnostics: bool = False
     ) -> None:
         """Write the results into an AnnData or MuData, for scanpy, muon and for later.
 
@@ -255,9 +255,8 @@ class ScplnModel(Persistent):
         key_added
             Start of the names; by default the model's name in lower case.
         diagnostics
-            Whether to write what `get_posterior_diagnostics` says of each cell, which takes 500 draws of each; by
-            default if that is quick: below 2e9 draws × cells × genes (2,000 cells of 2,000 genes), 10 to 50 seconds of a
-            core. Flows count as more genes, those of a mixture as very many.
+            Whether to write what `get_posterior_diagnostics` says of each cell, too. It takes 500 draws of each: for 2,000
+            cells of 2,000 genes 10 to 50 seconds of a core, and longer under flows.
 
         Returns
         -------
@@ -293,8 +292,8 @@ class ScplnModel(Persistent):
         logger.info("Wrote %s.", ", ".join(written))
 
     @abstractmethod
-    def _annotation(self, adata: Data, diagnostics: bool | None) -> Annotation:
-        """Results for the cells of these data, with diagnostics of their posteriors, or if these are quick (None)."""
+    def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
+        """Results for the cells of these data, with diagnostics of their posteriors if they are asked for."""
 
     def _params(self) -> dict[str, Any]:
         """Arguments of the constructor, but those that were left to their default None."""

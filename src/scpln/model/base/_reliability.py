@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,6 +10,32 @@ if TYPE_CHECKING:
 
 #: Pareto k̂ above which importance sampling, and with it the posterior, cannot be trusted (Vehtari et al., 2024).
 UNRELIABLE = 0.7
+#: Share of cells above it from which a training says what that means, and a gap, nats per cell, which hardly matters.
+_ALARMING, _SMALL_GAP = 0.1, 0.1
+#: What brings posteriors from an encoder closer to the exact ones.
+REFINE = "pass refine=50 to get_posterior, get_elbo and the like, which improves the posterior of each cell by itself"
+
+logger = logging.getLogger("scpln")
+
+
+def say_reliability(training: Mapping[str, Any], remedy: str) -> None:
+    """Log what `reliability_in_words` says, and what it means and what to do if many cells are above the threshold."""
+    words, found = reliability_in_words(training), training.get("reliability")
+    if words is not None:
+        logger.info("Posteriors: %s.", words)
+    if found is None or found["unreliable"] < _ALARMING:
+        return
+    if found["gap"] < _SMALL_GAP:
+        logger.info(
+            "That is: the posteriors of these cells have tails that are too thin, but nearly all of the exact posteriors' weight. "
+            "Latent states, expression and bounds can be used as they are."
+        )
+    else:
+        logger.info(
+            "That is: the posteriors of these cells miss a part of the exact ones, so that their bounds are too low, and latent "
+            "states and expression less certain than they seem. Clusters and embeddings seldom change. To come closer, %s.",
+            remedy or "train for longer",
+        )
 
 
 def reliability_in_words(training: Mapping[str, Any]) -> str | None:

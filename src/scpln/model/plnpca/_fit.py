@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scpln.core import hold_interrupts
 from scpln.inference import gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
 from scpln.module import GaussianPosterior, Generative, LinearDecoder, PLNPCAModule
-from scpln.train import Ascent, Minibatches, distill_gaussians, refine, standardize_context, train_approximation
+from scpln.train import (
+    Ascent,
+    Minibatches,
+    distill_gaussians,
+    refine,
+    standardize_context,
+    torch_threads,
+    train_approximation,
+)
+from scpln.utils import slow_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,17 +108,32 @@ def train_shared(
             module.generative.load_state_dict(working.state_dict())
 
 
-def finish_shared(data: CountData, module: PLNPCAModule, n_threads: int | None = None) -> None:
-    """Turn the loadings to their identified rotation, and store the posteriors of the training cells."""
+def finish_shared(data: CountData, module: PLNPCAModule, n_threads: int | None = None) -> bool:
+    """Turn the loadings to their identified rotation, and store the posteriors of the training cells, as `store` does."""
     assert module.approximation is not None
     module.requires_grad_(False)
-    loadings = module.loadings.numpy()
-    frame = torch.from_numpy(identified_rotation(loadings))
-    module.loadings.copy_(torch.from_numpy(loadings) @ frame)
-    module.approximation.frame.copy_(frame)
-    gaussian, context = encode(module, data, GaussianPosterior(module.mean, module.covariance))
-    values = bound(module.generative, data, module.compose(gaussian, context), n_threads=n_threads)
-    module.set_cells(gaussian.mean.astype(np.float32), gaussian.packed_covariance.astype(np.float32), values, context)
+    with hold_interrupts() as held:
+        loadings = module.loadings.numpy()
+        frame = torch.from_numpy(identified_rotation(loadings))
+        module.loadings.copy_(torch.from_numpy(loadings) @ frame)
+        module.approximation.frame.copy_(frame)
+        gaussian, context = encode(module, data, GaussianPosterior(module.mean, module.covariance), n_threads)
+    return store(module, data, module.compose(gaussian, context), n_threads) and not held.pressed
+
+
+def store(module: PLNPCAModule, data: CountData, posterior: Posterior, n_threads: int | None) -> bool:
+    """Keep the posteriors of the training cells, and their bounds: NaN, and False returned, if Ctrl-C ends these."""
+    gaussian, context = posterior.gaussian, posterior.context
+    assert gaussian is not None
+    mean, covariance = gaussian.mean.astype(np.float32), gaussian.packed_covariance.astype(np.float32)
+    context = None if context is None else context.float()
+    module.set_cells(mean, covariance, np.full(len(mean), np.nan), context)
+    try:
+        values = bound(module.generative, data, posterior, n_threads=n_threads)
+    except KeyboardInterrupt:
+        return False
+    module.set_cells(mean, covariance, values, context)
+    return True
 
 
 def _settings(options: GradientOptions, n_threads: int | None, on_step: OnStep | None) -> dict[str, Any]:
@@ -140,7 +165,7 @@ def infer_posterior(
         )
         if module.approximation is None:
             return gaussian
-    return module.compose(*encode(module, data, gaussian))
+    return module.compose(*encode(module, data, gaussian, n_threads))
 
 
 def refine_posterior(
@@ -184,15 +209,16 @@ def _optimal_gaussians(
 
 
 def encode(
-    module: PLNPCAModule, data: CountData, gaussian: GaussianPosterior | None
+    module: PLNPCAModule, data: CountData, gaussian: GaussianPosterior | None, n_threads: int | None = None
 ) -> tuple[GaussianPosterior, torch.Tensor]:
-    """Gaussians of cells and the context of the flow, batch by batch."""
+    """Gaussians of cells and the context of the flow, batch by batch; on one thread unless more are given."""
     means, covariances, contexts = [], [], []
-    for cells, batch in Minibatches(data, data.block_size()).in_order():
-        encoded, context = module.encode(batch, None if gaussian is None else gaussian[cells])
-        means.append(encoded.mean)
-        covariances.append(encoded.packed_covariance)
-        contexts.append(context)
+    with torch_threads(n_threads or 1):
+        for cells, batch in Minibatches(data, data.block_size()).in_order():
+            encoded, context = module.encode(batch, None if gaussian is None else gaussian[cells])
+            means.append(encoded.mean)
+            covariances.append(encoded.packed_covariance)
+            contexts.append(context)
     return GaussianPosterior(np.concatenate(means), np.concatenate(covariances)), torch.cat(contexts)
 
 
@@ -208,9 +234,9 @@ def bound(
 ) -> NDArray[np.float64]:
     """Evidence lower bound of each cell: exact for Gaussians, the mean over draws for flows."""
     if not posterior.is_gaussian:
-        return sampled_elbo(
-            data, model, posterior, n_samples=ELBO_DRAWS, seed=seed, positions=positions, n_threads=n_threads
-        )
+        draws: dict[str, Any] = {"n_samples": ELBO_DRAWS, "seed": seed, "positions": positions}
+        with slow_bar("Bounds", data.n_cells, unit="cell") as done:
+            return sampled_elbo(data, model, posterior, **draws, n_threads=n_threads, on_cells=done)
     b, c = linear_parameters(model)
     gaussian = posterior.mean, posterior.packed_covariance
     return gaussian_elbo(data, b, c, model.likelihood, *gaussian, batch_size=batch_size, n_threads=n_threads)

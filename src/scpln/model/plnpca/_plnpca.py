@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import scvi
-import torch
 
 from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
 from scpln.model.abilities import (
@@ -17,8 +16,9 @@ from scpln.model.abilities import (
     PriorPredictive,
     QueryMapping,
 )
-from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_likelihood, likelihood_of_genes
+from scpln.model.base import FLOW, FLOW_HIDDEN, REFINE, Annotation, PosteriorName, check_likelihood, likelihood_of_genes
 from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
+from scpln.train import torch_random
 from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
 
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
@@ -27,6 +27,7 @@ from ._training import PLNPCATraining
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import torch
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -192,6 +193,10 @@ class PLNPCA(
         """Number of genes of each modality of a MuData."""
         return modality_sizes(states(self.registry))
 
+    @property
+    def _closer_posteriors(self) -> str:  # type: ignore[override]
+        return REFINE if self.amortized else 'take posterior="flow"' if self.posterior != "flow" else "more n_steps"
+
     def _new_likelihood(self) -> Likelihood:
         """The likelihood of the model's genes, as it starts."""
         return likelihood_of_genes(self.likelihood, self._sizes_of_modalities, len(self.genes))
@@ -217,8 +222,7 @@ class PLNPCA(
             flow = "affine"
         if flow is None and not self.amortized:
             return None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_random(seed):
             return Approximation.build(
                 len(self.genes),
                 len(self.covariates),
@@ -267,8 +271,10 @@ class PLNPCA(
         stored = self._is_training_data(adata, positions)
         if stored and not refine:
             posterior, values = self.module.posterior(positions), self.module.elbo.cpu().numpy()
-            if not with_elbo or seed == STORED_SEED or self.module.has_exact_bound(posterior):
-                return posterior, values if positions is None else values[positions]
+            values = values if positions is None else values[positions]
+            known = not np.isnan(values).any()  # Ctrl-C may end training before they are there
+            if not with_elbo or (known and (seed == STORED_SEED or self.module.has_exact_bound(posterior))):
+                return posterior, values
         data = self._read(adata, positions).data
         module = on_cpu(self.module)
         settings = {"batch_size": batch_size, "n_threads": scvi.settings.num_threads}
@@ -284,7 +290,7 @@ class PLNPCA(
             values = bound(module.generative, data, posterior, positions=positions, seed=seed, **settings)
         return posterior, values
 
-    def _annotation(self, adata: Data, diagnostics: bool | None) -> Annotation:
+    def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
         uns: dict[str, Any] = {
             "elbo": float(np.mean(values)),

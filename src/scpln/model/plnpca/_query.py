@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 
+from scpln.core import hold_interrupts
 from scpln.inference import CoefficientPrior, ColumnFit, fit_columns
 from scpln.module import Generative, GrownTraining, LinearDecoder, VAEModule
-from scpln.train import Ascent, Minibatches, NotFiniteError, ascend, torch_threads
+from scpln.train import Ascent, Minibatches, NotFiniteError, ascend, torch_random, torch_threads
 
-from ._fit import bound, infer_posterior, linear_parameters
+from ._fit import infer_posterior, linear_parameters, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from scpln.core import CountData
@@ -90,8 +91,7 @@ def train_inputs(
 
     batches, failure = Minibatches(data, options.batch_size, seed=options.seed), None
     settings: dict[str, Any] = {"n_steps": options.n_steps, "learning_rate": options.learning_rate, "on_step": on_step}
-    with torch.random.fork_rng(devices=[]), torch_threads(n_threads or 1):
-        torch.manual_seed(options.seed)
+    with torch_random(options.seed), torch_threads(n_threads or 1):
         try:
             ascent = ascend(step, training, batches, **settings)
         except NotFiniteError as error:
@@ -101,15 +101,8 @@ def train_inputs(
     return ascent, failure
 
 
-def store_posteriors(module: PLNPCAModule, data: CountData, family: GaussianFamilyName, n_threads: int | None) -> None:
-    """Infer the posteriors of all cells, and keep them."""
-    posterior = infer_posterior(module, data, family, n_threads=n_threads)
-    values = bound(module.generative, data, posterior, n_threads=n_threads)
-    gaussian, context = posterior.gaussian, posterior.context
-    assert gaussian is not None
-    module.set_cells(
-        gaussian.mean.astype(np.float32),
-        gaussian.packed_covariance.astype(np.float32),
-        values,
-        None if context is None else context.float(),
-    )
+def store_posteriors(module: PLNPCAModule, data: CountData, family: GaussianFamilyName, n_threads: int | None) -> bool:
+    """Infer the posteriors of all cells, and keep them, as `store` does."""
+    with hold_interrupts() as held:
+        posterior = infer_posterior(module, data, family, n_threads=n_threads)
+    return store(module, data, posterior, n_threads) and not held.pressed

@@ -6,9 +6,10 @@ import copy
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from scpln.core import Held
 from scpln.inference import fit_gaussians
 from scpln.model.abilities import NOTHING_NEW
-from scpln.train import NotFiniteError
+from scpln.train import Ascent, NotFiniteError
 from scpln.utils import progress_bar
 
 from ._fit import finish_shared, gaussian_module, in_diagonal_axes, start_shared, train_shared
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from scpln.data import Cells
     from scpln.inference import GaussianFamilyName
     from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
-    from scpln.train import Ascent
 
     from ._options import GradientOptions, NewtonOptions
 
@@ -86,7 +86,10 @@ def train_approximation_of(
         if len(error.cells):
             error.add_note(f"These cells are {cells.names[error.cells[:5]].to_list()}.")
         ascent, failure = error.ascent, error
-    finish_shared(cells.data, module, n_threads)
+    except KeyboardInterrupt:  # between the steps
+        ascent = Ascent(interrupted=True)
+    if not finish_shared(cells.data, module, n_threads):
+        ascent.interrupted = True
     return ascent, failure
 
 
@@ -116,5 +119,6 @@ def train_on_reference(
                 ascent, failure = train_inputs(module, cells.data, growth, fit.prior, *settings)
                 bar.finish(ascent.reason)
             outcome.add_stochastic(ascent, failure, gradient)
-    store_posteriors(module, cells.data, family, newton.n_threads)
+    if not store_posteriors(module, cells.data, family, newton.n_threads):
+        outcome.reason = Held(pressed=True).after(outcome.reason)
     return module, outcome

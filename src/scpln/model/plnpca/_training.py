@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import scvi
 
+from scpln.core import after_training
 from scpln.model.abilities import Bounds
 from scpln.model.base import announce, genes_by_quadrature
 from scpln.utils import positive_integer, positive_integer_or_none, positive_number, resolve_seed, warn
@@ -209,8 +210,9 @@ class PLNPCATraining(Bounds):
         """What `train` will take with these arguments: ``seconds``, and ``memory`` in bytes besides the data.
 
         From the sizes of the data and the model, and how fast the machine does a few milliseconds of the same arithmetic.
-        How many iterations it takes to converge is not known beforehand: expect to be wrong by a factor of two or three.
-        `train` says so itself, as information in the log, when it expects to take more than a minute.
+        How many iterations it takes to converge is not known beforehand: expect to be wrong by a factor of two or three, and
+        on hard data by ten or twenty. `train` says so itself, as information in the log, when it expects to take more
+        than a minute, before it begins or from the pace of its iterations.
 
         Parameters
         ----------
@@ -258,11 +260,16 @@ class PLNPCATraining(Bounds):
     def _conclude(self, cells: Cells, module: PLNPCAModule, outcome: Outcome, newton: NewtonOptions) -> None:
         """Keep what was trained, and say how it went; then raise what it failed with, if it did."""
         self.module = module
+        summary, outcome.reason = after_training(
+            lambda: self._summarize_posteriors(cells.data, module.posterior, newton.seed, newton.n_threads),
+            {"reliability": None},
+            outcome.reason,
+        )
         training = {
             "converged": outcome.converged,
             "reason": outcome.reason,
             "elbo": float(module.elbo.mean()),
-            **self._summarize_posteriors(cells.data, module.posterior, newton.seed, newton.n_threads),
+            **summary,
             **outcome.options,
         }
         self._finish_training(cells, training, outcome.history)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -167,7 +169,7 @@ def train_by_gradients(
 
 def _fit(trainer: Trainer, plan: GradientPlan, cells: CellData, found: Path | None) -> NotFiniteError | None:
     """Go through the epochs; return the error that ended them if something was not finite."""
-    module = plan.module
+    module, before = plan.module, signal.getsignal(signal.SIGINT)
     module.train()
     try:
         # Not by scvi-tools' TrainRunner: it prints errors, marks the model as trained before it is known whether
@@ -175,10 +177,12 @@ def _fit(trainer: Trainer, plan: GradientPlan, cells: CellData, found: Path | No
         trainer.fit(plan, datamodule=cells, ckpt_path=found)
     except NotFiniteError as error:
         return error
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        if not trainer.interrupted:
-            raise
+    except SystemExit as error:
+        if not (trainer.interrupted and isinstance(error.__context__, KeyboardInterrupt) and error.code == 1):
+            raise  # not what Lightning makes of Ctrl-C, but the end of the program, as a signal's handler wants it
     finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)  # which Lightning ignores once it was pressed
         module.zero_grad(set_to_none=True)
         module.cpu().eval()
     return None

@@ -13,6 +13,8 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from scvi.model._utils import parse_device_args
 from scvi.train import Trainer
 
+from scpln.train import torch_random
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -46,22 +48,29 @@ def make_trainer(
     if trainer.world_size > 1:
         msg = f"devices={devices!r} are {trainer.world_size} devices, but training uses one. Pass devices=1."
         raise ValueError(msg)
+    # SIGTERM ends the program, or runs the user's handler, as anywhere in Python: Lightning would end training instead.
+    trainer._signal_connector.register_signal_handlers = lambda: None
     return trainer
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep Lightning quiet, and leave random numbers as they were."""
+    """Keep Lightning quiet, and leave random numbers as they were.
+
+    Loggers, filters of warnings and random numbers are one for the whole process, so that trainings in several threads
+    take turns.
+    """
     loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
-    levels = [each.level for each in loggers]
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    try:
-        for each in loggers:
-            each.setLevel(logging.ERROR)
-        with torch.random.fork_rng(devices=gpus), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            warnings.filterwarnings("ignore", category=PossibleUserWarning)
-            yield
-    finally:
-        for each, level in zip(loggers, levels, strict=True):
-            each.setLevel(level)
+    with torch_random(devices=gpus):
+        levels = [each.level for each in loggers]
+        try:
+            for each in loggers:
+                each.setLevel(logging.ERROR)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module=r"lightning\.")
+                warnings.filterwarnings("ignore", category=PossibleUserWarning)
+                yield
+        finally:
+            for each, level in zip(loggers, levels, strict=True):
+                each.setLevel(level)

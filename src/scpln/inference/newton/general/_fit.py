@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scpln.core import Threads, threads
+from scpln.core import Threads, hold_interrupts, threads
 from scpln.inference.expectations import expectations_of, read_parameters, write_parameters
 from scpln.inference.newton._axes import independent_axes
 from scpln.inference.newton._convergence import History
@@ -16,6 +16,7 @@ from scpln.inference.newton._result import FitResult
 from scpln.inference.newton._rotation import identified_rotation
 from scpln.inference.newton._stages import (
     AXES_ITERATIONS,
+    BETWEEN_STAGES,
     COARSE_CELLS,
     COARSE_RATIO,
     START_VARIANCE,
@@ -98,18 +99,20 @@ def fit_likelihood(
     """
     require_fit_of(data, start, likelihood)
     with threads(n_threads) as pool, torch_threads(1):
-        if likelihood.is_count:
-            likelihood.initialise(expected_counts(data, start))
-        family, dtype = FAMILIES[posterior](start.loadings.shape[1]), precision(data, likelihood, pool)
-        options = Options(pool, batch_size, n_threads, max_iter, tol, on_iteration)
-        fitting = _LikelihoodFitting(likelihood, family, dtype, options)
-        genes, cells, least = fitting.initialize(data, start)
-        solver = fitting.run(data, genes, cells, seed)
-        result = fitting.result(data, solver.genes, solver.cells)
-        if result.elbo.mean() < least - tol:
-            cells = fitting.initialize(data, start)[1]
-            result = fitting.result(data, genes, cells)
-            solver.converged, solver.reason = False, f"the start is better than the end ({solver.reason})"
+        with hold_interrupts() as held:
+            if likelihood.is_count:
+                likelihood.initialise(expected_counts(data, start))
+            family, dtype = FAMILIES[posterior](start.loadings.shape[1]), precision(data, likelihood, pool)
+            options = Options(pool, batch_size, n_threads, max_iter, tol, on_iteration)
+            fitting = _LikelihoodFitting(likelihood, family, dtype, options)
+            genes, cells, least = fitting.initialize(data, start)
+        solver = fitting.stopped(data, genes, cells) if held.pressed else fitting.run(data, genes, cells, seed)
+        with hold_interrupts() as held:
+            result = fitting.result(data, solver.genes, solver.cells)
+            if result.elbo.mean() < least - tol:
+                cells = fitting.initialize(data, start)[1]
+                result = fitting.result(data, genes, cells)
+                solver.converged, solver.reason = False, f"the start is better than the end ({solver.reason})"
     history = fitting.history
     if not history.elbo:  # interrupted before the last stage
         history.add(float(result.elbo.mean()))
@@ -117,7 +120,7 @@ def fit_likelihood(
         result,
         history={"elbo": history.elbo, "seconds": history.seconds},
         converged=solver.converged,
-        reason=solver.reason,
+        reason=held.after(solver.reason),
     )
 
 
@@ -150,6 +153,12 @@ class _LikelihoodFitting:
         bound = self.bound(data, linear.coefficients, linear.loadings, cells.mean, covariance)
         return LikelihoodGenes(linear, read_parameters(self.likelihood)), cells, float(bound.mean())
 
+    def stopped(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
+        """A solver that was interrupted before its first iteration."""
+        solver = self._solver(data, genes, cells)
+        solver.interrupted, solver.reason = True, BETWEEN_STAGES
+        return solver
+
     def run(self, data: CountData, genes: LikelihoodGenes, cells: CellStates, seed: int) -> LikelihoodSolver:
         """All stages; the solver of the last."""
         if data.n_cells <= COARSE_RATIO * COARSE_CELLS:
@@ -166,8 +175,12 @@ class _LikelihoodFitting:
         for last_iteration in (*rotation_iterations, max_iter)[1:]:
             if solver.interrupted or len(self.history.elbo) >= max_iter:
                 break
-            axes = self._independent_axes(solver)
-            self._iterate(solver, min(last_iteration, max_iter), first_cell_steps=STEPS_AFTER_ROTATION, axes=axes)
+            with hold_interrupts() as held:
+                axes = self._independent_axes(solver)
+            if held.pressed:
+                solver.interrupted, solver.reason = True, BETWEEN_STAGES
+            else:
+                self._iterate(solver, min(last_iteration, max_iter), first_cell_steps=STEPS_AFTER_ROTATION, axes=axes)
         return solver
 
     def _from_genes(self, data: CountData, part: LikelihoodSolver) -> LikelihoodSolver:

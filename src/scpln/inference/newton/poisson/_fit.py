@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scpln.core import Threads, threads
+from scpln.core import Threads, hold_interrupts, threads
 from scpln.core import _linalg as linalg
 from scpln.inference.newton._axes import independent_axes
 from scpln.inference.newton._convergence import History
@@ -18,6 +18,7 @@ from scpln.inference.newton._rotation import identified_rotation
 from scpln.inference.newton._stages import (
     AXES_CELLS,
     AXES_ITERATIONS,
+    BETWEEN_STAGES,
     COARSE_CELLS,
     COARSE_RATIO,
     START_VARIANCE,
@@ -94,14 +95,15 @@ def fit(
     with threads(n_threads) as pool:
         fitting = _Fitting(pool, batch_size, max_iter, tol, on_iteration)
         solver = fitting.run(data, n_latent, posterior, seed)
-        optimize_posteriors(data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size)
-    rotation = identified_rotation(solver.genes.loadings)
-    loadings, mean = solver.genes.loadings @ rotation, solver.cells.mean @ rotation.astype(solver.cells.dtype)
-    covariance = solver.family.covariance(solver.cells.variance) @ linalg.congruence(rotation.T).astype(
-        solver.cells.dtype
-    )
-    coefficients = solver.genes.coefficients
-    bound = elbo(data, coefficients, loadings, mean, covariance, batch_size=batch_size, n_threads=n_threads)
+        with hold_interrupts() as held:
+            optimize_posteriors(data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size)
+            rotation = identified_rotation(solver.genes.loadings)
+            loadings, mean = solver.genes.loadings @ rotation, solver.cells.mean @ rotation.astype(solver.cells.dtype)
+            covariance = solver.family.covariance(solver.cells.variance) @ linalg.congruence(rotation.T).astype(
+                solver.cells.dtype
+            )
+            coefficients = solver.genes.coefficients
+            bound = elbo(data, coefficients, loadings, mean, covariance, batch_size=batch_size, n_threads=n_threads)
     if not fitting.history.elbo:  # interrupted before the last stage
         fitting.history.add(float(bound.mean()))
     return FitResult(
@@ -113,7 +115,7 @@ def fit(
         rotation=rotation if posterior == "meanfield" else np.eye(n_latent),
         history={"elbo": fitting.history.elbo, "seconds": fitting.history.seconds},
         converged=solver.converged,
-        reason=solver.reason,
+        reason=held.after(solver.reason),
     )
 
 
@@ -168,17 +170,23 @@ class _Fitting:
             if solver.interrupted or len(self.history.elbo) >= self.max_iter:
                 break
             genes = solver.genes
-            part = precisions(counts, genes.coefficients, genes.loadings, states.take(sample), family)
-            solver.rotate(independent_axes(part))
+            with hold_interrupts() as held:
+                part = precisions(counts, genes.coefficients, genes.loadings, states.take(sample), family)
+                solver.rotate(independent_axes(part))
+            if held.pressed:
+                solver.interrupted, solver.reason = True, BETWEEN_STAGES
             self._iterate(solver, min(last_iteration, self.max_iter), first_cell_steps=STEPS_AFTER_ROTATION)
         return solver
 
     def _from_genes(self, data: CountData, part: Solver) -> Solver:
         """All cells, from parameters fitted on a part of them."""
-        totals = Totals.of(data, self.pool, data.block_size(self.batch_size))
-        means = np.zeros((data.n_cells, part.family.n_latent))
-        cells = CellStates.at(means, part.family, START_VARIANCE, totals.dtype)
-        solver = self._solver(data, part.family, totals, part.genes, cells, after=part)
+        with hold_interrupts() as held:
+            totals = Totals.of(data, self.pool, data.block_size(self.batch_size))
+            means = np.zeros((data.n_cells, part.family.n_latent))
+            cells = CellStates.at(means, part.family, START_VARIANCE, totals.dtype)
+            solver = self._solver(data, part.family, totals, part.genes, cells, after=part)
+        if held.pressed:
+            solver.interrupted, solver.reason = True, BETWEEN_STAGES
         self.history.reset()
         self._iterate(solver, self.max_iter, first_cell_steps=STEPS_FROM_PRIOR)
         return solver
