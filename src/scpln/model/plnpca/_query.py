@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scpln.core import CountData
+    from scpln.data import Cells
     from scpln.inference import GaussianFamilyName
     from scpln.module import Batch, Growth, PLNPCAModule
 
@@ -101,9 +102,10 @@ def train_inputs(
     return ascent, failure
 
 
-def store_posteriors(module: PLNPCAModule, data: CountData, family: GaussianFamilyName, n_threads: int | None) -> None:
+def store_posteriors(module: PLNPCAModule, cells: Cells, family: GaussianFamilyName, n_threads: int | None) -> None:
     """Infer the posteriors of all cells, and keep them."""
-    posterior = infer_posterior(module, data, family, n_threads=n_threads)
+    data = cells.data
+    posterior = infer_posterior(module, data, family, names=cells.names, n_threads=n_threads)
     values = bound(module.generative, data, posterior, n_threads=n_threads)
     gaussian, context = posterior.gaussian, posterior.context
     assert gaussian is not None

@@ -94,7 +94,7 @@ def fit(
     with threads(n_threads) as pool:
         fitting = _Fitting(pool, batch_size, max_iter, tol, on_iteration)
         solver = fitting.run(data, n_latent, posterior, seed)
-        optimize_posteriors(data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size)
+        stuck = optimize_posteriors(data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size)
     rotation = identified_rotation(solver.genes.loadings)
     loadings, mean = solver.genes.loadings @ rotation, solver.cells.mean @ rotation.astype(solver.cells.dtype)
     covariance = solver.family.covariance(solver.cells.variance) @ linalg.congruence(rotation.T).astype(
@@ -114,6 +114,7 @@ def fit(
         history={"elbo": fitting.history.elbo, "seconds": fitting.history.seconds},
         converged=solver.converged,
         reason=solver.reason,
+        stuck=stuck,
     )
 
 
