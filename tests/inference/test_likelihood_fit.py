@@ -243,6 +243,7 @@ HARD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The posteriors of .* did not converge")  # as they say: the data are hard
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("name", "posterior"), [*((name, "fullrank") for name in COUNTS), ("zinb", "meanfield")])
 @pytest.mark.parametrize("case", HARD)

@@ -39,10 +39,14 @@ def make_adata(n_obs=90, n_vars=14):
 @cache
 def trained(kind):
     """The model of a kind; do not change it."""
+    return train(kind, make_adata())
+
+
+def train(kind, adata, **keys):
+    """A model of a kind, trained for a few iterations on these cells."""
     model_class, arguments = KINDS[kind]
-    adata = make_adata()
     real = arguments.get("likelihood") == "gaussian"
-    setup_anndata(adata, layer="log" if real else None, batch_key="batch", is_count_data=not real)
+    setup_anndata(adata, layer="log" if real else None, batch_key="batch", is_count_data=not real, **keys)
     model = model_class(adata, n_latent=2, **arguments)
     epochs = {"max_epochs": 10} if model_class is PLNPCA else {"max_epochs": 2, "start": "random"}
     if {"posterior": "flow"}.items() <= arguments.items() or "amortized" in arguments:

@@ -153,3 +153,11 @@ def test_other_data_can_become_the_models_own(model, new):
     model.adata = new
     np.testing.assert_allclose(model.get_latent_representation(), expected)
     assert repr(model).splitlines()[1].startswith("  data: 50 cells × 30 genes")
+
+
+def test_cells_that_do_not_converge_are_named(model, new, monkeypatch):
+    monkeypatch.setattr("scpln.inference.newton.poisson._infer.MAX_STEPS", 1)
+    few = new[[3, 30]].copy()
+    few.obs_names = ["odd", "odder"]
+    with pytest.warns(UserWarning, match=r"posteriors of 2 of 2 cells did not converge.*: 'odd', 'odder'\."):
+        model.get_elbo(few)

@@ -46,7 +46,8 @@ class CountData:
         Log size factor of each cell, :math:`o_i`, shape (n,), natural logarithm. With `groups`, of each group of genes
         in each cell, shape (n, G): `ABSENT` where a cell lacks the group, and all its counts are zeros.
     design
-        Design matrix X, shape (n, d); its first column is the intercept.
+        Design matrix X, shape (n, d); its first column is the intercept. Other columns are indicators, or numbers with mean 0
+        and standard deviation 1: cells are computed in float32, to which a year of birth is nearly an intercept.
     batches
         Code of each cell's batch, shape (n,), for models with parameters of each batch.
     groups

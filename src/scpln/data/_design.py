@@ -1,9 +1,9 @@
-"""The design matrix X: an intercept, batch and categorical covariates against their first category, numbers as given."""
+"""The design matrix X: an intercept, batch and categorical covariates against their first category, and numbers on one scale."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +23,8 @@ _REDUNDANT = 1e-8
 LARGEST_NUMBER = 1e50
 #: So many categories are refused where most of them have a single cell.
 MANY = 100
+#: Roundings of its largest number within which a column is constant.
+_ROUNDINGS = 8
 
 
 def as_list(values: Any) -> list[Any]:
@@ -156,6 +158,10 @@ class Design:
         Keys of continuous covariates.
     arguments
         Which argument of `setup_anndata` each key came from.
+    scales
+        Mean and standard deviation in the training cells of each of the numbers, which X has less the one and divided by
+        the other: a year, or seconds since 1970, are then like any other number to what solves for coefficients, in
+        float32 too. Models of earlier versions have none, and numbers as they are given.
 
     Examples
     --------
@@ -163,15 +169,16 @@ class Design:
     >>> design = Design.learn(obs, batch_key="batch", continuous_covariate_keys=["age"])
     >>> design.names
     ['(Intercept)', 'batch[T.b]', 'age']
-    >>> design.matrix(obs)
-    array([[1., 1., 1.],
-           [1., 0., 2.],
-           [1., 1., 5.]])
+    >>> design.matrix(obs).round(3)
+    array([[ 1.   ,  1.   , -0.981],
+           [ 1.   ,  0.   , -0.392],
+           [ 1.   ,  1.   ,  1.373]])
     """
 
     factors: dict[str, list[str]]
     numbers: list[str]
     arguments: dict[str, str]
+    scales: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def learn(
@@ -182,7 +189,7 @@ class Design:
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
     ) -> Self:
-        """Read the categories of every key, and check that no column of X follows from the others."""
+        """Read categories of keys and scales of numbers, and check that no column of X follows from the others."""
         factors = [(key, "batch_key") for key in as_list(batch_key)]
         factors += [(key, "categorical_covariate_keys") for key in as_list(categorical_covariate_keys)]
         numbers = as_list(continuous_covariate_keys)
@@ -192,7 +199,9 @@ class Design:
                 msg = f"{key!r} is given twice, in {arguments[key]} and in {argument}. Keep one."
                 raise ValueError(msg)
             arguments[key] = argument
-        design = cls({key: get_categories(obs, key, argument) for key, argument in factors}, numbers, arguments)
+        categories = {key: get_categories(obs, key, argument) for key, argument in factors}
+        scales = {key: _scale(get_numbers(obs, key, arguments[key])) for key in numbers}
+        design = cls(categories, numbers, arguments, scales)
         design._check_rank(obs)
         return design
 
@@ -212,8 +221,26 @@ class Design:
             else:
                 codes = get_codes(obs, key, self.arguments[key], known)
             columns += [(codes == code).astype(float) for code in range(1, len(known))]
-        columns += [get_numbers(obs, key, self.arguments[key]) for key in self.numbers]
+        for key in self.numbers:
+            center, spread = self.scales.get(key, (0.0, 1.0))
+            columns.append((get_numbers(obs, key, self.arguments[key]) - center) / spread)
         return np.column_stack(columns)
+
+    def in_units(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Coefficients (p, d) of numbers in the units of their columns of obs, from those of X.
+
+        Examples
+        --------
+        >>> design = Design.learn(pd.DataFrame({"year": [2019.0, 2021.0]}), continuous_covariate_keys=["year"])
+        >>> design.in_units(np.array([[3.0, 0.5]]))
+        array([[-1.007e+03,  5.000e-01]])
+        """
+        result = coefficients.astype(np.float64)
+        for column, key in enumerate(self.numbers, start=len(self.names) - len(self.numbers)):
+            center, spread = self.scales.get(key, (0.0, 1.0))
+            result[:, column] /= spread
+            result[:, 0] -= result[:, column] * center
+        return result
 
     def extended(self, obs: pd.DataFrame) -> Self:
         """The same design with the categories that `obs` has and this lacks, after the known ones of each key.
@@ -227,7 +254,7 @@ class Design:
         factors = {
             key: [*known, *new_categories(obs, key, self.arguments[key], known)] for key, known in self.factors.items()
         }
-        return type(self)(factors, self.numbers, self.arguments)
+        return replace(self, factors=factors)
 
     def columns_of(self, key: str) -> list[int]:
         """Positions of a key's columns, one for each category but the first."""
@@ -265,9 +292,26 @@ class Design:
 
     def to_state(self) -> dict[str, Any]:
         """Plain values, for the registry and its JSON."""
-        return {"factors": self.factors, "numbers": self.numbers, "arguments": self.arguments, "names": self.names}
+        return {
+            "factors": self.factors,
+            "numbers": self.numbers,
+            "arguments": self.arguments,
+            "scales": {key: list(scale) for key, scale in self.scales.items()},
+            "names": self.names,
+        }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """The design described by `to_state`."""
-        return cls(state["factors"], state["numbers"], state["arguments"])
+        scales = {key: tuple(scale) for key, scale in state.get("scales", {}).items()}
+        return cls(state["factors"], state["numbers"], state["arguments"], scales)
+
+
+def _scale(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation, which is infinite, so that nothing is left, where numbers are equal up to rounding."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if not largest > 0 or np.ptp(values / largest) <= _ROUNDINGS * np.finfo(float).eps:
+        return 0.0, np.inf
+    center = largest * float((values / largest).mean())
+    reach = float(np.abs(values - center).max())
+    return center, reach * float(np.sqrt(np.mean(((values - center) / reach) ** 2)))

@@ -1,7 +1,7 @@
 """How a bound is maximised: the closed-form Poisson bound of PLN-PCA and its solver, and stochastic training. No AnnData."""
 
 from scpln.core import ABSENT, CountData
-from scpln.inference.newton import FitResult, GaussianFamilyName, identified_rotation
+from scpln.inference.newton import FitResult, GaussianFamilyName, describe_stuck, identified_rotation
 from scpln.inference.newton.general import elbo_likelihood, fit_likelihood, infer_likelihood, start_gaussian
 from scpln.inference.newton.poisson import elbo, fit, infer
 from scpln.inference.query import CoefficientPrior, ColumnFit, fit_columns
@@ -39,6 +39,7 @@ __all__ = [
     "NotFiniteError",
     "as_batch",
     "ascend",
+    "describe_stuck",
     "distill_gaussians",
     "divergence",
     "elbo",

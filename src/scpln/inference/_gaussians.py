@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +11,14 @@ from scpln.inference.newton.general import (
     GeneralCells,
     elbo_likelihood,
     fit_likelihood,
+    in_unit,
     infer_likelihood,
+    residual_log_spread,
     start_gaussian,
 )
 from scpln.inference.newton.poisson import PoissonCells, elbo, fit, infer
+from scpln.module import make_likelihood
+from scpln.module.likelihoods import Gaussian
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,20 +64,47 @@ def fit_gaussians(
     >>> fit_gaussians(data, 1, make_likelihood("poisson", 5)).loadings.shape
     (5, 1)
     """
-    if not likelihood.is_count:
-        options = {name: settings[name] for name in ("posterior", "n_threads") if name in settings}
-        start = start_gaussian(data, n_latent, likelihood, **options)
-    else:
-        if on_stage is not None and not likelihood.is_poisson:
-            on_stage("Poisson start")
-        start = fit(data, n_latent, **settings)
-        if likelihood.is_poisson:
-            return start
-        if start.interrupted:
-            return replace(start, converged=False)
+    if isinstance(likelihood, Gaussian):
+        return _fit_real(data, n_latent, likelihood, on_stage, settings)
+    if on_stage is not None and not likelihood.is_poisson:
+        on_stage("Poisson start")
+    start = fit(data, n_latent, **settings)
+    if likelihood.is_poisson:
+        return start
+    if start.interrupted:
+        return replace(start, converged=False)
     if on_stage is not None:
         on_stage(f"{type(likelihood).__name__} likelihood")
     return fit_likelihood(data, start, likelihood, **settings)
+
+
+def _fit_real(
+    data: CountData,
+    n_latent: int,
+    likelihood: Gaussian,
+    on_stage: Callable[[str], None] | None,
+    settings: dict[str, Any],
+) -> FitResult:
+    """Fit real values in the unit of their spread, so that no step or bound of the solver depends on the user's."""
+    log_unit = residual_log_spread(data)
+    own = make_likelihood("gaussian", data.n_genes)
+    scaled = in_unit(data, math.exp(log_unit))
+    options = {name: settings[name] for name in ("posterior", "n_threads") if name in settings}
+    start = start_gaussian(scaled, n_latent, own, **options)
+    if on_stage is not None:
+        on_stage(f"{type(likelihood).__name__} likelihood")
+    result = fit_likelihood(scaled, start, own, **settings)
+    likelihood.load_state_dict(own.state_dict())
+    likelihood.rescale(log_unit)
+    shift = data.n_genes * log_unit
+    history = {**result.history, "elbo": [bound - shift for bound in result.history["elbo"]]}
+    return replace(
+        result,
+        coefficients=result.coefficients * math.exp(log_unit),
+        loadings=result.loadings * math.exp(log_unit),
+        elbo=result.elbo - shift,
+        history=history,
+    )
 
 
 def make_cell_problem(
@@ -88,6 +121,11 @@ def infer_gaussians(
     """Optimal Gaussian posteriors of cells with all parameters fixed: means and packed covariances, as `infer`."""
     if likelihood.is_poisson:
         return infer(data, coefficients, loadings, **settings)
+    if isinstance(likelihood, Gaussian):
+        unit, likelihood = float(likelihood.log_unit), copy.deepcopy(likelihood)
+        likelihood.rescale(-unit)
+        data, factor = in_unit(data, math.exp(unit)), math.exp(-unit)
+        coefficients, loadings = coefficients * factor, loadings * factor
     return infer_likelihood(data, coefficients, loadings, likelihood, **settings)
 
 

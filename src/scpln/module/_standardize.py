@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-_SMALLEST_SPREAD = 1e-6
+#: Spread of a column, as a share of its largest number, that is rounding.
+_ROUNDING = 1e-12
 
 
 class Standardize(nn.Module):
     """Design (n, d) whose numbers have mean 0 and standard deviation 1; columns of zeros and ones stay as they are.
 
-    A network that saw ages in years would see little else, and steps of its coefficients would be far too long.
+    A network that saw ages in years would see little else, and steps of its coefficients would be far too long. The
+    design of a model has its numbers on one scale already (`scpln.data.Design`); one that is made by hand may not, nor
+    had models of earlier versions.
 
     Parameters
     ----------
@@ -41,9 +44,10 @@ class Standardize(nn.Module):
         """Take mean and standard deviation from the cells' design."""
         design = design.double()
         numbers = ((design != 0) & (design != 1)).any(0)
-        spread = design.std(0, correction=0).clamp_min(_SMALLEST_SPREAD)
+        spread = design.std(0, correction=0)
+        varies = spread > _ROUNDING * design.abs().amax(0)
         self.center.copy_(torch.where(numbers, design.mean(0), 0.0))
-        self.spread.copy_(torch.where(numbers, spread, 1.0))
+        self.spread.copy_(torch.where(numbers & varies, spread, 1.0))
 
     def forward(self, design: torch.Tensor) -> torch.Tensor:
         """The standardised design (n, d)."""

@@ -4,6 +4,7 @@ from ._families import FAMILIES, GaussianFamily, GaussianFamilyName
 from ._genes import GeneParameters
 from ._problem import CellProblem
 from ._result import FitResult
+from ._retry import describe_stuck
 from ._rotation import identified_rotation
 from ._stages import COARSE_CELLS, COARSE_RATIO, START_VARIANCE
 from ._states import CellStates
@@ -19,5 +20,6 @@ __all__ = [
     "GaussianFamily",
     "GaussianFamilyName",
     "GeneParameters",
+    "describe_stuck",
     "identified_rotation",
 ]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from scpln.core import Array
 
 
@@ -28,6 +32,8 @@ class FitResult:
         (mean bound per cell, nats) and `"seconds"` since the start of the first.
     converged, reason
         Whether the bound stopped rising, and why training stopped, in words.
+    stuck
+        Positions of cells whose posteriors did not converge, in float64 either.
     """
 
     coefficients: Array
@@ -39,6 +45,7 @@ class FitResult:
     history: dict[str, list[float]]
     converged: bool
     reason: str
+    stuck: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
 
     @property
     def interrupted(self) -> bool:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 #: A cell whose last step had a predicted gain below this has converged, nats.
 CELL_TOLERANCE = 1e-6
+#: A cell that ran out of steps, and whose last had a predicted gain above this or none, has not: nats of no matter, but above
+#: the rounding of deep cells.
+STUCK_GAIN = 1e-2
 #: Shortest step length that a cell is brought down to.
 MIN_STEP = 2.0**-20
 #: Largest root-mean-square change of a cell's log-rates (weighted by its rates) and latent state in one step.
@@ -74,6 +77,11 @@ class CellSteps:
     def gain(self) -> Array:
         """Predicted gain of each cell's quadratic model for a step of length 1, nats, (n,)."""
         return 0.5 * self.decrement
+
+    @property
+    def stuck(self) -> NDArray[np.bool_]:
+        """Whether a cell that takes no further step is away from its optimum, (n,)."""
+        return ~(self.gain < STUCK_GAIN)
 
     def take(self, rows: NDArray[np.intp]) -> CellSteps:
         """The steps of some of the cells."""

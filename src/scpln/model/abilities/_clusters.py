@@ -156,7 +156,7 @@ class Clusters(BoundTerms, PriorPredictive):
     ) -> NDArray | tuple[NDArray, NDArray]:
         """Draw counts of new cells from the prior predictive distribution: z from p(z), then y from p(y | z).
 
-        Their size factor is that of an average cell, and their covariates are 0 or the reference category.
+        Their size factor and continuous covariates are those of an average cell, others the reference category.
 
         Parameters
         ----------

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from scpln.data import gene_positions
+from scpln.data import DESIGN_KEY, Design, gene_positions, states
 from scpln.model.base import ScplnModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+    from numpy.typing import NDArray
 
     from scpln.module import LatentModule
 
@@ -50,7 +51,7 @@ class Loadings(ScplnModel):
         >>> model.get_loadings().shape
         (30, 2)
         """
-        loadings = self._linear_map()[1]
+        loadings = self._linear_map()[1].detach().cpu().numpy()
         return self._of_genes(loadings, [f"Z_{k}" for k in range(loadings.shape[1])], modality)
 
     def get_coefficients(self, modality: str | None = None) -> pd.DataFrame:
@@ -69,7 +70,9 @@ class Loadings(ScplnModel):
         ValueError
             As in `get_loadings`.
         """
-        return self._of_genes(self._linear_map()[0], self.covariates, modality)
+        coefficients = self._linear_map()[0].detach().cpu().double().numpy()
+        design = Design.from_state(states(self.registry)[DESIGN_KEY])
+        return self._of_genes(design.in_units(coefficients), self.covariates, modality)
 
     def get_covariance(self, genes: Sequence[str] | None = None) -> pd.DataFrame:
         """Covariance of log-rates between genes, Σ = C Cov(z) Cᵀ (genes × genes), which is C Cᵀ where z is N(0, I).
@@ -128,6 +131,6 @@ class Loadings(ScplnModel):
         """What makes the decoder not linear."""
         return f"its decoder is a {type(self.module.generative.decoder).__name__}"
 
-    def _of_genes(self, values: torch.Tensor, columns: list[str], modality: str | None) -> pd.DataFrame:
+    def _of_genes(self, values: NDArray[Any], columns: list[str], modality: str | None) -> pd.DataFrame:
         genes = self._genes_of(modality)
-        return pd.DataFrame(values.detach().cpu().numpy()[genes], index=self.genes[genes], columns=columns)
+        return pd.DataFrame(values[genes], index=self.genes[genes], columns=columns)

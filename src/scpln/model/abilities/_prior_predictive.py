@@ -27,7 +27,8 @@ class PriorPredictive(LatentModel):
         """Draw counts of new cells from the prior predictive distribution: z from p(z), then y from p(y | z).
 
         No cell's counts are looked at, but by the parameters that were learned from all of them. The new cells have the
-        average (geometric mean) size factor, of every modality, and covariates that are 0 or the reference category.
+        average (geometric mean) size factor, of every modality, average continuous covariates, and the reference category
+        of others.
 
         Parameters
         ----------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from scpln.core import hold_interrupts
-from scpln.inference import gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
+from scpln.inference import describe_stuck, gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
 from scpln.module import GaussianPosterior, Generative, LinearDecoder, PLNPCAModule
 from scpln.train import (
     Ascent,
@@ -21,10 +22,10 @@ from scpln.train import (
     torch_threads,
     train_approximation,
 )
-from scpln.utils import slow_bar
+from scpln.utils import slow_bar, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -153,15 +154,16 @@ def infer_posterior(
     data: CountData,
     family: GaussianFamilyName,
     *,
+    names: Sequence[Any] | None = None,
     batch_size: int | None = None,
     n_threads: int | None = None,
 ) -> Posterior:
-    """Posteriors of other cells, with all parameters as they are."""
+    """Posteriors of other cells, with all parameters as they are. Warns of those that did not converge, by their `names`."""
     gaussian = None
     if module.approximation is None or not module.approximation.encodes:
         model = module.generative if module.reference is None else module.reference
         gaussian = _optimal_gaussians(
-            model, data, family, module.rotation.numpy(), batch_size=batch_size, n_threads=n_threads
+            model, data, family, module.rotation.numpy(), names=names, batch_size=batch_size, n_threads=n_threads
         )
         if module.approximation is None:
             return gaussian
@@ -176,6 +178,7 @@ def refine_posterior(
     n_steps: int,
     *,
     seed: int = 0,
+    names: Sequence[Any] | None = None,
     batch_size: int | None = None,
     n_threads: int | None = None,
 ) -> Posterior:
@@ -186,7 +189,8 @@ def refine_posterior(
             data, model, posterior, n_steps=n_steps, diagonal=family == "meanfield", seed=seed, n_threads=n_threads
         )
     axes = module.rotation if module.approximation is None else module.approximation.frame
-    return _optimal_gaussians(module.generative, data, family, axes.numpy(), batch_size=batch_size, n_threads=n_threads)
+    settings: dict[str, Any] = {"names": names, "batch_size": batch_size, "n_threads": n_threads}
+    return _optimal_gaussians(module.generative, data, family, axes.numpy(), **settings)
 
 
 def _optimal_gaussians(
@@ -195,6 +199,7 @@ def _optimal_gaussians(
     family: GaussianFamilyName,
     rotation: NDArray[np.float64],
     *,
+    names: Sequence[Any] | None = None,
     batch_size: int | None = None,
     n_threads: int | None = None,
 ) -> GaussianPosterior:
@@ -204,8 +209,15 @@ def _optimal_gaussians(
         "rotation": rotation,
         "batch_size": batch_size,
         "n_threads": n_threads,
+        "on_stuck": partial(warn_stuck, names=names),
     }
     return GaussianPosterior(*infer_gaussians(data, b, c, model.likelihood, **settings))
+
+
+def warn_stuck(stuck: NDArray[np.intp], n_cells: int, names: Sequence[Any] | None) -> None:
+    """Warn, at the user's line, if any of the cells did not converge."""
+    if len(stuck):
+        warn(describe_stuck(stuck, n_cells, names))
 
 
 def encode(

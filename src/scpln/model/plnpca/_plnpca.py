@@ -275,16 +275,17 @@ class PLNPCA(
             known = not np.isnan(values).any()  # Ctrl-C may end training before they are there
             if not with_elbo or (known and (seed == STORED_SEED or self.module.has_exact_bound(posterior))):
                 return posterior, values
-        data = self._read(adata, positions).data
-        module = on_cpu(self.module)
+        cells = self._read(adata, positions)
+        data, module = cells.data, on_cpu(self.module)
         settings = {"batch_size": batch_size, "n_threads": scvi.settings.num_threads}
         if stored:
             posterior = module.posterior(positions)
         else:
-            posterior = infer_posterior(module, data, self._gaussian_family, **settings)
+            posterior = infer_posterior(module, data, self._gaussian_family, names=cells.names, **settings)
         if refine:
             refine = positive_integer("refine", refine)
-            posterior = refine_posterior(module, data, posterior, self._gaussian_family, refine, seed=seed, **settings)
+            options = {"seed": seed, "names": cells.names, **settings}
+            posterior = refine_posterior(module, data, posterior, self._gaussian_family, refine, **options)
         values = np.empty(0)
         if with_elbo is True or (with_elbo and module.has_exact_bound(posterior)):
             values = bound(module.generative, data, posterior, positions=positions, seed=seed, **settings)

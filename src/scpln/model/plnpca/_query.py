@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scpln.core import CountData
+    from scpln.data import Cells
     from scpln.inference import GaussianFamilyName
     from scpln.module import Batch, Growth, PLNPCAModule
 
@@ -101,8 +102,8 @@ def train_inputs(
     return ascent, failure
 
 
-def store_posteriors(module: PLNPCAModule, data: CountData, family: GaussianFamilyName, n_threads: int | None) -> bool:
+def store_posteriors(module: PLNPCAModule, cells: Cells, family: GaussianFamilyName, n_threads: int | None) -> bool:
     """Infer the posteriors of all cells, and keep them, as `store` does."""
     with hold_interrupts() as held:
-        posterior = infer_posterior(module, data, family, n_threads=n_threads)
-    return store(module, data, posterior, n_threads) and not held.pressed
+        posterior = infer_posterior(module, cells.data, family, names=cells.names, n_threads=n_threads)
+    return store(module, cells.data, posterior, n_threads) and not held.pressed

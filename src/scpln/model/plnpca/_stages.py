@@ -12,7 +12,7 @@ from scpln.model.abilities import NOTHING_NEW
 from scpln.train import Ascent, NotFiniteError
 from scpln.utils import progress_bar
 
-from ._fit import finish_shared, gaussian_module, in_diagonal_axes, start_shared, train_shared
+from ._fit import finish_shared, gaussian_module, in_diagonal_axes, start_shared, train_shared, warn_stuck
 from ._options import Outcome
 from ._query import fit_coefficients, store_posteriors, train_inputs
 
@@ -53,6 +53,7 @@ def train_gaussians(
             on_stage=bar.stage,
         )
         bar.finish(result.reason)
+    warn_stuck(result.stuck, len(cells.names), cells.names)
     outcome = Outcome(result.converged, result.reason, asdict(options), dict(result.history))
     approximation = None if result.interrupted else make_approximation()
     if approximation is not None:
@@ -119,6 +120,6 @@ def train_on_reference(
                 ascent, failure = train_inputs(module, cells.data, growth, fit.prior, *settings)
                 bar.finish(ascent.reason)
             outcome.add_stochastic(ascent, failure, gradient)
-    if not store_posteriors(module, cells.data, family, newton.n_threads):
+    if not store_posteriors(module, cells, family, newton.n_threads):
         outcome.reason = Held(pressed=True).after(outcome.reason)
     return module, outcome

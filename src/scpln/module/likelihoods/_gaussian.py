@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -27,7 +27,8 @@ SMALLEST_START = 1e-2
 class Gaussian(Likelihood):
     r"""Gaussian observations :math:`y_{ij} \sim N(η_{ij}, σ_j^2)`: η is the mean itself, not a log-rate.
 
-    Log σ is the parameter, within [−7, 15] (softly, `soft_clamp`).
+    Log σ is the parameter, within [−7, 15] (softly, `soft_clamp`) of `log_unit`, the logarithm of the unit of the data: 0, unless a
+    solver found their spread.
 
     Parameters
     ----------
@@ -47,18 +48,32 @@ class Gaussian(Likelihood):
     is_count: ClassVar[bool] = False
     largest_log_rate: ClassVar[float] = math.inf
 
+    log_unit: Tensor
     not_shrunk = ("log_sd",)
 
     def __init__(self, n_genes: int) -> None:
         super().__init__(n_genes)
         self.log_sd = nn.Parameter(torch.zeros(n_genes))
+        self.register_buffer("log_unit", torch.zeros(()))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Models of earlier versions have no unit."""
+        state_dict.setdefault(f"{prefix}log_unit", torch.zeros_like(self.log_unit))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @torch.no_grad()
+    def rescale(self, log_factor: float) -> None:
+        """Take over values that are e to the `log_factor` times as large."""
+        self.log_sd.add_(log_factor)
+        self.log_unit.add_(log_factor)
 
     def gene_parameters(self) -> dict[str, Tensor]:
         """``sd`` σ."""
         return {"sd": self._constrain(self.log_sd)[0].exp().detach()}
 
     def _constrain(self, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return (soft_clamp(parameters[0], *LOG_SD_RANGE),)
+        unit = self.log_unit.to(parameters[0])
+        return (soft_clamp(parameters[0] - unit, *LOG_SD_RANGE) + unit,)
 
     def _block(self, batch: CountBatch, rows: slice, *parameters: Tensor) -> GaussianBlock:
         return GaussianBlock(batch, rows, *parameters)

@@ -6,6 +6,7 @@ from ._factor_analysis import start_gaussian
 from ._fit import fit_likelihood
 from ._infer import INFER_NODES, infer_likelihood, n_nodes, optimize_posteriors_likelihood, precision
 from ._problem import GeneralCells
+from ._unit import in_unit, residual_log_spread
 
 __all__ = [
     "INFER_NODES",
@@ -15,9 +16,11 @@ __all__ = [
     "block_size",
     "elbo_likelihood",
     "fit_likelihood",
+    "in_unit",
     "infer_likelihood",
     "n_nodes",
     "optimize_posteriors_likelihood",
     "precision",
+    "residual_log_spread",
     "start_gaussian",
 ]

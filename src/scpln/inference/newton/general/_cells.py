@@ -132,11 +132,11 @@ def _precision(weight: Array, features: LogRateFeatures) -> tuple[Array, Array]:
 
 def move_cells(
     block: LikelihoodBlock, states: CellStates, features: LogRateFeatures, family: GaussianFamily, max_steps: int
-) -> None:
+) -> NDArray[np.intp]:
     """Step each cell of `block` until it has converged to the optimum for the given genes, `max_steps` times at most.
 
     A cell that has converged stays, so that its result does not depend on the others of its block, and these go on
-    in a block of their own: the expectations of `block` are then out of date.
+    in a block of their own: the expectations of `block` are then out of date. Returns the cells that did not converge.
     """
     last: CellSteps | None = None
     for _ in range(max_steps):
@@ -144,10 +144,12 @@ def move_cells(
         last = step_cells(block, states, features, family, last)
         still = np.abs(states.log_det[block.cells] - log_det) < LOG_DET_TOLERANCE
         rows = np.flatnonzero(~(last.gain < CELL_TOLERANCE) | ~last.accepted | ~still)
-        if not len(rows):
-            return
         if len(rows) < len(last.gain):
+            if not len(rows):
+                return block.cells[rows]
             block, last = block.narrow(rows), last.take(rows)
+    assert last is not None
+    return block.cells[last.stuck]
 
 
 def block_precisions(block: LikelihoodBlock, features: LogRateFeatures) -> Array:

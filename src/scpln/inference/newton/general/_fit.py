@@ -222,7 +222,7 @@ class _LikelihoodFitting:
         """Result in the identified rotation, with posteriors at their optimum; sets the likelihood's parameters."""
         options = self.options
         write_parameters(self.likelihood, genes.parameters)
-        optimize_posteriors_likelihood(
+        stuck = optimize_posteriors_likelihood(
             data, genes.linear, cells, self.family, self.likelihood, pool=options.pool, batch_size=options.batch_size
         )
         rotation = identified_rotation(genes.linear.loadings)
@@ -238,6 +238,7 @@ class _LikelihoodFitting:
             history={},
             converged=False,
             reason="",
+            stuck=stuck,
         )
 
     def bound(

@@ -11,16 +11,21 @@ from scpln.core import _linalg as linalg
 from scpln.inference.expectations import expectations_of
 from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName
 from scpln.inference.newton._genes import GeneParameters
+from scpln.inference.newton._retry import Retry, warn_stuck
 from scpln.inference.newton._stages import START_VARIANCE
 from scpln.inference.newton._states import CellStates
 from scpln.inference.newton.poisson import MAX_STEPS
 from scpln.train import torch_threads
 
 from ._block import LikelihoodBlock, LogRateFeatures, block_size
+from ._bound import elbo_likelihood
 from ._cells import block_precisions, move_cells
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from scpln.core import Array, CountData, DType
+    from scpln.inference.newton._retry import OnStuck
     from scpln.module import Likelihood
 
     from ._genes import LikelihoodGenes
@@ -44,6 +49,7 @@ def infer_likelihood(
     start: tuple[Array, Array] | None = None,
     batch_size: int | None = None,
     n_threads: int | None = None,
+    on_stuck: OnStuck = warn_stuck,
 ) -> tuple[Array, Array]:
     """Optimal Gaussian posteriors of cells under any likelihood, with all parameters fixed.
 
@@ -68,6 +74,8 @@ def infer_likelihood(
         Cells read at a time, at most.
     n_threads
         Threads; all available ones when None.
+    on_stuck
+        As in `infer`.
 
     Returns
     -------
@@ -93,7 +101,8 @@ def infer_likelihood(
             cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, dtype)
         else:
             cells = cell_states(*start, axes, family, dtype)
-        optimize_posteriors_likelihood(data, genes, cells, family, likelihood, pool=pool, batch_size=batch_size)
+        stuck = optimize_posteriors_likelihood(data, genes, cells, family, likelihood, pool=pool, batch_size=batch_size)
+    on_stuck(stuck, data.n_cells)
     return posteriors(cells, family, axes)
 
 
@@ -106,20 +115,46 @@ def optimize_posteriors_likelihood(
     *,
     pool: Threads,
     batch_size: int | None,
-) -> None:
-    """Move posteriors to their optimum for the given parameters, in place."""
+) -> NDArray[np.intp]:
+    """Move posteriors to their optimum for the given parameters, in place; return the cells that did not converge.
+
+    Those that do not in their own precision are tried again in float64.
+    """
+
+    def optimize(part: CountData, states: CellStates) -> NDArray[np.intp]:
+        return _optimize(part, genes, states, family, likelihood, pool=pool, batch_size=batch_size)
+
+    def bound(part: CountData, mean: Array, covariance: Array) -> Array:
+        b, c, n_threads = genes.coefficients, genes.loadings, pool.n_threads
+        return elbo_likelihood(part, b, c, likelihood, mean, covariance, batch_size=batch_size, n_threads=n_threads)
+
+    return Retry(data, family, optimize, bound, batch_size).run(cells, optimize(data, cells))
+
+
+def _optimize(
+    data: CountData,
+    genes: GeneParameters,
+    cells: CellStates,
+    family: GaussianFamily,
+    likelihood: Likelihood,
+    *,
+    pool: Threads,
+    batch_size: int | None,
+) -> NDArray[np.intp]:
+    """The same in one precision."""
     features = LogRateFeatures.of(data.membership, genes.coefficients, genes.loadings, family, cells.dtype)
     rule = expectations_of(likelihood, n_nodes(likelihood, INFER_NODES), cells.dtype)
     block = block_size(data, rule, pool.n_threads, batch_size)
 
-    def process_chunk(start: int, stop: int) -> None:
-        cell_block = LikelihoodBlock(data, rule)
+    def process_chunk(start: int, stop: int) -> list[NDArray[np.intp]]:
+        cell_block, stuck = LikelihoodBlock(data, rule), []
         for begin, end, rows in data.blocks(start, stop, block):
             cell_block.load(begin, end, rows)
             cell_block.update_expectations(cells, features, check=True)
-            move_cells(cell_block, cells, features, family, MAX_STEPS)
+            stuck.append(move_cells(cell_block, cells, features, family, MAX_STEPS))
+        return stuck
 
-    pool.map_chunks(process_chunk, data.n_cells, block)
+    return np.concatenate([part for parts in pool.map_chunks(process_chunk, data.n_cells, block) for part in parts])
 
 
 def precisions(

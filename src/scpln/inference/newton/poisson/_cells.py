@@ -12,6 +12,8 @@ from scpln.inference.newton._states import CELL_TOLERANCE, MIN_STEP, TRUST_RADIU
 from ._block import GeneFeatures, RateBlock
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from scpln.core import Array, CountData
     from scpln.inference.newton._families import GaussianFamily
 
@@ -61,21 +63,22 @@ def move_cells(
     family: GaussianFamily,
     max_steps: int,
     last: CellSteps | None = None,
-) -> None:
+) -> NDArray[np.intp]:
     """Step the cells of `block` until all have converged to the optimum for the given genes, `max_steps` times at most.
 
-    Once most have converged, the others go on in a block of their own.
+    Once most have converged, the others go on in a block of their own. Returns the rows that did not converge.
     """
     for left in reversed(range(max_steps)):
         last = step_cells(block, states, features, family, last)
         rows = np.flatnonzero(~(last.gain < CELL_TOLERANCE) | ~last.accepted)
         if not len(rows) or not left:
-            return
+            return rows[last.stuck[rows]]
         if 2 * len(rows) <= len(last.gain):
             part = block.narrow(rows)
-            move_cells(part, states, features, family, left, last.take(rows))
+            stuck = move_cells(part, states, features, family, left, last.take(rows))
             block.rates[rows] = part.rates
-            return
+            return rows[stuck]
+    return np.empty(0, np.intp)
 
 
 def precisions(

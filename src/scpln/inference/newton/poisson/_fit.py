@@ -96,7 +96,9 @@ def fit(
         fitting = _Fitting(pool, batch_size, max_iter, tol, on_iteration)
         solver = fitting.run(data, n_latent, posterior, seed)
         with hold_interrupts() as held:
-            optimize_posteriors(data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size)
+            stuck = optimize_posteriors(
+                data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size
+            )
             rotation = identified_rotation(solver.genes.loadings)
             loadings, mean = solver.genes.loadings @ rotation, solver.cells.mean @ rotation.astype(solver.cells.dtype)
             covariance = solver.family.covariance(solver.cells.variance) @ linalg.congruence(rotation.T).astype(
@@ -116,6 +118,7 @@ def fit(
         history={"elbo": fitting.history.elbo, "seconds": fitting.history.seconds},
         converged=solver.converged,
         reason=held.after(solver.reason),
+        stuck=stuck,
     )
 
 

@@ -10,14 +10,19 @@ from scpln.core import CountData, Threads, threads, working_precision
 from scpln.core import _linalg as linalg
 from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName
 from scpln.inference.newton._genes import GeneParameters
+from scpln.inference.newton._retry import Retry, warn_stuck
 from scpln.inference.newton._stages import START_VARIANCE
 from scpln.inference.newton._states import CellStates
 
 from ._block import GeneFeatures, RateBlock
+from ._bound import elbo
 from ._cells import move_cells
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from scpln.core import Array, DType
+    from scpln.inference.newton._retry import OnStuck
 
 #: Most steps for a block of cells; a dozen is usual.
 MAX_STEPS = 100
@@ -32,6 +37,7 @@ def infer(
     rotation: Array | None = None,
     batch_size: int | None = None,
     n_threads: int | None = None,
+    on_stuck: OnStuck = warn_stuck,
 ) -> tuple[Array, Array]:
     """Optimal Gaussian posteriors of cells, with B and C fixed.
 
@@ -51,6 +57,8 @@ def infer(
         Cells read at a time.
     n_threads
         Threads; all available ones when None.
+    on_stuck
+        Called with the positions of cells that did not converge and the number of all; by default, a warning.
 
     Returns
     -------
@@ -71,7 +79,8 @@ def infer(
     genes = GeneParameters(np.asarray(coefficients, np.float64), loadings @ axes.T)
     with threads(n_threads) as pool:
         cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, _precision(data, pool, batch_size))
-        optimize_posteriors(data, genes, cells, family, pool=pool, batch_size=batch_size)
+        stuck = optimize_posteriors(data, genes, cells, family, pool=pool, batch_size=batch_size)
+    on_stuck(stuck, data.n_cells)
     covariance = family.covariance(cells.variance) @ linalg.congruence(axes.T).astype(cells.dtype)
     return cells.mean @ axes.astype(cells.dtype), covariance
 
@@ -84,19 +93,44 @@ def optimize_posteriors(
     *,
     pool: Threads,
     batch_size: int | None,
-) -> None:
-    """Move posteriors to their optimum for the given parameters, in place."""
+) -> NDArray[np.intp]:
+    """Move posteriors to their optimum for the given parameters, in place; return the cells that did not converge.
+
+    Those that do not in their own precision are tried again in float64.
+    """
+
+    def optimize(part: CountData, states: CellStates) -> NDArray[np.intp]:
+        return _optimize(part, genes, states, family, pool=pool, batch_size=batch_size)
+
+    def bound(part: CountData, mean: Array, covariance: Array) -> Array:
+        b, c, n_threads = genes.coefficients, genes.loadings, pool.n_threads
+        return elbo(part, b, c, mean, covariance, batch_size=batch_size, n_threads=n_threads)
+
+    return Retry(data, family, optimize, bound, batch_size).run(cells, optimize(data, cells))
+
+
+def _optimize(
+    data: CountData,
+    genes: GeneParameters,
+    cells: CellStates,
+    family: GaussianFamily,
+    *,
+    pool: Threads,
+    batch_size: int | None,
+) -> NDArray[np.intp]:
+    """The same in one precision."""
     features = GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, family, cells.dtype)
     block = data.block_size(batch_size)
 
-    def process_chunk(start: int, stop: int) -> None:
-        cell_block = RateBlock(block, data, family, cells.dtype)
+    def process_chunk(start: int, stop: int) -> list[NDArray[np.intp]]:
+        cell_block, stuck = RateBlock(block, data, family, cells.dtype), []
         for begin, end, rows in data.blocks(start, stop, block):
             cell_block.load(begin, end, rows)
             cell_block.update_expectations(cells, features)
-            move_cells(cell_block, cells, features, family, MAX_STEPS)
+            stuck.append(begin + move_cells(cell_block, cells, features, family, MAX_STEPS))
+        return stuck
 
-    pool.map_chunks(process_chunk, data.n_cells, block)
+    return np.concatenate([part for parts in pool.map_chunks(process_chunk, data.n_cells, block) for part in parts])
 
 
 def _precision(data: CountData, pool: Threads, batch_size: int | None) -> DType:
