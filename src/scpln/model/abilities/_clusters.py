@@ -192,9 +192,9 @@ class Clusters(BoundTerms, PriorPredictive):
 
     def _component(self, component: str | int) -> int:
         names = self.component_names
-        if component in names:
+        if isinstance(component, str) and component in names:
             return names.index(str(component))
-        if isinstance(component, int | np.integer) and 0 <= component < len(names):
+        if not isinstance(component, bool) and isinstance(component, int | np.integer) and 0 <= component < len(names):
             return int(component)
         msg = f"component={component!r} is not one of {names}."
         raise ValueError(msg)

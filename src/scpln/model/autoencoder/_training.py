@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import numpy as np
-import scvi
 import torch
 
 from scpln.model.abilities import Bounds
@@ -17,20 +16,29 @@ from scpln.train.epochs import (
     DeviceOptions,
     TrainingOptions,
     check_checkpoint,
-    default_epochs,
     train_by_gradients,
 )
 from scpln.utils import (
     filled,
     one_of,
-    positive_integer,
-    positive_integer_or_none,
     progress_bar,
     resolve_seed,
     takes,
 )
 
-from ._options import CHECKPOINTS, LIGHTNING, LOSS, Lightning, MoreTraining, checkpoint_options, training_options
+from ._options import (
+    CHECKPOINTS,
+    LIGHTNING,
+    LOSS,
+    Lightning,
+    MoreTraining,
+    checkpoint_options,
+    cost_options,
+    n_draws,
+    n_elbo_draws,
+    n_threads_or_default,
+    training_options,
+)
 from ._query import options_on_reference, start_on_reference
 from ._start import BATCH, CELLS, ITERATIONS, STEPS, fit_plnpca, pretrain_encoder, start_at_means
 
@@ -47,9 +55,6 @@ if TYPE_CHECKING:
     from ._start import Start
 
 StartKind = Literal["plnpca", "random"]
-
-#: Draws of each cell that a bound is the mean of; draws × cells × genes that the mean after training may cost.
-ELBO_DRAWS, _ELBO_ENTRIES = 100, 2e8
 
 
 class AutoencoderTraining(Bounds):
@@ -171,8 +176,7 @@ class AutoencoderTraining(Bounds):
         """
         given = filled(AutoencoderTraining.train, more)
         self._check_start(start)
-        cells, seed = self._read(None), resolve_seed(seed)
-        n_samples = positive_integer("n_samples", given["n_samples"])
+        cells, seed, n_samples = self._read(None), resolve_seed(seed), n_draws(given["n_samples"])
         lightning, checkpoint = Lightning.of(given, progress=progress), checkpoint_options(given)
         options = training_options(
             given,
@@ -186,7 +190,7 @@ class AutoencoderTraining(Bounds):
             patience=patience,
             seed=seed,
         )
-        n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        n_threads = n_threads_or_default(n_threads)
         if self.query_ is None and (accelerator == "cpu" or not torch.cuda.is_available()):
             announce(self._cost(options, start, n_samples, n_threads), cells.data.n_cells, cells.data.n_genes)
         check_checkpoint(checkpoint.directory, resume=checkpoint.resume)
@@ -224,7 +228,7 @@ class AutoencoderTraining(Bounds):
         """Say how training went; then raise what it failed with, if it did."""
         data = cells.data
         try:
-            elbo = self._elbo(data, self._encode(data), None, self._n_draws(data.n_cells, data.n_genes)).mean()
+            elbo = self._elbo(data, self._encode(data), None, n_elbo_draws(data.n_cells, data.n_genes)).mean()
             summary = self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads)
         except KeyboardInterrupt:  # what was trained is kept, and can be evaluated later
             elbo, summary = np.float64("nan"), {"reliability": None}
@@ -264,9 +268,10 @@ class AutoencoderTraining(Bounds):
         max_epochs, batch_size, n_samples, start, n_threads
             As in `train`.
         """
-        epochs = max_epochs or default_epochs(self.summary_stats.n_cells, batch_size)
-        options = TrainingOptions(max_epochs=epochs, batch_size=batch_size)
-        return self._cost(options, start, n_samples, n_threads or scvi.settings.num_threads)
+        self._check_start(start)
+        n_cells = self.summary_stats.n_cells
+        options, draws, threads = cost_options(n_cells, max_epochs, batch_size, n_samples, n_threads)
+        return self._cost(options, start, draws, threads)
 
     def _cost(self, options: TrainingOptions, start: StartKind, n_samples: int, n_threads: int | None) -> Cost:
         """What training will take at most, on the CPU."""
@@ -283,7 +288,7 @@ class AutoencoderTraining(Bounds):
             n_draws=n_samples * self._n_posteriors,
             weights=encoder + decoder,
             flow=self.architecture.flow,
-            n_evaluated=self._n_draws(n, p),
+            n_evaluated=n_elbo_draws(n, p),
             n_features=n_posterior * self._n_posteriors,
         )
         if start == "plnpca":
@@ -296,11 +301,6 @@ class AutoencoderTraining(Bounds):
     def _n_posteriors(self) -> int:
         """Posteriors that a cell has."""
         return 1
-
-    @staticmethod
-    def _n_draws(n_cells: int, n_genes: int) -> int:
-        """Draws of each cell that the bound after training is the mean over."""
-        return int(np.clip(_ELBO_ENTRIES / (n_cells * n_genes), 1, ELBO_DRAWS))
 
     def _check_start(self, start: StartKind) -> None:
         """Refuse a start that the model cannot have."""

@@ -17,9 +17,18 @@ from scpln.model.abilities import (
     PriorPredictive,
     QueryMapping,
 )
-from scpln.model.base import FLOW, FLOW_HIDDEN, Annotation, PosteriorName, check_likelihood, likelihood_of_genes
+from scpln.model.base import (
+    DEEPEST,
+    FLOW,
+    FLOW_HIDDEN,
+    WIDEST,
+    Annotation,
+    PosteriorName,
+    check_likelihood,
+    likelihood_of_genes,
+)
 from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
-from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
+from scpln.utils import as_bool, as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
 
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
 from ._training import PLNPCATraining
@@ -129,7 +138,7 @@ class PLNPCA(
         self.n_latent = n_latent
         self.posterior: PosteriorName = posterior
         self.likelihood = likelihood
-        self.amortized = amortized
+        self.amortized = amortized = as_bool("amortized", amortized)
         _check_belongs(
             posterior == "flow", "posterior='flow'", flow=flow, n_transforms=n_transforms, flow_hidden=flow_hidden
         )
@@ -139,10 +148,10 @@ class PLNPCA(
             self.flow = FLOW if flow is None else flow
             one_of("flow", self.flow, list(FLOWS))
             check_flow(self.flow, n_latent)
-        flow_hidden = as_integers("flow_hidden", flow_hidden)
-        encoder_hidden = as_integers("encoder_hidden", encoder_hidden)
+        flow_hidden = as_integers("flow_hidden", flow_hidden, most=WIDEST)
+        encoder_hidden = as_integers("encoder_hidden", encoder_hidden, most=WIDEST)
         self._sizes: dict[str, Any] = {
-            "n_transforms": positive_integer_or_none("n_transforms", n_transforms),
+            "n_transforms": positive_integer_or_none("n_transforms", n_transforms, most=DEEPEST),
             "flow_hidden": flow_hidden or FLOW_HIDDEN,
             "encoder_hidden": encoder_hidden or ENCODER_HIDDEN,
         }
@@ -259,6 +268,7 @@ class PLNPCA(
     ) -> tuple[Posterior, NDArray[np.float64]]:
         """Posterior and, if asked for, bound of each cell: stored ones of training cells, or new ones."""
         self._require_trained()
+        batch_size, refine = self._check_inference(batch_size, refine)
         stored, seed = self._is_training_data(adata), resolve_seed(seed)
         if stored and not refine:
             chosen = cell_positions(indices, len(self.module.elbo))
@@ -275,7 +285,6 @@ class PLNPCA(
         else:
             posterior = infer_posterior(module, data, self._gaussian_family, **settings)
         if refine:
-            refine = positive_integer("refine", refine)
             posterior = refine_posterior(module, data, posterior, self._gaussian_family, refine, seed=seed, **settings)
         values = np.empty(0)
         if with_elbo is True or (with_elbo and module.has_exact_bound(posterior)):
