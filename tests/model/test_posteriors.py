@@ -531,7 +531,7 @@ class TestExactPosterior:
             ({"n_samples": 3}, "n_samples=3, but a chain must have at least 4 draws"),
             ({"n_samples": 0}, "n_samples=0, but it must be a whole number"),
             ({"n_warmup": 0}, "n_warmup=0, but it must be a whole number"),
-            ({"seed": -1}, "seed=-1, but it must be 0 or more"),
+            ({"seed": -1}, "seed=-1, but it must be a whole number of at least 0"),
         ],
     )
     def test_what_is_refused(self, models, arguments, message):

@@ -1,7 +1,10 @@
 """Cells and mixture components in latent space."""
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.patches import Ellipse
 from scipy.stats import chi2
 
@@ -23,6 +26,36 @@ def test_missing_values_are_grey(fitted):
     continuous.update_scalarmappable()
     colors = {tuple(color) for color in continuous.get_facecolors()}
     assert len(colors) == fitted.obs["age"].nunique() + 1
+
+
+def test_clusters_are_the_default_colours(fitted):
+    ax = scpln.pl.latent(fitted, key="mixture", show=False)
+    assert ax.get_title() == "mixture_cluster"
+    colors = [to_hex(color) for color in fitted.uns["mixture_cluster_colors"]]
+    ax = scpln.pl.mixture_components(fitted, key="mixture", show=False)
+    edges = [to_hex(patch.get_edgecolor()) for patch in ax.patches if isinstance(patch, Ellipse)]
+    assert list(dict.fromkeys(edges)) == colors
+
+
+def test_dates_nullable_columns_and_barcodes(adata):
+    n = adata.n_obs
+    adata.obs["when"] = pd.date_range("2024-01-01", periods=n)
+    adata.obs["flag"] = pd.array(np.resize(np.array([True, False, None], dtype=object), n), dtype="boolean")
+    adata.obs["number"] = pd.array(np.resize(np.array([1, 2, None], dtype=object), n), dtype="Int64")
+    adata.obs["barcode"] = [f"cell {i}" for i in range(n)]
+    ax = scpln.pl.latent(adata, color="when", show=False)
+    bar = ax.collections[0].colorbar
+    assert bar.ax.yaxis.get_major_formatter().__class__.__name__ == "ConciseDateFormatter"
+    np.testing.assert_allclose(np.sort(ax.collections[0].get_array()), 19723 + np.arange(n))  # days since 1970
+    ax = scpln.pl.latent(adata, color="flag", show=False)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["False", "True", "NA"]
+    assert scpln.pl.latent(adata, color="number", show=False).collections[0].colorbar is not None
+    adata.obs["barcode"] = pd.Categorical(adata.obs["barcode"])
+    many = anndata.concat([adata] * (200 // n + 2), index_unique="-", join="outer", uns_merge="first")
+    many.obs["barcode"] = many.obs_names
+    many.uns, many.varm["plnpca_loadings"] = adata.uns, adata.varm["plnpca_loadings"]
+    with pytest.raises(ValueError, match=r"'barcode'.*different values: pass a column of labels"):
+        scpln.pl.latent(many, color="barcode", show=False)
 
 
 @pytest.mark.parametrize(

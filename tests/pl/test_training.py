@@ -16,8 +16,14 @@ def test_history_shows_what_was_stored(fitted):
 def test_history_of_epochs_has_training_and_validation_cells(fitted):
     ax = scpln.pl.history(fitted, key="mixture", show=False)
     stored = fitted.uns["mixture"]["history"]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training cells", "validation cells"]
-    for line, name in zip(ax.get_lines(), ("train", "validation"), strict=True):
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "training cells",
+        "validation cells",
+        f"epoch {(kept := fitted.uns['mixture']['training']['best_epoch'])}, whose weights are kept",
+    ]
+    *lines, mark = ax.get_lines()
+    assert set(mark.get_xdata()) == {kept}
+    for line, name in zip(lines, ("train", "validation"), strict=True):
         np.testing.assert_allclose(line.get_ydata(), stored[f"elbo_{name}"])
 
 
@@ -33,7 +39,7 @@ def test_history_of_version_0_1_0_is_turned(adata):
 def test_a_single_epoch_is_a_point(adata):
     adata.uns["mixture"]["history"] = {"elbo_train": np.array([3.0]), "elbo_validation": np.array([4.0])}
     ax = scpln.pl.history(adata, key="mixture", show=False)
-    assert [line.get_marker() for line in ax.get_lines()] == [".", "."]
+    assert [line.get_marker() for line in ax.get_lines()[:2]] == [".", "."]
 
 
 def test_history_of_stochastic_training(adata):

@@ -10,7 +10,7 @@ import numpy as np
 from scvi import REGISTRY_KEYS
 
 from scpln.core import CountData
-from scpln.utils import name_of, named
+from scpln.utils import as_names, name_of, named
 
 from ._field import DESIGN_KEY, OFFSET_KEY
 from ._make_fields import make_fields
@@ -134,13 +134,18 @@ def cell_positions(indices: Sequence[int] | ArrayLike | None, n_obs: int) -> NDA
     return positions % n_obs
 
 
-def gene_positions(gene_list: Sequence[str] | None, genes: Sequence[str]) -> NDArray[np.intp] | None:
+def gene_positions(
+    gene_list: Sequence[str] | str | None, genes: Sequence[str], name: str = "gene_list"
+) -> NDArray[np.intp] | None:
     """Positions of the named genes, in the given order; None for all of them."""
     if gene_list is None:
         return None
     position = {gene: i for i, gene in enumerate(genes)}
-    names = [gene_list] if isinstance(gene_list, str) else list(gene_list)
-    unknown = [name for name in names if name not in position]
+    names = as_names(name, gene_list)
+    if not names:
+        msg = f"{name} is empty. Name one gene or more, or pass None for all of them."
+        raise ValueError(msg)
+    unknown = [gene for gene in names if gene not in position]
     if unknown:
         shown = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
         msg = (
@@ -148,4 +153,4 @@ def gene_positions(gene_list: Sequence[str] | None, genes: Sequence[str]) -> NDA
             f"It has {len(genes):,} genes, named as in var_names of its data, such as {genes[0]!r}."
         )
         raise ValueError(msg)
-    return np.array([position[name] for name in names], dtype=np.intp)
+    return np.array([position[gene] for gene in names], dtype=np.intp)

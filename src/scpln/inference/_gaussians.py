@@ -7,6 +7,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from scpln.inference.newton.general import (
     GeneralCells,
     elbo_likelihood,
@@ -138,7 +140,16 @@ def gaussian_elbo(
     covariance: Array,
     **settings: Any,
 ) -> Array:
-    """Bound of each cell under Gaussian posteriors, in nats, (n,): as `elbo`."""
-    if likelihood.is_poisson:
-        return elbo(data, coefficients, loadings, mean, covariance, **settings)
-    return elbo_likelihood(data, coefficients, loadings, likelihood, mean, covariance, **settings)
+    """Bound of each cell under Gaussian posteriors, in nats, (n,): as `elbo`.
+
+    The closed form for Poisson counts takes log-rates without their bound, so that rates under the posterior of an encoder
+    may overflow. Such cells have the bound that their draws have, too, which is of bounded rates: by quadrature.
+    """
+    if not likelihood.is_poisson:
+        return elbo_likelihood(data, coefficients, loadings, likelihood, mean, covariance, **settings)
+    values = elbo(data, coefficients, loadings, mean, covariance, **settings)
+    far = np.flatnonzero(~(values > -math.exp(likelihood.largest_log_rate)))
+    if len(far):
+        gaussians = np.asarray(mean)[far], np.asarray(covariance)[far]
+        values[far] = elbo_likelihood(data.subset(far), coefficients, loadings, likelihood, *gaussians, **settings)
+    return values

@@ -4,7 +4,15 @@ from scpln.core import ABSENT
 from scpln.module.decoders import Decoder, LinearDecoder, MLPDecoder
 from scpln.module.encoders import ComponentEncoder, Encoder, GaussianFeatures
 from scpln.module.flows import FLOWS, Flow, check_flow, make_flow
-from scpln.module.likelihoods import LIKELIHOODS, JointLikelihood, Likelihood, make_likelihood
+from scpln.module.likelihoods import (
+    LARGEST_LOG_RATE,
+    LIKELIHOODS,
+    JointLikelihood,
+    Likelihood,
+    make_likelihood,
+    reaches_bound,
+    soft_clamp,
+)
 from scpln.module.posteriors import (
     Conditional,
     FlowPosterior,
@@ -31,6 +39,7 @@ from ._vae import VAEModule
 __all__ = [
     "ABSENT",
     "FLOWS",
+    "LARGEST_LOG_RATE",
     "LIKELIHOODS",
     "Approximation",
     "AutoencoderModule",
@@ -69,4 +78,6 @@ __all__ = [
     "make_likelihood",
     "normal_points",
     "path_loss",
+    "reaches_bound",
+    "soft_clamp",
 ]

@@ -56,9 +56,12 @@ class LatentModule(nn.Module):
         return False
 
     def expected_rates(
-        self, design: ArrayLike, posterior: Posterior, genes: ArrayLike | None = None
-    ) -> NDArray[np.float64] | None:
-        """Means of the rates under posteriors, without size factors (n, genes); None where they have no closed form."""
+        self, design: ArrayLike, posterior: Posterior, genes: ArrayLike | None = None, offsets: ArrayLike = 0.0
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+        """Means of the rates under posteriors (n, genes), and whether each is beyond the bound of log-rates.
+
+        With `offsets` added to log-rates, (n, 1) or (n, genes). None where the means have no closed form.
+        """
         return None
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from scpln.module.decoders import LinearDecoder
-from scpln.module.likelihoods import make_likelihood
+from scpln.module.likelihoods import expected_rate, make_likelihood, reaches_bound
 from scpln.module.posteriors import FlowPosterior, GaussianPosterior, as_double
 
 from ._generative import Generative
@@ -117,12 +117,15 @@ class PLNPCAModule(LatentModule):
         return posterior.is_gaussian
 
     def expected_rates(
-        self, design: ArrayLike, posterior: Posterior, genes: ArrayLike | None = None
-    ) -> NDArray[np.float64] | None:
-        """Means of the rates under Gaussian posteriors (n, genes), as `rates`."""
+        self, design: ArrayLike, posterior: Posterior, genes: ArrayLike | None = None, offsets: ArrayLike = 0.0
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+        """Means of the rates under Gaussian posteriors (n, genes), as `rates`, and whether each is beyond the bound."""
         if not posterior.is_gaussian:
             return None
-        return self.rates(design, posterior.mean, posterior.packed_covariance, genes)
+        eta, variance = self._log_rates(design, posterior.mean, posterior.packed_covariance, genes)
+        eta = eta + as_double(offsets)
+        beyond = reaches_bound(eta, variance, self.generative.likelihood.largest_log_rate)
+        return self._to_rates(eta, variance).numpy(), beyond.numpy()
 
     def set_cells(
         self,
@@ -182,16 +185,26 @@ class PLNPCAModule(LatentModule):
 
         With a covariance, their mean under a Gaussian posterior,
         :math:`E[e^{x_i \cdot B_j + z_i \cdot C_j}] = e^{x_i \cdot B_j + m_i \cdot C_j + \frac12 C_j^T V_i C_j}`;
-        without, the rate at z = `mean`, which may have samples as leading dimensions (..., n, q). Of real-valued data,
-        :math:`x_i \cdot B_j + z_i \cdot C_j` itself.
+        without, the rate at z = `mean`, which may have samples as leading dimensions (..., n, q). Log-rates are bounded, as
+        the likelihood bounds them (`expected_rate`). Of real-valued data, :math:`x_i \cdot B_j + z_i \cdot C_j` itself.
         """
+        eta, variance = self._log_rates(design, mean, covariance, genes)
+        return self._to_rates(eta, variance).numpy()
+
+    def _log_rates(
+        self, design: ArrayLike, mean: ArrayLike, covariance: ArrayLike | None, genes: ArrayLike | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Means and variances of the log-rates."""
         select = slice(None) if genes is None else np.asarray(genes)
         b, c = as_double(self.coefficients)[select], as_double(self.loadings)[select]
         eta = as_double(design) @ b.T + as_double(mean) @ c.T
-        if not self.generative.likelihood.is_count:
-            return eta.numpy()
-        if covariance is not None:
-            rows, columns = torch.tril_indices(c.shape[1], c.shape[1])
-            half_squares = c[:, rows] * c[:, columns] * torch.where(rows == columns, 0.5, 1.0)
-            eta += as_double(covariance) @ half_squares.T
-        return eta.exp_().numpy()
+        if covariance is None:
+            return eta, torch.zeros_like(eta)
+        rows, columns = torch.tril_indices(c.shape[1], c.shape[1])
+        squares = c[:, rows] * c[:, columns] * torch.where(rows == columns, 1.0, 2.0)
+        return eta, (as_double(covariance) @ squares.T).clamp_(min=0)
+
+    def _to_rates(self, eta: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        """Mean rates at log-rates with these moments; of real-valued data, the mean itself."""
+        likelihood = self.generative.likelihood
+        return expected_rate(eta, variance, likelihood.largest_log_rate) if likelihood.is_count else eta

@@ -107,6 +107,9 @@ def posterior_diagnostics(
 def _histogram(ax: Axes, values: NDArray[np.float64], label: str, most: float) -> None:
     """Histogram of the values; the last bar has those above `most` too, and the label says so."""
     n_above = int((values > most).sum())
+    n_below = int((values < 0).sum())
+    if n_below:
+        label += f"\n({n_below:,} below 0: less than the noise of the draws)"
     ax.hist(np.minimum(values[~np.isnan(values)], most), bins=_BINS, color="0.6")
     ax.set(xlabel=f"{label}\n(last bar: {n_above:,} above {most:g})" if n_above else label, ylabel="cells")
     bare(ax)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
 from ._axes import finish, panels, point_size
 from ._stored import check_pair, component_names, latent_states, suggestion
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Panels in a row of a new figure.
 _COLUMNS = 3
+
+#: Values of a column that can be told apart by colour at all.
+_MOST_VALUES = 200
 
 
 def latent(
@@ -47,7 +51,7 @@ def latent(
         explains.
     color
         Column of ``obs`` or gene whose values colour the cells; several for one panel each. Missing values are light
-        grey.
+        grey. By default the clusters of a mixture model, or none.
     ax
         Axes to draw on, instead of a new figure's: one for each panel.
     show
@@ -72,13 +76,19 @@ def latent(
     """
     n_latent = latent_states(adata, key).shape[1]
     first, second = check_pair(components, n_latent, key)
+    if color is None and f"{key}_cluster" in adata.obs:
+        color = f"{key}_cluster"
     colors = [color] if color is None or isinstance(color, str) else list(color)
     _check_colors(adata, colors, kwargs)
     legend = max(_legend_inches(adata, name) for name in colors)
     axes = panels(ax, len(colors), columns=_COLUMNS, size=(4.2 + legend, 4.0))
     across, up = component_names(adata, key, (first, second))
     for one, name in zip(axes, colors, strict=True):
-        draw_embedding(adata, one, basis=f"X_{key}", dimensions=(first - 1, second - 1), color=name, **kwargs)
+        shown, is_date = _drawable(adata, name, f"X_{key}")
+        draw_embedding(shown, one, basis=f"X_{key}", dimensions=(first - 1, second - 1), color=name, **kwargs)
+        if is_date and (bar := one.collections[0].colorbar) is not None:
+            bar.ax.yaxis.set_major_locator(locator := AutoDateLocator())
+            bar.ax.yaxis.set_major_formatter(ConciseDateFormatter(locator))
         one.set(xlabel=across, ylabel=up)
     return finish(axes[0] if color is None or isinstance(color, str) else axes, show=show, save=save)
 
@@ -90,6 +100,24 @@ def draw_embedding(adata: AnnData, ax: Axes, **kwargs: Any) -> None:
     _make_current(ax)
     settings = {"size": point_size(adata.n_obs), "legend_fontsize": "small", **kwargs}
     sc.pl.embedding(adata, ax=ax, show=False, **settings)
+
+
+def _drawable(adata: AnnData, name: str | None, basis: str) -> tuple[AnnData, bool]:
+    """Data whose column scanpy can draw, and whether it is dates, as days: not all kinds of columns are known there."""
+    column = None if name is None else adata.obs.get(name)
+    if column is None:
+        return adata, False
+    is_date = pd.api.types.is_datetime64_any_dtype(column)
+    if is_date:
+        values = column.dt.tz_localize(None) if column.dt.tz is not None else column
+        drawn = pd.Series(date2num(values.to_numpy()), index=column.index)
+    elif isinstance(column.dtype, pd.BooleanDtype):
+        drawn = column.astype(object).map({True: "True", False: "False"}).astype("category")
+    elif isinstance(column.dtype, pd.Int64Dtype | pd.Float64Dtype | pd.Int32Dtype | pd.Float32Dtype):
+        drawn = column.astype(float)
+    else:
+        return adata, False
+    return type(adata)(obs=pd.DataFrame({name: drawn}), obsm={basis: adata.obsm[basis]}), is_date
 
 
 def _check_colors(adata: AnnData, colors: Sequence[str | None], kwargs: dict[str, Any]) -> None:
@@ -108,6 +136,12 @@ def _check_colors(adata: AnnData, colors: Sequence[str | None], kwargs: dict[str
             near = suggestion(name, [*adata.obs, *genes])
             msg = f"color={name!r} is neither a column of adata.obs nor a gene.{near}"
             raise KeyError(msg)
+        column = None if name is None else adata.obs.get(name)
+        if column is not None and not pd.api.types.is_numeric_dtype(column.dtype):
+            n_values = 0 if pd.api.types.is_datetime64_any_dtype(column) else column.nunique()
+            if n_values > _MOST_VALUES:
+                msg = f"adata.obs[{name!r}] (color) has {n_values:,} different values: pass a column of labels, or of numbers."
+                raise ValueError(msg)
 
 
 def _legend_inches(adata: AnnData, name: str | None) -> float:
@@ -115,8 +149,10 @@ def _legend_inches(adata: AnnData, name: str | None) -> float:
     if name is None:
         return 0.0
     column = adata.obs.get(name)
-    if column is None or pd.api.types.is_numeric_dtype(column):
+    if column is None or (pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)):
         return 0.5
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return 0.9
     names = column.dropna().astype(str).unique()
     longest = max(map(len, names), default=0)
     return (1 if len(names) <= 14 else 2 if len(names) <= 30 else 3) * (0.4 + 0.075 * longest)

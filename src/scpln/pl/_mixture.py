@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.patches import Ellipse
+from matplotlib.patheffects import withStroke
 
 from ._axes import finish
 from ._labels import place_labels
@@ -50,7 +51,7 @@ def mixture_components(
     components
         The two latent dimensions, numbered from 1.
     color
-        Column of ``obs`` or gene whose values colour the cells; by default they are light grey.
+        Column of ``obs`` or gene whose values colour the cells; by default, their most probable component, whose ellipse has its colour.
     ax
         Axes to draw on, instead of a new figure's.
     show
@@ -77,12 +78,19 @@ def mixture_components(
     n_latent = latent_states(adata, key, model="CountGMVAE").shape[1]
     pair = [number - 1 for number in check_pair(components, n_latent, key)]
     means, covariances = mixture["means"][:, pair], mixture["covariances"][:, pair][:, :, pair]
-    settings = {"na_color": "0.75", **kwargs}
+    by_cluster = color in (None, f"{key}_cluster") and f"{key}_cluster" in adata.obs
+    settings = {
+        "na_color": "0.75",
+        **({"legend_loc": "none", "title": "", "alpha": 0.5} if by_cluster else {}),
+        **kwargs,
+    }
     drawn = latent(adata, key=key, components=components, color=color, ax=ax, show=False, **settings)
     assert not isinstance(drawn, np.ndarray)
-    for mean, covariance in zip(means, covariances, strict=True):
+    own = adata.uns.get(f"{key}_cluster_colors", ()) if by_cluster else ()
+    edges = list(own) if len(own) == len(means) else ["black"] * len(means)
+    for mean, covariance, edge in zip(means, covariances, edges, strict=True):
         for sds, style in _ELLIPSES[: 2 if len(means) <= _FEW else 1]:
-            drawn.add_patch(_ellipse(mean, covariance, sds, style))
+            drawn.add_patch(_ellipse(mean, covariance, sds, style, edge))
     drawn.plot(*means.T, linestyle="", marker="+", color="black", markersize=5)
     drawn.autoscale_view()
     order = np.argsort(-np.asarray(mixture["weights"]), kind="stable")
@@ -92,11 +100,19 @@ def mixture_components(
     return finish(drawn, show=show, save=save)
 
 
-def _ellipse(mean: NDArray[np.float64], covariance: NDArray[np.float64], sds: float, style: str) -> Ellipse:
+def _ellipse(mean: NDArray[np.float64], covariance: NDArray[np.float64], sds: float, style: str, edge: str) -> Ellipse:
     """Where a bivariate Gaussian is so many standard deviations from its mean."""
     variance, axes = np.linalg.eigh(covariance)
     width, height = 2 * sds * np.sqrt(np.maximum(variance, 0))
     angle = np.degrees(np.arctan2(axes[1, 0], axes[0, 0]))
     return Ellipse(
-        (mean[0], mean[1]), width, height, angle=angle, fill=False, edgecolor="black", linestyle=style, linewidth=0.9
+        (mean[0], mean[1]),
+        width,
+        height,
+        angle=angle,
+        fill=False,
+        edgecolor=edge,
+        linestyle=style,
+        linewidth=1.6,
+        path_effects=[withStroke(linewidth=3.2, foreground="white", alpha=0.7)],
     )

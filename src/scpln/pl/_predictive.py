@@ -24,6 +24,9 @@ Kind = Literal["mean_variance", "zero_fraction", "library_size"]
 _OBSERVED: dict[str, Any] = {"marker": "o", "s": 12, "facecolors": "none", "edgecolors": "0.55", "linewidths": 0.7}
 _REPLICATED: dict[str, Any] = {"marker": ".", "s": 8, "color": "black", "linewidths": 0}
 
+#: Observed over replicated variance of the median gene from which on the figure says so.
+_FAR_ABOVE = 1.5
+
 
 def posterior_predictive(
     adata: AnnData,
@@ -94,6 +97,18 @@ def _draw_mean_variance(ax: Axes, adata: AnnData, key: str) -> None:
         shown = (mean[number] > 0) & (variance[number] > 0)
         ax.scatter(mean[number][shown], variance[number][shown], label=label, rasterized=True, **style)
     ax.set(xscale="log", yscale="log", xlabel="mean count of a gene", ylabel="variance over cells")
+    ratio = np.median(variance[0][varies] / variance[1][varies]) if (varies := variance.min(0) > 0).any() else 1.0
+    if ratio > _FAR_ABOVE:
+        likelihood = dict(adata.uns[key].get("params", {})).get("likelihood", "")
+        hint = ":\nthey vary more than Poisson counts; try likelihood='nb'" if likelihood == "poisson" else ""
+        ax.text(
+            0.03,
+            0.97,
+            f"observed variances are {ratio:.1f} times\nthe replicated ones (median gene){hint}",
+            transform=ax.transAxes,
+            va="top",
+            fontsize="small",
+        )
     ends = np.array(ax.get_xlim())
     ax.plot(ends, ends, color="0.3", linestyle="--", linewidth=1, label="Poisson", scalex=False, scaley=False)
     legend_above(ax)

@@ -33,7 +33,7 @@ def history(
 
     Of Newton's iterations, how far the bound was below its final value after each. Of stochastic training, the bound
     it maximises, averaged over ten steps each, with the bound of the Gaussian posteriors that it started from; of an
-    autoencoder, the bounds of training and of validation cells after each epoch.
+    autoencoder, the bounds of training and of validation cells after each epoch, and the epoch whose weights are kept.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def history(
         history |= {name: -np.asarray(history[name]) for name in ("elbo_train", "elbo_validation") if name in history}
     ax = axes_or_new(ax)
     if "elbo_train" in history:
-        _draw_epochs(ax, history)
+        _draw_epochs(ax, history, dict(adata.uns[key].get("training", {})).get("best_epoch"))
     elif "stochastic_bound" in history:
         _draw_stochastic(ax, history)
     else:
@@ -75,12 +75,15 @@ def history(
     return finish(ax, show=show, save=save)
 
 
-def _draw_epochs(ax: Axes, history: dict[str, Any]) -> None:
+def _draw_epochs(ax: Axes, history: dict[str, Any], kept: int | None) -> None:
     for name, label, color in (("train", "training cells", "0.6"), ("validation", "validation cells", "black")):
         if f"elbo_{name}" in history:
             bound = np.asarray(history[f"elbo_{name}"], dtype=float)
             marker = "." if len(bound) == 1 else ""  # one point makes no line
             ax.plot(np.arange(1, len(bound) + 1), bound, color=color, linewidth=1, label=label, marker=marker)
+    if kept is not None and np.isfinite(kept):
+        label = f"epoch {int(kept):,}, whose weights are kept"
+        ax.axvline(int(kept), color="0.3", linestyle="--", linewidth=1, label=label)
     ax.set(xlabel="epoch", ylabel="bound (nats per cell)")
     ax.ticklabel_format(axis="y", useOffset=False)
     legend_above(ax)

@@ -1,8 +1,12 @@
 """Checks of arguments, warnings, names in messages, tables in HTML, progress bars."""
 
 from ._arguments import (
+    MOST_DRAWS,
     as_bool,
     as_integers,
+    as_names,
+    as_number,
+    as_text,
     in_range,
     one_of,
     positive_integer,
@@ -17,9 +21,13 @@ from ._progress import ProgressBar, progress_bar, slow_bar
 from ._warnings import deprecated, warn
 
 __all__ = [
+    "MOST_DRAWS",
     "ProgressBar",
     "as_bool",
     "as_integers",
+    "as_names",
+    "as_number",
+    "as_text",
     "deprecated",
     "description",
     "filled",

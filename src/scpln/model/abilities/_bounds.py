@@ -11,7 +11,7 @@ import scvi
 from scpln.data import cell_positions
 from scpln.inference import log_weights, summarize_weights
 from scpln.model.base import UNRELIABLE, reliability_in_words
-from scpln.utils import positive_integer, resolve_seed, slow_bar
+from scpln.utils import MOST_DRAWS, as_bool, positive_integer, resolve_seed, slow_bar
 
 from ._terms import BoundTerms, conditions
 
@@ -62,7 +62,7 @@ class Bounds(BoundTerms):
             Of the draws, where it takes some; by default ``scvi.settings.seed``, or 0.
         """
         values = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=True, seed=seed)[1]
-        return float(values.mean()) if return_mean else values
+        return float(values.mean()) if as_bool("return_mean", return_mean) else values
 
     def get_iw_bound(
         self,
@@ -108,12 +108,12 @@ class Bounds(BoundTerms):
         >>> model.get_iw_bound(n_samples=500) > model.get_elbo()
         True
         """
-        n_samples, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
+        n_samples, seed = positive_integer("n_samples", n_samples, most=MOST_DRAWS), resolve_seed(seed)
         posterior, _ = self._infer(adata, indices, batch_size=batch_size, refine=refine, seed=seed)
         values = np.empty(len(posterior))
         for cells, weights in self._log_weights(posterior, adata, indices, n_samples, seed):
             values[cells] = summarize_weights(weights).iw_bound
-        return float(values.mean()) if return_mean else values
+        return float(values.mean()) if as_bool("return_mean", return_mean) else values
 
     def get_posterior_diagnostics(
         self,
@@ -170,7 +170,7 @@ class Bounds(BoundTerms):
         >>> list(model.get_posterior_diagnostics(indices=[0, 1]).columns)
         ['elbo', 'iw_bound', 'gap', 'ess', 'pareto_k']
         """
-        n_samples, seed = positive_integer("n_samples", n_samples), resolve_seed(seed)
+        n_samples, seed = positive_integer("n_samples", n_samples, most=MOST_DRAWS), resolve_seed(seed)
         posterior, elbo = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=True, seed=seed)
         names = self._data_or_own(adata).obs_names
         positions = cell_positions(indices, len(names))
@@ -200,7 +200,9 @@ class Bounds(BoundTerms):
         self, posterior: Posterior, elbo: NDArray[np.float64], adata: Data, diagnostics: bool
     ) -> dict[str, NDArray[np.float64]]:
         """The same for `annotate`; nothing unless they are asked for."""
-        return self._diagnose(posterior, elbo, adata, None, DIAGNOSTIC_DRAWS, resolve_seed(None)) if diagnostics else {}
+        if not as_bool("diagnostics", diagnostics):
+            return {}
+        return self._diagnose(posterior, elbo, adata, None, DIAGNOSTIC_DRAWS, resolve_seed(None))
 
     def _log_weights(
         self, posterior: Posterior, adata: AnnData | MuData | None, indices: Any, n_samples: int, seed: int

@@ -14,7 +14,7 @@ from scvi.utils import track
 
 from scpln.data import cell_positions
 from scpln.inference import FEWEST_DRAWS, sample_exact
-from scpln.utils import deprecated, one_of, positive_integer, resolve_seed
+from scpln.utils import MOST_DRAWS, as_bool, deprecated, one_of, positive_integer, resolve_seed
 
 from ._latent import LatentModel
 
@@ -124,7 +124,10 @@ class ExactSampling(LatentModel):
         (100, 2, 2)
         """
         one_of("method", method, get_args(Method))
-        n_samples, n_warmup = positive_integer("n_samples", n_samples), positive_integer("n_warmup", n_warmup)
+        progress, return_diagnostics = as_bool("progress", progress), as_bool("return_diagnostics", return_diagnostics)
+        n_samples, n_warmup = (
+            positive_integer(name, n, most=MOST_DRAWS) for name, n in (("n_samples", n_samples), ("n_warmup", n_warmup))
+        )
         if n_samples < FEWEST_DRAWS:
             msg = f"n_samples={n_samples}, but a chain must have at least {FEWEST_DRAWS} draws."
             raise ValueError(msg)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from scpln.model.base import ScplnModel
+from scpln.utils import MOST_DRAWS, as_bool, positive_integer, positive_integer_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,12 @@ class LatentModel(ScplnModel):
     module: LatentModule
     #: Draws of each cell that a bound without a closed form is the mean of.
     _elbo_draws: ClassVar[int] = 100
+
+    @staticmethod
+    def _check_inference(batch_size: object, refine: object) -> tuple[int | None, int]:
+        """What `_infer` takes of its caller's arguments."""
+        steps = positive_integer("refine", refine, least=0, most=MOST_DRAWS)
+        return positive_integer_or_none("batch_size", batch_size), steps
 
     @abstractmethod
     def _infer(
@@ -107,7 +114,8 @@ class LatentModel(ScplnModel):
         return_dist
             Whether to return means and variances, (n, q) each.
         """
-        if not (return_dist or refine):
+        batch_size, refine = self._check_inference(batch_size, refine)
+        if not (as_bool("return_dist", return_dist) or refine):
             return self._posterior_means(adata, indices, batch_size).astype(np.float32)
         posterior = self.get_posterior(adata, indices, batch_size=batch_size, refine=refine)
         mean = posterior.mean.astype(np.float32)

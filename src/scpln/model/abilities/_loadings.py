@@ -90,7 +90,7 @@ class Loadings(ScplnModel):
             As in `get_loadings`.
         """
         loadings = self.get_loadings()
-        positions = gene_positions(genes, self.genes)
+        positions = gene_positions(genes, self.genes, "genes")
         chosen = loadings if positions is None else loadings.iloc[positions]
         values, covariance = chosen.to_numpy(), self.module.generative.prior.total_covariance().numpy()
         return pd.DataFrame(values @ covariance @ values.T, index=chosen.index, columns=chosen.index)

@@ -22,9 +22,17 @@ from scpln.data import (
     setup_args,
     states,
 )
-from scpln.module import ABSENT
-from scpln.utils import positive_integer, positive_integer_or_none, positive_number, resolve_seed
+from scpln.module import ABSENT, reaches_bound, soft_clamp
+from scpln.utils import (
+    MOST_DRAWS,
+    as_bool,
+    positive_integer,
+    positive_integer_or_none,
+    positive_number,
+    resolve_seed,
+)
 
+from ._beyond import Beyond
 from ._latent import LatentModel
 
 if TYPE_CHECKING:
@@ -50,9 +58,11 @@ class _Rates:
         Design matrices (n × d) and codes of the batches (n,): the cells' own, or one pair for each batch to transform
         to.
     offsets
-        Logarithm of the factor of each cell's rates, (n, 1), or (n, G) for the modality of each gene.
+        What is added to each cell's log-rates, (n, 1), or (n, G) for the modality of each gene.
     groups
         Codes of the genes' modalities (genes,).
+    factor
+        What all rates are then multiplied by.
     """
 
     module: LatentModule
@@ -61,6 +71,7 @@ class _Rates:
     offsets: NDArray[np.float64]
     groups: NDArray[np.int64] | None
     genes: NDArray[np.intp] | None
+    factor: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,8 +83,8 @@ class _Rates:
         for start, stop in block_ranges(*self.shape):
             yield slice(start, stop), self.posterior[start:stop]
 
-    def at(self, cells: slice, z: NDArray) -> NDArray[np.float64]:
-        """Rates (…, cells, genes) at latent states.
+    def at(self, cells: slice, z: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Rates (…, cells, genes) at latent states, and whether each is beyond the bound of log-rates.
 
         Of real-valued data, the expected values, to which log size factors are added; of counts in categories, their
         mean, since these have no one rate.
@@ -81,19 +92,27 @@ class _Rates:
         likelihood = copy.deepcopy(self.module.generative.likelihood).cpu()
         if self.genes is not None:
             likelihood = likelihood.subset(self.genes)
-        decoded = [self._decode(cells, z, number) for number in range(len(self.designs))]
-        if likelihood.cell_parameter_names:
-            offsets = torch.from_numpy(self._offsets(cells))
-            means = [likelihood.mean(eta + offsets, deviations) for eta, deviations in decoded]
-            return (sum(means[1:], means[0]) / len(means)).detach().numpy()
-        rates = [eta.exp() if likelihood.is_count else eta for eta, _ in decoded]
-        return self._scaled(cells, (sum(rates[1:], rates[0]) / len(rates)).numpy())
+        offsets, values, beyond = torch.from_numpy(self._offsets(cells)), [], []
+        for number in range(len(self.designs)):
+            eta, deviations = self._decode(cells, z, number)
+            eta = eta + offsets
+            beyond.append(reaches_bound(eta, upper=likelihood.largest_log_rate))
+            if likelihood.cell_parameter_names:
+                values.append(likelihood.mean(eta, deviations).detach())
+            else:
+                values.append(soft_clamp(eta, upper=likelihood.largest_log_rate).exp() if likelihood.is_count else eta)
+        mean = sum(values[1:], values[0]) / len(values)
+        return self._scaled(cells, mean.numpy()), torch.stack(beyond).any(0).numpy()
 
-    def expected(self, cells: slice, posterior: Posterior) -> NDArray[np.float64] | None:
-        """Posterior mean of the rates in closed form; None where it has none."""
-        rates = [self.module.expected_rates(x[cells], posterior, self.genes) for x, _ in self.designs]
-        known = [each for each in rates if each is not None]
-        return self._scaled(cells, sum(known[1:], known[0]) / len(known)) if known else None
+    def expected(self, cells: slice, posterior: Posterior) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+        """Posterior mean of the rates in closed form, and the same; None where it has none."""
+        offsets = self._offsets(cells)
+        found = [self.module.expected_rates(x[cells], posterior, self.genes, offsets) for x, _ in self.designs]
+        known = [each for each in found if each is not None]
+        if not known:
+            return None
+        mean = sum((rates for rates, _ in known[1:]), known[0][0]) / len(known)
+        return self._scaled(cells, mean), np.any([beyond for _, beyond in known], axis=0)
 
     def draw(self, cells: slice, z: NDArray, seed: int) -> NDArray:
         """Counts (cells, genes) at latent states."""
@@ -112,15 +131,22 @@ class _Rates:
         design, batches = self.designs[number]
         return self.module.decode(z, design[cells], None if batches is None else batches[cells], self.genes)
 
+    @property
+    def _is_scaled(self) -> bool:
+        """Whether the factor is one of rates, and not added to log-rates or to real values."""
+        likelihood = self.module.generative.likelihood
+        return likelihood.is_count and not likelihood.cell_parameter_names
+
     def _offsets(self, cells: slice) -> NDArray[np.float64]:
         """What is added to log-rates, (cells, genes), or (cells, 1) where it is the same for all genes."""
-        return self.offsets[cells] if self.groups is None else self.offsets[cells][:, self.groups]
+        offsets = self.offsets[cells] if self.groups is None else self.offsets[cells][:, self.groups]
+        return offsets if self._is_scaled else offsets + np.log(self.factor)
 
     def _scaled(self, cells: slice, rates: NDArray[np.float64]) -> NDArray[np.float64]:
-        offsets = self._offsets(cells)
-        if not self.module.generative.likelihood.is_count:
-            return rates + offsets
-        return rates * np.where(offsets == ABSENT, np.nan, np.exp(offsets))
+        """Rates times the factor, NaN where a cell lacks the modality."""
+        if not self._is_scaled:
+            return rates
+        return self.factor * np.where(self._offsets(cells) == ABSENT, np.nan, rates)
 
 
 class Predictive(LatentModel):
@@ -177,28 +203,37 @@ class Predictive(LatentModel):
 
         Returns
         -------
-        Cells × genes, float32.
+        Cells × genes, float32. Finite: log-rates are bounded as in the likelihood, which lets rates grow linearly beyond
+        e²⁵. A warning names the cells and genes whose rates come from there, which counts do not determine.
         """
+        as_numpy = as_bool("return_numpy", return_numpy)
         rates, names = self._rates_of(adata, indices, transform_batch, gene_list, batch_size, library_size)
-        n_samples = positive_integer_or_none("n_samples", n_samples)
-        separate = n_samples is not None and not return_mean
+        n_samples = positive_integer_or_none("n_samples", n_samples, most=MOST_DRAWS)
+        separate = not as_bool("return_mean", return_mean) and n_samples is not None
         shape: tuple[int, ...] = (n_samples or 1, *rates.shape) if separate else rates.shape
         result = np.empty(shape, dtype=np.float32)
+        far, columns = Beyond(rates.shape), self.genes if gene_list is None else as_list(gene_list)
         for cells, posterior in rates.blocks():
             expected = rates.expected(cells, posterior) if n_samples is None else None
             if expected is not None:
-                result[cells] = expected
-                continue
-            n_draws = n_samples or DRAWS
-            draws = (rates.at(cells, z) for z in posterior.sample(n_draws, seed=_block_seed(seed, cells)))
-            if separate:
-                for number, drawn in enumerate(draws):
-                    result[number, cells] = drawn
+                result[cells], beyond = expected
             else:
-                result[cells] = sum(draws) / n_draws
-        if return_numpy or separate:
+                n_draws = n_samples or DRAWS
+                total = np.zeros((len(posterior), len(columns)))
+                beyond = np.zeros(total.shape, dtype=bool)
+                for number, z in enumerate(posterior.sample(n_draws, seed=_block_seed(seed, cells))):
+                    drawn, is_beyond = rates.at(cells, z)
+                    beyond |= is_beyond
+                    if separate:
+                        result[number, cells] = drawn
+                    else:
+                        total += drawn
+                if not separate:
+                    result[cells] = total / n_draws
+            far.add(cells, beyond)
+        far.report(names, columns)
+        if as_numpy or separate:
             return result
-        columns = self.genes if gene_list is None else as_list(gene_list)
         return pd.DataFrame(result, index=names, columns=columns)
 
     def posterior_predictive_sample(
@@ -232,7 +267,7 @@ class Predictive(LatentModel):
         Sparse array of cells × genes, or cells × genes × draws if there are several, as
         `scvi.criticism.PosteriorPredictiveCheck` expects.
         """
-        n_samples = positive_integer("n_samples", n_samples)
+        n_samples = positive_integer("n_samples", n_samples, most=MOST_DRAWS)
         rates, _ = self._rates_of(adata, indices, transform_batch, gene_list, batch_size, "latent")
         blocks = []
         for cells, posterior in rates.blocks():
@@ -273,17 +308,16 @@ class Predictive(LatentModel):
                 (design.matrix(obs, {batch_key: batch}), np.full(len(obs), design.code(batch_key, batch)))
                 for batch in as_list(transform_batch)
             ]
-        if isinstance(library_size, str) and library_size != "latent":
+        if library_size != "latent" and not isinstance(library_size, int | float | np.number):
             msg = f"library_size={library_size!r}, but it must be a number or 'latent'."
             raise ValueError(msg)
-        offsets, groups = np.zeros((len(posterior), 1)), None
-        if library_size == "latent":
-            data = self._read(adata, positions).data
-            offsets, groups = data.log_sizes, data.groups
-            groups = groups if groups is None or genes is None else groups[genes]
-        else:
-            offsets += np.log(positive_number("library_size", float(library_size)))
-        return _Rates(self.module, posterior, designs, offsets, groups, genes), obs.index
+        if library_size != "latent":
+            factor = positive_number("library_size", library_size)
+            zeros = np.zeros((len(posterior), 1))
+            return _Rates(self.module, posterior, designs, zeros, None, genes, factor), obs.index
+        data = self._read(adata, positions).data
+        groups = data.groups if data.groups is None or genes is None else data.groups[genes]
+        return _Rates(self.module, posterior, designs, data.log_sizes, groups, genes), obs.index
 
 
 def _stream(seed: int, number: int) -> int:

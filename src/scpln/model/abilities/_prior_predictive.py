@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scpln.utils import positive_integer, resolve_seed
+from scpln.utils import as_bool, positive_integer, resolve_seed
 
 from ._latent import LatentModel
 
@@ -76,7 +76,7 @@ class PriorPredictive(LatentModel):
         eta, deviations = self.module.decode(z, design, np.zeros(n, dtype=np.int64))
         stream = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
         counts = self.module.draw(eta, stream, deviations=deviations)
-        return (counts, z.numpy()) if return_latent else counts
+        return (counts, z.numpy()) if as_bool("return_latent", return_latent) else counts
 
     @torch.no_grad()
     def _sample_prior(self, prior: Prior, n: int, component: int | None, generator: torch.Generator) -> torch.Tensor:

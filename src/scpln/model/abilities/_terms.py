@@ -11,7 +11,7 @@ from torch import nn
 
 from scpln.data import cell_positions, setup_args
 from scpln.inference import log_weights
-from scpln.utils import positive_integer_or_none, resolve_seed
+from scpln.utils import MOST_DRAWS, positive_integer_or_none, resolve_seed
 
 from ._latent import LatentModel
 
@@ -83,7 +83,7 @@ class BoundTerms(LatentModel):
         >>> bool(abs(terms["reconstruction"] - terms["kl"] - terms["elbo"]).max() < 1e-6)
         True
         """
-        n_samples, seed = positive_integer_or_none("n_samples", n_samples), resolve_seed(seed)
+        n_samples, seed = positive_integer_or_none("n_samples", n_samples, most=MOST_DRAWS), resolve_seed(seed)
         posterior, elbo = self._infer(
             adata, indices, batch_size=batch_size, refine=refine, with_elbo="exact", seed=seed
         )

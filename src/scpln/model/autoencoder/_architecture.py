@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from scpln.model.base import FLOW, FLOW_HIDDEN, PosteriorName
+from scpln.model.base import DEEPEST, FLOW, FLOW_HIDDEN, LARGEST_K_MAX, MOST_LATENT, WIDEST, PosteriorName
 from scpln.module import FLOWS, LIKELIHOODS, Approximation, Encoder, MLPDecoder, check_flow, make_flow, make_likelihood
-from scpln.utils import as_integers, deprecated, one_of, positive_integer, positive_integer_or_none
+from scpln.utils import as_bool, as_integers, as_number, deprecated, one_of, positive_integer, positive_integer_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,10 +91,9 @@ class Architecture:
                 "real values. Leave it out."
             )
             raise ValueError(msg)
-        n_hidden = positive_integer("n_hidden", n_hidden)
-        if n_layers != 0:
-            n_layers = positive_integer("n_layers", n_layers)
-        n_latent = positive_integer("n_latent", n_latent)
+        n_hidden = positive_integer("n_hidden", n_hidden, most=WIDEST)
+        n_layers = positive_integer("n_layers", n_layers, least=0, most=DEEPEST)
+        n_latent = positive_integer("n_latent", n_latent, most=MOST_LATENT)
         for name, value in {"flow": flow, "n_transforms": n_transforms, "flow_hidden": flow_hidden}.items():
             if value is not None and posterior != "flow":
                 msg = f"{name}={value!r} needs posterior='flow'."
@@ -103,26 +102,28 @@ class Architecture:
             flow = FLOW if flow is None else flow
             one_of("flow", flow, list(FLOWS))
             check_flow(flow, n_latent)
-        if not 0 <= dropout_rate < 1:
+        if not 0 <= as_number("dropout_rate", dropout_rate) < 1:
             msg = f"dropout_rate={dropout_rate!r}, but it must be at least 0 and less than 1."
             raise ValueError(msg)
         widths = [n_hidden] * n_layers
         decoder = widths
         if decoder_hidden is not None:
-            decoder = [] if decoder_hidden in ([], ()) else as_integers("decoder_hidden", decoder_hidden) or []
+            decoder = (
+                [] if decoder_hidden in ([], ()) else as_integers("decoder_hidden", decoder_hidden, most=WIDEST) or []
+            )
         return cls(
             n_latent=n_latent,
-            encoder_hidden=as_integers("encoder_hidden", encoder_hidden) or widths or [n_hidden],
+            encoder_hidden=as_integers("encoder_hidden", encoder_hidden, most=WIDEST) or widths or [n_hidden],
             decoder_hidden=decoder,
             likelihood=likelihood,
-            k_max=positive_integer_or_none("k_max", k_max),
+            k_max=positive_integer_or_none("k_max", k_max, most=LARGEST_K_MAX),
             posterior=posterior,
             flow=flow,
-            n_transforms=positive_integer_or_none("n_transforms", n_transforms),
-            flow_hidden=as_integers("flow_hidden", flow_hidden) or FLOW_HIDDEN,
+            n_transforms=positive_integer_or_none("n_transforms", n_transforms, most=DEEPEST),
+            flow_hidden=as_integers("flow_hidden", flow_hidden, most=WIDEST) or FLOW_HIDDEN,
             dispersion=dispersion,
             scale_activation=scale_activation,
-            encode_covariates=encode_covariates,
+            encode_covariates=as_bool("encode_covariates", encode_covariates),
             dropout_rate=float(dropout_rate),
         )
 

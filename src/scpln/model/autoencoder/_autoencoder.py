@@ -24,7 +24,7 @@ from scpln.model.abilities import (
 from scpln.model.base import REFINE, Annotation, check_kind
 from scpln.train import Minibatches, refine, torch_random, torch_threads
 from scpln.train.epochs import split_cells
-from scpln.utils import positive_integer, resolve_seed, slow_bar
+from scpln.utils import resolve_seed, slow_bar
 
 from ._training import AutoencoderTraining
 
@@ -144,17 +144,14 @@ class Autoencoder(
     ) -> tuple[Posterior, NDArray[np.float64]]:
         """Posterior of each cell, encoded, and if asked for its bound."""
         self._require_trained()
+        (batch_size, refine), seed = self._check_inference(batch_size, refine), resolve_seed(seed)
         adata = self._data_or_own(adata)
         positions = cell_positions(indices, adata.n_obs)
         data = self._read(adata, positions).data
         posterior = self._encode(data, batch_size)
         if refine:
-            posterior = self._refined(data, posterior, positive_integer("refine", refine), resolve_seed(seed))
-        values = (
-            self._elbo(data, posterior, positions, self._elbo_draws, resolve_seed(seed))
-            if with_elbo is True
-            else np.empty(0)
-        )
+            posterior = self._refined(data, posterior, refine, seed)
+        values = self._elbo(data, posterior, positions, self._elbo_draws, seed) if with_elbo is True else np.empty(0)
         return posterior, values
 
     def _posterior_means(
@@ -162,6 +159,7 @@ class Autoencoder(
     ) -> NDArray[np.floating]:
         """Means from the encoder, without the covariances of all cells, which take q times the memory."""
         self._require_trained()
+        batch_size, _ = self._check_inference(batch_size, 0)
         adata = self._data_or_own(adata)
         data = self._read(adata, cell_positions(indices, adata.n_obs)).data
         parts = []

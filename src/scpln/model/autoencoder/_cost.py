@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 
 
 def cost_of_epochs(
-    shape: tuple[int, int], architecture: Architecture, options: TrainingOptions, n_draws: int, n_evaluated: int
+    shape: tuple[int, int],
+    architecture: Architecture,
+    options: TrainingOptions,
+    n_samples: int,
+    n_posteriors: int,
+    n_evaluated: int,
 ) -> Cost:
-    """What all epochs cost of cells and genes (n, p), with so many draws of each cell in a step, and for its bound in the end."""
+    """What all epochs cost of cells and genes (n, p).
+
+    Each cell has `n_posteriors`, with `n_samples` draws of each in a step, and `n_evaluated` for its bound in the end.
+    """
     (n, p), q = shape, architecture.n_latent
     trained = int(n * (1 - options.validation_size))
     return steps_cost(
@@ -26,11 +34,11 @@ def cost_of_epochs(
         p,
         n_steps=options.max_epochs * -(-trained // options.batch_size),
         batch_size=options.batch_size,
-        n_draws=n_draws,
+        n_draws=n_samples * n_posteriors,
         weights=_encoder(p, architecture) + network_weights([q, *architecture.decoder_hidden, p], [q, p]),
         flow=architecture.flow,
         n_evaluated=n_evaluated,
-        n_features=_n_posterior(q) * n_draws,
+        n_features=_n_posterior(q) * n_posteriors,
     )
 
 

@@ -157,9 +157,8 @@ class CountGMVAE(Clusters, Autoencoder):
         self.full_covariance = covariance == "full"
         self.label_names, self.label_dtype = self._known_labels()
         n_components = positive_integer_or_none("n_components", n_components)
-        weights = weights if isinstance(weights, str) else [float(weight) for weight in weights]
         self._n_components = self._check_n_components(n_components, weights)
-        self.weights = weights
+        self.weights = weights = weights if isinstance(weights, str) else [float(weight) for weight in weights]
         self.component_posteriors = component_posteriors = as_bool("component_posteriors", component_posteriors)
         self._check_data()
         self.module = self._untrained()
@@ -183,10 +182,17 @@ class CountGMVAE(Clusters, Autoencoder):
                 f"{self.label_names[:8]}{', …' if n_labels > 8 else ''}."
             )
             raise ValueError(msg)
+        n_cells = int(self.summary_stats.n_cells)
+        if n_components is not None and n_components > n_cells and self.adata is not None:
+            msg = f"n_components={n_components:,}, but it can be at most {n_cells:,}, the number of cells."
+            raise ValueError(msg)
         if isinstance(weights, str):
             one_of("weights", weights, ["learned", "uniform"])
             return n_components
-        values = np.asarray(weights, dtype=float)
+        try:
+            values = np.asarray(weights, dtype=float)
+        except (TypeError, ValueError):
+            values = np.empty(0)
         if (
             n_components is None
             or values.shape != (n_components,)

@@ -7,8 +7,6 @@ from abc import abstractmethod
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
-import numpy as np
-import scvi
 import torch
 
 from scpln.core import after_training
@@ -19,25 +17,35 @@ from scpln.train.epochs import (
     DeviceOptions,
     TrainingOptions,
     check_checkpoint,
-    default_epochs,
     train_by_gradients,
 )
 from scpln.utils import (
     filled,
     one_of,
-    positive_integer,
-    positive_integer_or_none,
     progress_bar,
     resolve_seed,
     takes,
 )
 
 from ._cost import cost_of_epochs, cost_of_start
-from ._options import CHECKPOINTS, LIGHTNING, LOSS, Lightning, MoreTraining, checkpoint_options, training_options
+from ._options import (
+    CHECKPOINTS,
+    LIGHTNING,
+    LOSS,
+    Lightning,
+    MoreTraining,
+    checkpoint_options,
+    cost_options,
+    n_draws,
+    n_elbo_draws,
+    n_threads_or_default,
+    training_options,
+)
 from ._query import options_on_reference, start_on_reference
 from ._start import ITERATIONS, STEPS, fit_plnpca, pretrain_encoder, start_at_means
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from scpln.core import CountData
@@ -50,9 +58,6 @@ if TYPE_CHECKING:
     from ._start import Start
 
 StartKind = Literal["plnpca", "random"]
-
-#: Draws of each cell that a bound is the mean of; draws × cells × genes that the mean after training may cost.
-ELBO_DRAWS, _ELBO_ENTRIES = 100, 2e8
 
 
 class AutoencoderTraining(Bounds):
@@ -174,8 +179,7 @@ class AutoencoderTraining(Bounds):
         """
         given = filled(AutoencoderTraining.train, more)
         self._check_start(start)
-        cells, seed = self._read(None), resolve_seed(seed)
-        n_samples = positive_integer("n_samples", given["n_samples"])
+        cells, seed, n_samples = self._read(None), resolve_seed(seed), n_draws(given["n_samples"])
         lightning, checkpoint = Lightning.of(given, progress=progress), checkpoint_options(given)
         options = training_options(
             given,
@@ -189,7 +193,7 @@ class AutoencoderTraining(Bounds):
             patience=patience,
             seed=seed,
         )
-        n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        n_threads = n_threads_or_default(n_threads)
         if self.query_ is None and (accelerator == "cpu" or not torch.cuda.is_available()):
             announce(self._cost(options, start, n_samples, n_threads), cells.data.n_cells, cells.data.n_genes)
         check_checkpoint(checkpoint.directory, resume=checkpoint.resume)
@@ -228,7 +232,7 @@ class AutoencoderTraining(Bounds):
         data = cells.data
 
         def summarize() -> dict[str, Any]:
-            elbo = self._elbo(data, self._encode(data), None, self._n_draws(data.n_cells, data.n_genes)).mean()
+            elbo = self._elbo(data, self._encode(data), None, n_elbo_draws(data.n_cells, data.n_genes)).mean()
             return {
                 "elbo": float(elbo),
                 **self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads),
@@ -271,14 +275,15 @@ class AutoencoderTraining(Bounds):
         max_epochs, batch_size, n_samples, start, n_threads
             As in `train`.
         """
-        epochs = max_epochs or default_epochs(self.summary_stats.n_cells, batch_size)
-        options = TrainingOptions(max_epochs=epochs, batch_size=batch_size)
-        return self._cost(options, start, n_samples, n_threads or scvi.settings.num_threads)
+        self._check_start(start)
+        n_cells = self.summary_stats.n_cells
+        options, draws, threads = cost_options(n_cells, max_epochs, batch_size, n_samples, n_threads)
+        return self._cost(options, start, draws, threads)
 
     def _cost(self, options: TrainingOptions, start: StartKind, n_samples: int, n_threads: int | None) -> Cost:
         """What training will take at most, on the CPU."""
         n, p = self.summary_stats.n_cells, len(self.genes)
-        cost = cost_of_epochs((n, p), self.architecture, options, n_samples * self._n_posteriors, self._n_draws(n, p))
+        cost = cost_of_epochs((n, p), self.architecture, options, n_samples, self._n_posteriors, n_elbo_draws(n, p))
         if start == "plnpca":
             cost += cost_of_start((n, p), self.architecture, len(self.covariates), n_threads)
         return cost
@@ -287,11 +292,6 @@ class AutoencoderTraining(Bounds):
     def _n_posteriors(self) -> int:
         """Posteriors that a cell has."""
         return 1
-
-    @staticmethod
-    def _n_draws(n_cells: int, n_genes: int) -> int:
-        """Draws of each cell that the bound after training is the mean over."""
-        return int(np.clip(_ELBO_ENTRIES / (n_cells * n_genes), 1, ELBO_DRAWS))
 
     def _check_start(self, start: StartKind) -> None:
         """Refuse a start that the model cannot have."""

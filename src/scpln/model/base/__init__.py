@@ -2,7 +2,7 @@
 
 from ._annotation import Annotation
 from ._cost import Cost, announce, network_weights, newton_cost, steps_cost
-from ._defaults import FLOW, FLOW_HIDDEN, PosteriorName
+from ._defaults import DEEPEST, FLOW, FLOW_HIDDEN, LARGEST_K_MAX, MOST_LATENT, WIDEST, PosteriorName
 from ._estimator import ScplnModel
 from ._evaluated import Evaluated
 from ._likelihood_choice import check_kind, check_likelihood, genes_by_quadrature, likelihood_of_genes
@@ -12,10 +12,14 @@ from ._reliability import REFINE, UNRELIABLE, reliability_in_words
 from ._saving import model_file, read_model
 
 __all__ = [
+    "DEEPEST",
     "FLOW",
     "FLOW_HIDDEN",
+    "LARGEST_K_MAX",
+    "MOST_LATENT",
     "REFINE",
     "UNRELIABLE",
+    "WIDEST",
     "Annotation",
     "Cost",
     "Evaluated",

@@ -23,7 +23,7 @@ from scpln.data import (
     read_cells,
     validated_once,
 )
-from scpln.utils import description
+from scpln.utils import as_text, description
 
 from ._evaluated import Evaluated
 from ._objective import Objective
@@ -183,7 +183,7 @@ class ScplnModel(Persistent):
         if modality is None:
             return slice(None)
         slices = modality_slices(_manager.states(self.registry))
-        if modality not in slices:
+        if modality not in list(slices):
             known = f"It has {list(slices)}." if slices else "It was set up with one AnnData: leave modality out."
             msg = f"This model has no modality {modality!r}. {known}"
             raise ValueError(msg)
@@ -270,6 +270,7 @@ class ScplnModel(Persistent):
         their modality.
         """
         self._require_trained()
+        key_added = type(self).__name__.lower() if key_added is None else as_text("key_added", key_added)
         adata = self._data_or_own(adata)
         self._check(adata, view_allowed=False)
         with validated_once():
@@ -288,8 +289,7 @@ class ScplnModel(Persistent):
             },
             **annotation.uns,
         }
-        written = annotation.write(adata, key_added or type(self).__name__.lower())
-        logger.info("Wrote %s.", ", ".join(written))
+        logger.info("Wrote %s.", ", ".join(annotation.write(adata, key_added)))
 
     @abstractmethod
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:

@@ -16,10 +16,20 @@ from scpln.model.abilities import (
     PriorPredictive,
     QueryMapping,
 )
-from scpln.model.base import FLOW, FLOW_HIDDEN, REFINE, Annotation, PosteriorName, check_likelihood, likelihood_of_genes
+from scpln.model.base import (
+    DEEPEST,
+    FLOW,
+    FLOW_HIDDEN,
+    REFINE,
+    WIDEST,
+    Annotation,
+    PosteriorName,
+    check_likelihood,
+    likelihood_of_genes,
+)
 from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
 from scpln.train import torch_random
-from scpln.utils import as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
+from scpln.utils import as_bool, as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
 
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
 from ._training import PLNPCATraining
@@ -130,7 +140,7 @@ class PLNPCA(
         self.n_latent = n_latent
         self.posterior: PosteriorName = posterior
         self.likelihood = likelihood
-        self.amortized = amortized
+        self.amortized = amortized = as_bool("amortized", amortized)
         _check_belongs(
             posterior == "flow", "posterior='flow'", flow=flow, n_transforms=n_transforms, flow_hidden=flow_hidden
         )
@@ -140,10 +150,10 @@ class PLNPCA(
             self.flow = FLOW if flow is None else flow
             one_of("flow", self.flow, list(FLOWS))
             check_flow(self.flow, n_latent)
-        flow_hidden = as_integers("flow_hidden", flow_hidden)
-        encoder_hidden = as_integers("encoder_hidden", encoder_hidden)
+        flow_hidden = as_integers("flow_hidden", flow_hidden, most=WIDEST)
+        encoder_hidden = as_integers("encoder_hidden", encoder_hidden, most=WIDEST)
         self._sizes: dict[str, Any] = {
-            "n_transforms": positive_integer_or_none("n_transforms", n_transforms),
+            "n_transforms": positive_integer_or_none("n_transforms", n_transforms, most=DEEPEST),
             "flow_hidden": flow_hidden or FLOW_HIDDEN,
             "encoder_hidden": encoder_hidden or ENCODER_HIDDEN,
         }
@@ -265,6 +275,7 @@ class PLNPCA(
     ) -> tuple[Posterior, NDArray[np.float64]]:
         """Posterior and, if asked for, bound of each cell: stored ones of training cells, or new ones."""
         self._require_trained()
+        batch_size, refine = self._check_inference(batch_size, refine)
         seed, n_stored = resolve_seed(seed), len(self.module.elbo)
         nothing = adata is None and self.adata is None
         positions = cell_positions(indices, n_stored if nothing else self._data_or_own(adata).n_obs)
@@ -283,7 +294,6 @@ class PLNPCA(
         else:
             posterior = infer_posterior(module, data, self._gaussian_family, names=cells.names, **settings)
         if refine:
-            refine = positive_integer("refine", refine)
             options = {"seed": seed, "names": cells.names, **settings}
             posterior = refine_posterior(module, data, posterior, self._gaussian_family, refine, **options)
         values = np.empty(0)

@@ -11,7 +11,15 @@ import scvi
 from scpln.core import after_training
 from scpln.model.abilities import Bounds
 from scpln.model.base import announce, genes_by_quadrature
-from scpln.utils import positive_integer, positive_integer_or_none, positive_number, resolve_seed, warn
+from scpln.utils import (
+    MOST_DRAWS,
+    as_bool,
+    positive_integer,
+    positive_integer_or_none,
+    positive_number,
+    resolve_seed,
+    warn,
+)
 
 from ._cost import cost_of_approximation, cost_of_gaussians
 from ._options import GradientOptions, NewtonOptions, Outcome
@@ -141,6 +149,7 @@ class PLNPCATraining(Bounds):
         >>> model.stop_reason
         'converged: ...; 50 stochastic steps'
         """
+        progress = as_bool("progress", progress)
         seed, batch_size = resolve_seed(seed), positive_integer_or_none("batch_size", batch_size)
         newton = NewtonOptions(
             max_epochs=positive_integer("max_epochs", MAX_EPOCHS if max_epochs is None else max_epochs),
@@ -152,11 +161,11 @@ class PLNPCATraining(Bounds):
         gradient = GradientOptions.of(
             self.summary_stats.n_cells,
             n_steps=positive_integer_or_none("n_steps", n_steps),
-            n_samples=positive_integer_or_none("n_samples", n_samples),
-            n_importance_samples=positive_integer("n_importance_samples", n_importance_samples),
-            learning_rate=positive_number("learning_rate", learning_rate),
-            reestimate=reestimate,
-            two_step=two_step,
+            n_samples=positive_integer_or_none("n_samples", n_samples, most=MOST_DRAWS),
+            n_importance_samples=positive_integer("n_importance_samples", n_importance_samples, most=MOST_DRAWS),
+            learning_rate=positive_number("learning_rate", learning_rate, most=1),
+            reestimate=as_bool("reestimate", reestimate),
+            two_step=as_bool("two_step", two_step),
             batch_size=batch_size or CELLS_IN_STEP,
             seed=seed,
         )
@@ -228,14 +237,20 @@ class PLNPCATraining(Bounds):
         >>> print(model.get_cost_estimate())
         about 1 s and 30 MB
         """
-        threads = n_threads or scvi.settings.num_threads
-        newton = NewtonOptions(max_epochs=max_epochs, tol=1e-4, block_size=block_size, seed=0, n_threads=threads)
+        threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        newton = NewtonOptions(
+            max_epochs=positive_integer("max_epochs", max_epochs),
+            tol=1e-4,
+            block_size=positive_integer_or_none("block_size", block_size),
+            seed=0,
+            n_threads=threads,
+        )
         gradient = GradientOptions.of(
             self.summary_stats.n_cells,
-            n_steps=n_steps,
-            n_samples=n_samples,
-            n_importance_samples=n_importance_samples,
-            batch_size=batch_size or CELLS_IN_STEP,
+            n_steps=positive_integer_or_none("n_steps", n_steps),
+            n_samples=positive_integer_or_none("n_samples", n_samples, most=MOST_DRAWS),
+            n_importance_samples=positive_integer("n_importance_samples", n_importance_samples, most=MOST_DRAWS),
+            batch_size=positive_integer_or_none("batch_size", batch_size) or CELLS_IN_STEP,
             learning_rate=LEARNING_RATE,
             reestimate=True,
             two_step=False,

@@ -2,7 +2,7 @@
 
 from ._base import CountLikelihood, Likelihood
 from ._bernoulli import Bernoulli
-from ._bounds import soft_clamp
+from ._bounds import LARGEST_LOG_RATE, expected_rate, reaches_bound, soft_clamp
 from ._gaussian import Gaussian
 from ._joint import JointLikelihood
 from ._negative_binomial import NegativeBinomial
@@ -21,6 +21,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 }
 
 __all__ = [
+    "LARGEST_LOG_RATE",
     "LIKELIHOODS",
     "Bernoulli",
     "CountLikelihood",
@@ -33,7 +34,9 @@ __all__ = [
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
+    "expected_rate",
     "make_likelihood",
+    "reaches_bound",
     "soft_clamp",
 ]
 

@@ -75,7 +75,8 @@ def elbo(
             )
             o, counts, rates = data.log_sizes[begin:end], sp.csr_matrix(rows, dtype=np.float64), buffer[: end - begin]
             np.matmul(np.hstack([o, x, m, v]), features.T, out=rates)
-            np.exp(rates, out=rates)
+            with np.errstate(over="ignore"):  # of posteriors far from the counts: −∞
+                np.exp(rates, out=rates)
             slopes = counts @ linear
             of_sizes = (o * (counts @ data.membership)).sum(1)
             fit = of_sizes + (np.hstack([x, m]) * slopes).sum(1) - rates.sum(1) - log_factorial_sums(counts)
