@@ -13,6 +13,8 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from scvi.model._utils import parse_device_args
 from scvi.train import Trainer
 
+from ._checkpoint import WholeCheckpoints
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -38,6 +40,7 @@ def make_trainer(
             limit_val_batches=1.0 if validate else 0,
             logger=logger or False,
             enable_progress_bar=False,
+            plugins=[WholeCheckpoints()],
             inference_mode=False,  # its tensors could not be used in training, if a module keeps some
         )
     except MisconfigurationException as error:
