@@ -46,7 +46,9 @@ def test_a_truncated_one_is_damaged(tmp_path, share):
     path = tmp_path / CHECKPOINT
     torch.save({"x": torch.ones(1000)}, path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ValueError, match=r"last.ckpt' is a damaged checkpoint: it is truncated, or holds something else"):
+    with pytest.raises(
+        ValueError, match=r"last.ckpt' is a damaged checkpoint: it is truncated, or holds something else"
+    ):
         read_checkpoint(path)
 
 

@@ -7,6 +7,7 @@ import weakref
 from abc import abstractmethod
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 import pandas as pd
 import rich.pretty
@@ -115,6 +116,8 @@ class Persistent(BaseModelClass):
         if self.query_ is not None:
             metadata["query"] = self.query_
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.module.state_dict().items()}
+        if not_finite := [name for name, value in tensors.items() if not value.isfinite().all()]:
+            metadata["not_finite"] = not_finite  # so that these are no damage
         adata = self.adata if save_anndata else None
         where = write_model(
             dir_path,
@@ -176,12 +179,29 @@ class Persistent(BaseModelClass):
         with saved.described():
             model = cls(registry=saved.metadata["registry"], **saved.metadata["init_params"])
             model._restore(saved)
+            repr(model)  # which reads most of what was restored
         if adata is not None and adata is not False:
             model._attach(adata)
         chosen = device if device != "auto" else None if accelerator in ("auto", "cpu") else accelerator
         if chosen is not None:
             model.to_device("cuda" if chosen == "gpu" else chosen)
         return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and copies keep: everything, with whether the own cells are those of training."""
+        state = dict(self.__dict__)
+        if self._trained_cells is not None:
+            trained_on, names = self._trained_cells
+            state["_trained_cells"] = names if trained_on() is self.adata is not None else None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take that over, with an identity of its own: scvi-tools keeps what it knows of a model under that."""
+        self.__dict__.update(state)
+        self.id = str(uuid4())
+        names = state["_trained_cells"]
+        self._trained_cells = None if names is None else (weakref.ref(self.adata), names)
+        _manager.restore(self)
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Put saved tensors into the module."""

@@ -18,8 +18,8 @@ _SCALAR = (str, int, float, bool)
 _SIZES = {"n_obs": int, "n_vars": int}
 _FIELDS = {
     "X": {**_SIZES, "column_names": [str], "modalities?": {str: _SIZES}},
-    "batch": {"categorical_mapping": [_SCALAR]},
-    "labels": {"categorical_mapping": [_SCALAR]},
+    "batch": {"categorical_mapping": [_SCALAR], "original_key": (str, type(None))},
+    "labels": {"categorical_mapping": [_SCALAR], "original_key": (str, type(None))},
     DESIGN_KEY: {"factors": {str: [_SCALAR]}, "numbers": [str], "arguments": {str: str}, "names": [str]},
     "log_size_factor": {"center?": float, "modalities?": {str: {"center": float}}},
 }
@@ -37,7 +37,11 @@ _REGISTRY = {
         "is_count_data?": bool,
     },
     "field_registries": {
-        name: {"state_registry": state, "data_registry": dict, "summary_stats": {str: int}}
+        name: {
+            "state_registry": state,
+            "data_registry": {"attr_name": str, "attr_key": (str, type(None))},
+            "summary_stats": {str: int},
+        }
         for name, state in _FIELDS.items()
     },
     "scvi_version": str,
@@ -58,11 +62,14 @@ _METADATA = {
     "objective?": {"name": str, "unit": str, "value": float, "higher_is_better": bool},
     "format?": int,
     "fingerprint": str,
+    "not_finite?": [str],
     "query?": {"design": _FIELDS[DESIGN_KEY], "n_batches": int, "dims": dict},
 }
 _METHODS = ("setup_anndata", "setup_mudata")
 #: Sizes up to here are not compared with what is saved.
 SMALL = 10_000
+#: Logarithm of the largest double.
+LARGEST_LOG = 709.0
 
 
 def check_metadata(path: Path, metadata: dict[str, Any]) -> None:
@@ -158,6 +165,9 @@ def _contradictions(registry: dict[str, Any]) -> Iterator[str]:
         yield "registry.field_registries.X"
     if list(centers) != given or ("center" in states["log_size_factor"]) != (not given):
         yield "registry.field_registries.log_size_factor"
+    for state in (states["log_size_factor"], *centers.values()):
+        if not abs(state.get("center", 0.0)) <= LARGEST_LOG:
+            yield "registry.field_registries.log_size_factor.center"
     design = states[DESIGN_KEY]
     keys = [*design["factors"], *design["numbers"]]
     if sorted(keys) != sorted(design["arguments"]) or Design.from_state(design).names != design["names"]:
