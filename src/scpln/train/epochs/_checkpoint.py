@@ -20,8 +20,6 @@ from scpln.train._checkpoint import (
 )
 
 if TYPE_CHECKING:
-    import os
-
     import numpy as np
     from lightning.pytorch import LightningModule, Trainer
     from numpy.typing import NDArray
@@ -41,9 +39,7 @@ NEEDED = ("state_dict", "callbacks", "loops", "optimizer_states", "epoch", "glob
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes checkpoints beside their place, where Lightning does so in the temporary folder, of another disk perhaps."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Save; a path with a protocol is left to Lightning."""
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
