@@ -203,6 +203,19 @@ def test_saved_model_loads(fit, folder, simulated):
     np.testing.assert_allclose(model.get_latent_representation(), written, atol=1e-4)
 
 
+def test_a_model_takes_nothing_but_a_models_place(fit, folder, capsys):
+    """Said before anything is read or fitted."""
+    (folder / "model").mkdir()
+    (folder / "model" / "model.safetensors").write_text("mine")
+    assert fit("--save-model", "model", "--force") == 3
+    assert "model.safetensors' is not of a saved model" in capsys.readouterr().err
+    assert not (folder / "out.h5ad").exists()
+    assert [path.read_text() for path in (folder / "model").iterdir()] == ["mine"]
+    assert fit("--save-model", "other", "--force") == 0
+    assert fit("--save-model", "other", "--force") == 0
+    assert len(list((folder / "other").iterdir())) == 2
+
+
 def test_quiet(fit, capsys):
     assert fit("--quiet") == 0
     assert capsys.readouterr() == ("", "")

@@ -82,13 +82,24 @@ def test_the_card_says_what_it_is(model, tmp_path):
 
 def test_nothing_is_overwritten_unasked(model, tmp_path):
     scpln.hub.write(model, tmp_path, license="mit")
-    (tmp_path / "README.md").write_text("mine")
+    edited = (tmp_path / "README.md").read_text() + "\nmine"
+    (tmp_path / "README.md").write_text(edited)
     with pytest.raises(ValueError, match=r"README.md' already exists. Pass overwrite=True"):
         scpln.hub.write(model, tmp_path, license="mit")
-    assert (tmp_path / "README.md").read_text() == "mine"
+    assert (tmp_path / "README.md").read_text() == edited
     scpln.hub.write(model, tmp_path, license="mit", overwrite=True)
     assert scpln.hub.load(tmp_path, False).get_gene_parameters is not None
     assert "# " + type(model).__name__ in (tmp_path / "README.md").read_text()
+    assert "mine" not in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["README.md", "_scvi_required_metadata.json", "adata.h5ad", "model.safetensors"])
+def test_files_of_others_are_never_overwritten(model, tmp_path, name, overwrite):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=r"Move or rename it|already exists. Pass overwrite=True"):
+        scpln.hub.write(model, tmp_path, license="mit", overwrite=overwrite, save_anndata=True)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
 @pytest.mark.parametrize(

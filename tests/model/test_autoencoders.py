@@ -370,6 +370,9 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
     np.testing.assert_array_equal(again.get_elbo(return_mean=False), whole.get_elbo(return_mean=False))
     with pytest.raises(ValueError, match="checkpoint of another training"):
         fitted(tmp_path / "one", n_hidden=8)
+    (tmp_path / "one" / "last.ckpt").write_bytes(b"")
+    with pytest.raises(ValueError, match="is a damaged checkpoint"):
+        fitted(tmp_path / "one")
 
 
 def test_a_checkpoint_of_another_mixture_is_refused(tmp_path):

@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import scpln
 from scpln.model import PLNPCA, setup_anndata
-from scpln.model.base import _saving
+from scpln.model.base.saving import _write
 
 from .conftest import make_adata, train
 
@@ -164,13 +166,13 @@ def test_overwriting(trained, saved, other):
         trained.save(saved.parent / "file")
 
 
-@pytest.mark.parametrize("moment", range(6))
-def test_a_killed_save_leaves_the_previous_model(trained, saved, other, moment, monkeypatch):
-    """Stop at each step that changes the directory, without any cleaning up."""
-    steps = iter(range(100))
+class Killed(BaseException):
+    """Stands for an end without any cleaning up."""
 
-    class Killed(BaseException):
-        pass
+
+def kill(patch, moment):
+    """Have the n-th step that changes the directory end the process, as it were."""
+    steps = iter(range(100))
 
     def dying(function):
         def step(*args, **kwargs):
@@ -180,20 +182,39 @@ def test_a_killed_save_leaves_the_previous_model(trained, saved, other, moment, 
 
         return step
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_saving.Path, "unlink", lambda *args, **kwargs: None)
-        patch.setattr(_saving.Path, "replace", dying(_saving.Path.replace))
-        patch.setattr(_saving, "save_file", dying(_saving.save_file))
-        patch.setattr(_saving, "write_h5ad", dying(_saving.write_h5ad))
-        if moment < 5:
-            with pytest.raises(Killed):
-                other.save(saved, overwrite=True, save_anndata=True)
-        else:
-            other.save(saved, overwrite=True, save_anndata=True)
-    assert_same(PLNPCA.load(saved), trained if moment < 5 else other)
+    patch.setattr(Path, "unlink", lambda *args, **kwargs: None)
+    for name in ("touch", "replace"):
+        patch.setattr(Path, name, dying(getattr(Path, name)))
+    for name in ("save_file", "write_h5ad"):
+        patch.setattr(_write, name, dying(getattr(_write, name)))
+
+
+#: Touch and write of tensors and data, touch of the description, touch and replace of both, replace of the description.
+N_STEPS = 2 + 2 + 1 + 2 + 2 + 1
+
+
+@pytest.mark.parametrize("moment", range(N_STEPS + 1))
+def test_a_killed_save_leaves_the_previous_model(trained, saved, other, moment, monkeypatch):
+    killed = moment < N_STEPS
+    with monkeypatch.context() as patch, pytest.raises(Killed) if killed else nullcontext():
+        kill(patch, moment)
+        other.save(saved, overwrite=True, save_anndata=True)
+    assert_same(PLNPCA.load(saved), trained if killed else other)
     other.save(saved, overwrite=True, save_anndata=True)
     assert_same(PLNPCA.load(saved), other)
     assert len(list(saved.iterdir())) == 3, "what the killed save left is removed"
+
+
+@pytest.mark.parametrize("moment", range(N_STEPS))
+def test_after_a_killed_save_the_place_is_free(trained, tmp_path, moment, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill(patch, moment)
+        trained.save(tmp_path, save_anndata=True)
+    with pytest.raises(ValueError, match=r"has no model.json"):
+        PLNPCA.load(tmp_path)
+    trained.save(tmp_path, save_anndata=True)
+    assert_same(PLNPCA.load(tmp_path), trained)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adata.h5ad", "model.json", "model.safetensors"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
@@ -203,9 +224,9 @@ def test_a_save_that_is_really_killed(fullrank, tmp_path):
     script = f"""
         import os, signal
         from scpln.model import PLNPCA
-        from scpln.model.base import _saving
+        from scpln.model.base.saving import _write
         model = PLNPCA.load({str(saved)!r})
-        _saving._digest_of = lambda content: os.kill(os.getpid(), signal.SIGKILL)
+        _write.make_document = lambda *content: os.kill(os.getpid(), signal.SIGKILL)
         model.save({str(saved)!r}, overwrite=True, save_anndata=True)
     """
     outcome = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, env=os.environ)

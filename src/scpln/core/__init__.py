@@ -4,7 +4,7 @@ from ._arrays import Array, DType, Rows
 from ._compressed import canonical, compressed, native
 from ._count_data import ABSENT, CountData, ranges, working_precision
 from ._factorial import log_factorial_sums
-from ._files import replace_file
+from ._files import flush_directory, left_behind, replace_file, sole_writer, write_beside
 from ._interrupts import Held, after_training, hold_interrupts
 from ._threads import Threads, available_threads, threads
 
@@ -20,11 +20,15 @@ __all__ = [
     "available_threads",
     "canonical",
     "compressed",
+    "flush_directory",
     "hold_interrupts",
+    "left_behind",
     "log_factorial_sums",
     "native",
     "ranges",
     "replace_file",
+    "sole_writer",
     "threads",
     "working_precision",
+    "write_beside",
 ]

@@ -40,6 +40,10 @@ class SharedManager(AnnDataManager):
     def adata(self, adata: Data | None) -> None:
         self._adata = None if adata is None else weakref.ref(adata)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the AnnData, which whoever pickles or copies this keeps and gives back."""
+        return {name: value for name, value in self.__dict__.items() if name != "_adata"}
+
     def get_from_registry(self, registry_key: str) -> Any:
         """The data of a field, as models use it."""
         field: Field = next(field for field in self.fields if field.registry_key == registry_key)
@@ -48,6 +52,7 @@ class SharedManager(AnnDataManager):
     def view(self, model_class: type[BaseModelClass]) -> SharedManager:
         """The same registration under the name of one model class."""
         view = copy.copy(self)
+        view.adata = self.adata
         view._registry = {**self._registry, "model_name": model_class.__name__}
         return view
 
@@ -83,9 +88,13 @@ def register(adata: Data, fields: Mapping[str, Field], args: dict[str, Any], sou
     manager = SharedManager(list(fields.values()), setup, unpaired_allowed)
     manager.register_fields(adata, source)
     if source is None or find(adata) is None:
-        _managers[id(adata)] = manager
-        weakref.finalize(adata, _managers.pop, id(adata), None)
+        _remember(adata, manager)
     return manager
+
+
+def _remember(adata: Data, manager: SharedManager) -> None:
+    _managers[id(adata)] = manager
+    weakref.finalize(adata, _managers.pop, id(adata), None)
 
 
 def extended(registry: Mapping[str, Any], adata: Data) -> dict[str, Any]:
@@ -112,6 +121,18 @@ def adopt(model_class: type[BaseModelClass], adata: Data, manager: SharedManager
     model_class.register_manager(manager.view(model_class))
     weakref.finalize(adata, model_class._setup_adata_manager_store.pop, manager.adata_uuid, None)
     return True
+
+
+def restore(model: BaseModelClass) -> None:
+    """Register the data of a model that was unpickled or copied, as those that it was made of were registered."""
+    manager, adata = model.adata_manager, model.adata
+    if manager is None or adata is None:
+        return
+    manager.adata = adata
+    model._register_manager_for_instance(manager)
+    forget_with(model)
+    if find(adata) is None:
+        _remember(adata, manager)
 
 
 def forget_with(model: BaseModelClass) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MISSING = "Not provided."
+#: Line of the header that tells a card from another README.
+LIBRARY = "library_name: scpln"
 
 _CARD = """\
 ---
@@ -133,7 +135,7 @@ class Card:
         tags += [f"modality:{modality}" for modality in modalities]
         tags += [f"tissue:{tissue}" for tissue in self.tissues]
         tags += [] if self.annotated is None else [f"annotated:{self.annotated}"]
-        lines = [f"license: {json.dumps(self.license)}", "library_name: scpln", "tags:"]
+        lines = [f"license: {json.dumps(self.license)}", LIBRARY, "tags:"]
         return "\n".join([*lines, *(f"- {json.dumps(tag)}" for tag in tags)])
 
 

@@ -143,6 +143,15 @@ class PLNPCAModule(LatentModule):
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take over a state, which may have any number of cells."""
+        for name in self.by_cell:
+            own, given = getattr(self, name), tensors[name]
+            if (
+                given.ndim != own.ndim
+                or len(given) != len(tensors["elbo"])
+                or (name != "context" and given.shape[1:] != own.shape[1:])
+            ):
+                msg = f"{name!r} of the cells has shape {tuple(given.shape)}, which this model has not."
+                raise ValueError(msg)
         self.set_cells(**{name: torch.empty_like(tensors[name]) for name in self.by_cell})
         self.load_state_dict(tensors)
 

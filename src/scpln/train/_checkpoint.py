@@ -14,7 +14,7 @@ from scpln.core import replace_file
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -42,9 +42,42 @@ def write_checkpoint(path: Path, write: Callable[[Path], object]) -> None:
     replace_file(path, write)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU. A file that holds more than tensors, numbers and texts is refused."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+def read_checkpoint(path: Path, needed: Collection[str] = ()) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU. A file that holds more than tensors, numbers and texts is refused.
+
+    Parameters
+    ----------
+    path
+        File.
+    needed
+        Names of what must be in it.
+
+    Raises
+    ------
+    ValueError
+        The file is truncated, empty, or no checkpoint.
+
+    Examples
+    --------
+    >>> read_checkpoint(Path("/dev/null"))
+    Traceback (most recent call last):
+    ValueError: '/dev/null' is a damaged checkpoint: it is truncated, or holds something else than the tensors, ...
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch makes of bytes that are not its own
+        raise ValueError(_damaged(path)) from error
+    if not isinstance(content, dict) or not set(needed) <= set(content):
+        raise ValueError(_damaged(path))
+    return content
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{str(path)!r} is a damaged checkpoint: it is truncated, or holds something else than the tensors, numbers and "
+        "texts of a training. Put a copy in its place, or remove it: with resume=True, training then starts from the "
+        "beginning."
+    )
 
 
 def check_checkpoint(directory: str | os.PathLike | None, *, resume: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scpln._catalogue import MODELS, RESULTS, in_words, keys_writing, options, results, results_of
 from scpln.cli._checks import require
 from scpln.cli._embedding import FIGURE_SUFFIXES, cluster_and_embed, default_colors, draw_umap, require_cells
-from scpln.cli._errors import EXIT_CODES, CommandError, ExitCode
+from scpln.cli._errors import EXIT_CODES, CommandError, ExitCode, OutputError
 from scpln.cli._files import check_output, read_h5ad, read_h5mu, whole_file
 from scpln.cli._messages import add_message_options
 from scpln.cli._summary import check_summary, give_summary
@@ -134,6 +134,18 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.write_config is not None:
         check_output(args.write_config, force=args.force, suffixes=(".yaml", ".yml"))
     check_summary(args.summary, force=args.force)
+    if args.save_model is not None:
+        _check_model_place(args.save_model, force=args.force)
+
+
+def _check_model_place(path: Path, *, force: bool) -> None:
+    """Refuse a directory in which the model would take the place of something else."""
+    from scpln.model.base import check_save
+
+    try:
+        check_save(path, overwrite=force)
+    except ValueError as error:
+        raise OutputError(str(error)) from error
 
 
 def _check_names(adata: Data, args: argparse.Namespace, key: str) -> None:

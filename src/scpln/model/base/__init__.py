@@ -9,7 +9,7 @@ from ._likelihood_choice import check_kind, check_likelihood, genes_by_quadratur
 from ._objective import Objective
 from ._ownership import claim
 from ._reliability import REFINE, UNRELIABLE, reliability_in_words
-from ._saving import model_file, read_model
+from .saving import check_save, model_file, read_metadata, read_model
 
 __all__ = [
     "DEEPEST",
@@ -29,12 +29,14 @@ __all__ = [
     "announce",
     "check_kind",
     "check_likelihood",
+    "check_save",
     "claim",
     "genes_by_quadrature",
     "likelihood_of_genes",
     "model_file",
     "network_weights",
     "newton_cost",
+    "read_metadata",
     "read_model",
     "reliability_in_words",
     "steps_cost",

@@ -7,6 +7,7 @@ import weakref
 from abc import abstractmethod
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 import pandas as pd
 import rich.pretty
@@ -17,7 +18,7 @@ from scpln._settings import quiet
 from scpln.data import _manager
 from scpln.utils import warn
 
-from ._saving import read_model, write_model
+from .saving import read_model, write_model
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from scpln.data import Data
 
     from ._objective import Objective
-    from ._saving import SavedModel
+    from .saving import SavedModel
 
 logger = logging.getLogger("scpln")
 
@@ -63,22 +64,39 @@ class Persistent(BaseModelClass):
     ) -> None:
         """Save the model as a directory of safetensors and JSON.
 
-        If saving is interrupted, the previous model in this directory stays whole.
+        If saving is interrupted, the previous model in this directory stays whole, and the next save removes what was left
+        behind. Processes that save to one place wait for each other; the last one's model stays.
 
         Parameters
         ----------
         dir_path
-            Directory, made if necessary.
+            Directory, made if necessary. Files in it that are not of the saved model stay as they are.
         prefix
             Start of the names of its files, for several models in one directory.
         overwrite
-            Whether to replace a model that is there.
+            Whether to replace a model that is there, and the AnnData or MuData that was saved with it if there is a new one.
         save_anndata
             Whether to save the AnnData or MuData too, so that loading needs no other.
         save_kwargs, legacy_mudata_format, datamodule
             Arguments of scvi-tools that have no meaning here; leave them out.
         **anndata_write_kwargs
             Arguments of `anndata.io.write_h5ad`, or of `mudata.write_h5mu`, such as ``compression="gzip"``.
+
+        Raises
+        ------
+        ValueError
+            There is a model and `overwrite` is not set, other files have the names of those that would be written, or the
+            data are backed by a file that would be replaced. Nothing is changed then.
+
+        Examples
+        --------
+        >>> import tempfile, scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=1)
+        >>> scpln.model.setup_anndata(adata)
+        >>> directory = tempfile.mkdtemp()
+        >>> scpln.model.PLNPCA(adata, n_latent=1).save(directory, save_anndata=True)
+        >>> scpln.model.PLNPCA.load(directory).adata.shape
+        (100, 30)
         """
         if save_kwargs or legacy_mudata_format or datamodule is not None:
             msg = "save_kwargs, legacy_mudata_format and datamodule belong to scvi-tools' own format. Leave them out."
@@ -101,6 +119,8 @@ class Persistent(BaseModelClass):
         if self.query_ is not None:
             metadata["query"] = self.query_
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.module.state_dict().items()}
+        if not_finite := [name for name, value in tensors.items() if not value.isfinite().all()]:
+            metadata["not_finite"] = not_finite  # so that these are no damage
         adata = self.adata if save_anndata else None
         where = write_model(
             dir_path,
@@ -147,26 +167,44 @@ class Persistent(BaseModelClass):
         if backup_url is not None or datamodule is not None:
             msg = "backup_url and datamodule are not supported: download the directory first, and pass adata=."
             raise ValueError(msg)
-        saved = read_model(dir_path, prefix)
+        saved = read_model(dir_path, prefix, with_adata=adata is None)
         name = saved.metadata["class"]
         if name != cls.__name__ and name not in (allowed_classes_names_list or []):
             msg = f"{str(dir_path)!r} holds a {name}, not a {cls.__name__}. Load it with scpln.model.{name}.load(...)."
             raise ValueError(msg)
         if adata is None:
-            adata = saved.read_adata()
+            adata = saved.adata
             if adata is None:
                 warn(
                     f"No AnnData was saved in {str(dir_path)!r} and none was passed: the model is loaded without. "
                     "Pass adata= to compute from cells, or adata=False if that is meant."
                 )
-        model = cls(registry=saved.metadata["registry"], **saved.metadata["init_params"])
-        model._restore(saved)
+        with saved.described():
+            model = cls(registry=saved.metadata["registry"], **saved.metadata["init_params"])
+            model._restore(saved)
+            repr(model)  # which reads most of what was restored
         if adata is not None and adata is not False:
             model._attach(adata)
         chosen = device if device != "auto" else None if accelerator in ("auto", "cpu") else accelerator
         if chosen is not None:
             model.to_device("cuda" if chosen == "gpu" else chosen)
         return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and copies keep: everything, with whether the own cells are those of training."""
+        state = dict(self.__dict__)
+        if self._trained_cells is not None:
+            trained_on, names = self._trained_cells
+            state["_trained_cells"] = names if trained_on() is self.adata is not None else None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take that over, with an identity of its own: scvi-tools keeps what it knows of a model under that."""
+        self.__dict__.update(state)
+        self.id = str(uuid4())
+        names = state["_trained_cells"]
+        self._trained_cells = None if names is None else (weakref.ref(self.adata), names)
+        _manager.restore(self)
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Put saved tensors into the module."""

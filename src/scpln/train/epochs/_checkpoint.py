@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from scpln.train._checkpoint import (
     check_checkpoint,
@@ -17,8 +20,6 @@ from scpln.train._checkpoint import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from lightning.pytorch import LightningModule, Trainer
     from numpy.typing import NDArray
@@ -29,6 +30,21 @@ if TYPE_CHECKING:
 
 #: Of what is in a checkpoint: 2 since the bounds in its history are those that models show, 3 since there is one schedule.
 FORMAT = 3
+
+
+#: What Lightning needs to go on.
+NEEDED = ("state_dict", "callbacks", "loops", "optimizer_states", "epoch", "global_step", "pytorch-lightning_version")
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their place, where Lightning does so in the temporary folder, of another disk perhaps."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Save; a path with a protocol is left to Lightning."""
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        write_checkpoint(Path(path), lambda file: torch.save(checkpoint, file))
 
 
 class EpochCheckpoint(Callback):
@@ -51,7 +67,7 @@ class EpochCheckpoint(Callback):
         """Save, if it is time."""
         done = trainer.current_epoch + 1
         if done % self._every == 0 or done == trainer.max_epochs or trainer.should_stop:
-            write_checkpoint(self._path, lambda path: trainer.save_checkpoint(path, weights_only=False))
+            trainer.save_checkpoint(self._path, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -69,6 +85,6 @@ def start_checkpoints(
     found = find_checkpoint(checkpoint.path, resume=checkpoint.resume)
     if found is not None:
         # Refuses files that hold code, before Lightning reads this one again.
-        saved = read_checkpoint(found)["callbacks"][EpochCheckpoint.__qualname__]
+        saved = read_checkpoint(found, NEEDED)["callbacks"].get(EpochCheckpoint.__qualname__, {})
         check_same_training(found, saved, settings)
     return EpochCheckpoint(checkpoint.path, checkpoint.every, settings), found

@@ -15,6 +15,8 @@ from scvi.train import Trainer
 
 from scpln.train import torch_random
 
+from ._checkpoint import WholeCheckpoints
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -40,6 +42,7 @@ def make_trainer(
             limit_val_batches=1.0 if validate else 0,
             logger=logger or False,
             enable_progress_bar=False,
+            plugins=[WholeCheckpoints()],
             inference_mode=False,  # its tensors could not be used in training, if a module keeps some
         )
     except MisconfigurationException as error:
