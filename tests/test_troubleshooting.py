@@ -23,9 +23,10 @@ INTERNAL = {
 """Messages that the page leaves out, and why."""
 
 WITHOUT_TEXT = {
-    "cli/__init__.py: main": "repeats a CommandError",
+    "cli/__init__.py: _guarded": "repeats a CommandError",
+    "cli/fit/_options.py: _name": "repeats what `storable_name` says",
     "cli/fit/_command.py: _fitted": "repeats what `split` says",
-    "cli/fit/_command.py: _check_model_place": "repeats what saving would say",
+    "cli/fit/_outputs.py: _check_model_place": "repeats what saving would say",
     "cli/fit/_config.py: ": "puts file and line before the others of that file",
     "cli/fit/_config.py: _of_option": "repeats what an option's type says, or that nothing is wrong",
     "train/_guard.py: accepts": "NotFiniteError makes the message",

@@ -1,5 +1,10 @@
 """``scpln fit --config`` and ``--write-config``."""
 
+import os
+import shlex
+import time
+from itertools import pairwise
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -140,3 +145,62 @@ def test_what_neither_says_is_still_required(folder, capsys):
     assert "required: IN.h5ad, --out" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="0"):
         main(["fit", "--config", "none.yaml", "--help"])
+
+
+BOMB = "".join(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghijklmnop"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"a: &a [x]\n{BOMB}", "line 2: *a does not stand for a text or a number; write out what it is"),
+        ("color: &a [*a]", "line 1: *a does not stand for a text or a number"),
+        (f"a: {'[' * 30_000}", "line 1: this is nested more than 5 deep, and no options are"),
+        (f"a: {'{b: ' * 20_000}", "line 1: this is nested more than 5 deep"),
+        ("- " * 30_000, "line 1: this is nested more than 5 deep"),
+        (f"layer: {'z' * 10**7}", "this is longer than 100,000 bytes, and no file of options is"),
+        (f"n_latent: {'z' * 90_000}", "is not a positive whole number"),
+        (f"likelihood: {'z' * 90_000}", "is not one of poisson, nb"),
+        (f"n_latent: {'1' * 6_000}", "is not understood: Exceeds the limit"),
+        (f"{'z' * 900}: 1", "is not an option of scpln fit"),
+    ],
+)
+def test_hostile_files_are_refused_at_once(folder, capsys, text, message):
+    (folder / "run.yaml").write_text(text)
+    started = time.monotonic()
+    assert main(["fit", "in.h5ad", "--out", "a.h5ad", "--config", "run.yaml"]) == 2
+    assert time.monotonic() - started < 10  # some of these took more than a minute
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err) < 1000
+
+
+def test_files_without_an_end_are_refused(folder, capsys):
+    os.mkfifo(folder / "pipe")
+    for path in ("/dev/zero", "pipe"):
+        assert main(["fit", "in.h5ad", "--out", "a.h5ad", "--config", path]) == 2
+        assert "this is a directory, a pipe or a device" in capsys.readouterr().err
+        (folder / "run.yaml").write_text(f"input: {path}\nout: a.h5ad\n")
+        assert main(["fit", "--config", "run.yaml"]) == 1
+        assert f"{path} is a pipe or a device" in capsys.readouterr().err
+
+
+def test_an_input_named_like_an_option_is_a_file(folder, capsys):
+    (folder / "run.yaml").write_text("input: -h\nout: a.h5ad\n")
+    assert main(["fit", "--config", "run.yaml"]) == 1
+    assert capsys.readouterr().err == "scpln: error: no such file: -h\n"
+
+
+def test_aliases_of_texts_are_allowed(folder):
+    args = parsed(folder, "layer: &a raw\nbatch_key: *a\n", "in.h5ad", "--out", "a.h5ad")
+    assert (args.layer, args.batch_key) == ("raw", "raw")
+
+
+def test_the_line_that_repeats_a_run_can_be_pasted(folder, monkeypatch):
+    name = "my run $(id); 'x'.yaml"
+    assert main(["fit", "in.h5ad", "--out", "a.h5ad", "--max-epochs", "1", "--write-config", name]) == 0
+    line = (folder / name).read_text().splitlines()[0].partition("repeat this run: ")[2]
+    assert shlex.split(line) == ["scpln", "fit", "--config", name]
+    name = "two\nlines.yaml"
+    assert main(["fit", "in.h5ad", "--out", "b.h5ad", "--max-epochs", "1", "--write-config", name]) == 0
+    assert yaml.safe_load((folder / name).read_text())["input"] == "in.h5ad"

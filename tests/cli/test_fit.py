@@ -288,15 +288,17 @@ def test_bad_input_is_one_line_and_leaves_no_output(fit, folder, capsys, change,
 def test_failed_writing_leaves_the_old_output(fit, folder, monkeypatch, capsys):
     (folder / "out.h5ad").write_text("old")
 
-    def half(_adata, path):
+    def half(path, _data, **_settings):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ad.AnnData, "write_h5ad", half)
+    monkeypatch.setattr("scpln.data.storage.write_data", half)
     assert fit("--force") == 3
-    assert capsys.readouterr().err.endswith("scpln: error: cannot write out.h5ad: No space left on device\n")
+    err = capsys.readouterr().err
+    assert "scpln: error: cannot write out.h5ad: No space left on device; what was fitted is kept in" in err
     assert (folder / "out.h5ad").read_text() == "old"
-    assert {path.name for path in folder.iterdir()} == {"in.h5ad", "out.h5ad"}
+    (kept,) = {path.name for path in folder.iterdir()} - {"in.h5ad", "out.h5ad"}
+    assert [path.name for path in (folder / kept).iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize(("error", "code"), [(RuntimeError("no"), 70), (KeyboardInterrupt(), 130)])

@@ -90,3 +90,24 @@ def test_scanpy_goes_on_from_there(model, adata):
     sc.tl.leiden(adata, flavor="igraph", n_iterations=2)
     assert adata.obsm["X_umap"].shape == (150, 2)
     assert adata.obs["leiden"].nunique() > 1
+
+
+@pytest.mark.parametrize("key", ["my/run", "", ".", "a\0b", "\ud800", "_scvi_run"])
+def test_names_that_files_cannot_store_are_refused(model, adata, key):
+    places = {*adata.obs, *adata.obsm, *adata.uns}
+    for write in (
+        lambda: model.annotate(key_added=key),
+        lambda: scpln.tl.posterior_predictive(model, adata, key_added=key),
+        lambda: scpln.tl.plnpca(adata, key_added=key, layer="counts"),
+    ):
+        with pytest.raises(ValueError, match=r"key_added=.*, but it must be a name that files can store"):
+            write()
+    with pytest.raises(TypeError, match="key_added=5, but it must be a name"):
+        model.annotate(key_added=5)
+    assert {*adata.obs, *adata.obsm, *adata.uns} == places
+
+
+def test_no_training_for_a_name_that_cannot_be_stored(adata, monkeypatch):
+    monkeypatch.setattr(scpln.model.PLNPCA, "train", lambda *_a, **_k: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="key_added='my/run'"):
+        scpln.tl.plnpca(adata, key_added="my/run", layer="counts")

@@ -185,7 +185,7 @@ def kill(patch, moment):
     patch.setattr(Path, "unlink", lambda *args, **kwargs: None)
     for name in ("touch", "replace"):
         patch.setattr(Path, name, dying(getattr(Path, name)))
-    for name in ("save_file", "write_h5ad"):
+    for name in ("save_file", "write_data"):
         patch.setattr(_write, name, dying(getattr(_write, name)))
 
 
@@ -349,3 +349,25 @@ def test_arguments_of_scvis_own_format_are_refused(trained, saved):
 def test_a_moved_directory(trained, saved, tmp_path):
     shutil.move(saved, tmp_path / "moved")
     assert_same(PLNPCA.load(tmp_path / "moved", device="cpu"), trained)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "place"),
+    [
+        (lambda adata: adata.layers.__setitem__("a/b", adata.X), r"layers\['a/b'\]"),
+        (lambda adata: adata.obs.__setitem__("_index", 1), r"obs\['_index'\]"),
+    ],
+)
+def test_data_that_cannot_be_written_are_refused_before_anything_is(tmp_path, adata, spoil, place):
+    model = train(adata, layer="counts")
+    spoil(adata)
+    with pytest.raises(ValueError, match=f"A .h5ad file cannot hold {place}"):
+        model.save(tmp_path / "model", save_anndata=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_nullable_strings_are_saved_with_the_model(tmp_path, adata):
+    adata.obs.index = adata.obs.index.astype("string")
+    model = train(adata, layer="counts")
+    model.save(tmp_path / "model", save_anndata=True)
+    assert scpln.model.PLNPCA.load(tmp_path / "model").adata.n_obs == adata.n_obs

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import signal
 import sys
 import traceback
@@ -20,13 +19,16 @@ from scpln.cli.fit import with_config
 
 from . import _completion, _datasets, _plot
 from ._errors import EXIT_CODES, CommandError, ExitCode
-from ._messages import add_message_options, route_messages
+from ._messages import add_message_options, flush, route_messages, silence, stderr_that_may_fail, tell
 from ._versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
+
+LONGEST = 4000
+"""Letters of an error that are shown."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,13 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv
         Arguments after the program's name; by default, those of this process.
     """
-    args = argparse.Namespace(debug=False)
+    with stderr_that_may_fail():
+        return _guarded(argv, argparse.Namespace(debug=False))
+
+
+def _guarded(argv: Sequence[str] | None, args: argparse.Namespace) -> int:
+    """Run the command, and turn whatever ends it into a line and an exit code."""
     try:
         return _run(sys.argv[1:] if argv is None else list(argv), args)
     except KeyboardInterrupt:
         return _fail("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of our output left: nothing more to say, and nobody to say it to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return ExitCode.SUCCESS
     except Exception as error:  # noqa: BLE001 (a command line answers in one line, whatever happened)
         if args.debug:
@@ -62,12 +69,14 @@ def _run(argv: list[str], args: argparse.Namespace) -> int:
         before = signal.signal(signal.SIGTERM, _end)
         try:
             with route_messages(quiet=args.quiet):
-                return int(args.run(args))
+                code = int(args.run(args))
         finally:
             signal.signal(signal.SIGTERM, before)
-    finally:
-        if sys.stdout is not None:
-            sys.stdout.flush()  # while there is someone to notice that its reader has left
+    except SystemExit:  # of --help and the like, which have printed
+        flush()
+        raise
+    flush()
+    return code
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -92,7 +101,7 @@ class _Versions(argparse.Action):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **more)
 
     def __call__(self, parser: argparse.ArgumentParser, *_args: object, **_more: object) -> None:
-        print("\n".join(f"{name} {version}" for name, version in versions().items()))
+        tell("\n".join(f"{name} {version}" for name, version in versions().items()))
         parser.exit()
 
 
@@ -107,7 +116,10 @@ def _explain(error: Exception) -> tuple[str, ExitCode]:
 
 
 def _fail(message: str, code: ExitCode) -> ExitCode:
-    print(f"scpln: error: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    if len(line) > LONGEST:  # as of a value that was given
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(f"scpln: error: {line}", file=sys.stderr)
     return code
 
 

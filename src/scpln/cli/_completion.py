@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._errors import ExitCode
+from ._messages import tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> ExitCode:
         if action.type is Path:
             directory = str(action.metavar).startswith("DIR")
             action.complete = shtab.DIRECTORY if directory else shtab.FILE  # type: ignore[attr-defined]
-    print(shtab.complete(parser, shell=args.shell))
+    tell(shtab.complete(parser, shell=args.shell))
     return ExitCode.SUCCESS
 
 

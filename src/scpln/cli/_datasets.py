@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._errors import ExitCode
-from ._files import check_output, whole_file
+from ._files import check_output
+from ._messages import tell
+from .formats import write
 
 if TYPE_CHECKING:
     import argparse
@@ -30,12 +32,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> ExitCode:
     """Write the data set and say what it is."""
-    check_output(args.out, force=args.force, suffixes=(".h5ad",))
+    check_output(args.out, force=args.force, suffixes=(".h5ad", ".zarr"))
     from scpln import datasets
 
     adata = getattr(datasets, args.name)()
-    with whole_file(args.out) as path:
-        adata.write_h5ad(path)
+    write(args.out, adata)
     if not args.quiet:
-        print(f"wrote {args.out}: {adata.n_obs:,} cells, {adata.n_vars:,} genes, counts in layers['counts']")
+        text = f"wrote {args.out}: {adata.n_obs:,} cells, {adata.n_vars:,} genes, counts in layers['counts']"
+        tell(text, args.out)
     return ExitCode.SUCCESS

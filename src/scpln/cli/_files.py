@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,39 +19,28 @@ if TYPE_CHECKING:
 
 
 def read_h5ad(path: Path) -> AnnData:
-    """Read an ``.h5ad``, or say in one line why that cannot be done."""
-    import anndata as ad
+    """Read an AnnData from a file of any kind, or say in one line why that cannot be done."""
+    from .formats import holds_mudata, read
 
-    _require_file(path)
-    if path.suffix == ".h5mu":
+    data = None if holds_mudata(path) and path.exists() else read(path)
+    if data is None or hasattr(data, "mod"):
         msg = (
             f"{path} is a MuData, and this command reads an AnnData: write one of its modalities as .h5ad. `scpln fit` models "
             "several together, as does Python, from scpln.model.setup_mudata on"
         )
         raise CommandError(msg)
-    try:
-        return ad.read_h5ad(path)
-    except Exception as error:
-        msg = f"cannot read {path} as an AnnData .h5ad file: {error}"
-        raise CommandError(msg) from error
+    return data
 
 
 def read_h5mu(path: Path) -> MuData:
-    """The same of an ``.h5mu``."""
-    import mudata as md
+    """The same of a MuData."""
+    from .formats import read
 
-    _require_file(path)
-    try:
-        return md.read_h5mu(path)
-    except Exception as error:
-        msg = f"cannot read {path} as a MuData .h5mu file: {error}"
-        raise CommandError(msg) from error
-
-
-def _require_file(path: Path) -> None:
-    if not path.exists():
-        msg = f"no such file: {path}"
+    data = read(path)
+    if not hasattr(data, "mod"):
+        msg = f"{path} is no MuData, although its name ends in {path.suffix}: give it the name of what it is"
         raise CommandError(msg)
+    return data
 
 
 def check_output(path: Path, *, force: bool, suffixes: tuple[str, ...] = (), directory: bool = False) -> None:
@@ -70,30 +60,58 @@ def check_output(path: Path, *, force: bool, suffixes: tuple[str, ...] = (), dir
     if suffixes and path.suffix not in suffixes:
         msg = f"{path}: the name must end in {' or '.join(suffixes)}"
         raise OutputError(msg)
+    path, given = Path(os.path.realpath(path)), path  # what a link leads to is replaced, and the link stays
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        msg = f"{given} is a pipe or a device, which nothing replaces; choose another name"
+        raise OutputError(msg)
+    directory = directory or given.suffix == ".zarr"
     if path.is_dir() != directory and path.exists():
-        msg = f"{path} is a {'file' if directory else 'directory'}; choose another name"
+        msg = f"{given} is a {'file' if directory else 'directory'}; choose another name"
+        raise OutputError(msg)
+    if given.suffix == ".zarr" and path.exists() and any(path.iterdir()) and not is_zarr(path):
+        msg = f"{given} is a directory that is no .zarr, and would be lost; choose another name"
         raise OutputError(msg)
     if not force and (any(path.iterdir()) if path.is_dir() else path.exists()):
-        msg = f"{path} exists already; add --force to replace it"
+        msg = f"{given} exists already; add --force to replace it"
         raise OutputError(msg)
-    if not path.absolute().parent.is_dir():
-        msg = f"{path}: there is no directory {path.parent}; make it first (mkdir -p {path.parent})"
+    if not path.parent.is_dir():
+        folder = given.parent if given.parent.resolve() == path.parent else path.parent
+        msg = f"{given}: there is no directory {folder}; make it first (mkdir -p {shlex.quote(str(folder))})"
         raise OutputError(msg)
     try:
-        TemporaryDirectory(dir=path.absolute().parent).cleanup()
+        TemporaryDirectory(dir=path.parent).cleanup()
     except OSError as error:
-        msg = f"{path}: cannot write in {path.absolute().parent}: {error.strerror or error}"
+        msg = f"{given}: cannot write in {path.parent}: {error.strerror or error}"
         raise OutputError(msg) from error
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a directory is that of a ``.zarr``, of either version of the format."""
+    return any((path / name).exists() for name in (".zgroup", ".zattrs", "zarr.json"))
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, which becomes `path` only if the body succeeds."""
+    """Yield a temporary name beside `path`, which becomes `path` only if the body succeeds; a link to it stays a link."""
+    target = Path(os.path.realpath(path))
     try:
-        with TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.stem}-") as directory:
+        with TemporaryDirectory(dir=target.parent, prefix=f".{target.stem[:100]}-") as directory:
             temporary = Path(directory) / path.name
             yield temporary
-            os.replace(temporary, path)  # noqa: PTH105 (its name says what it is: atomic)
+            _replace(temporary, target, Path(directory) / "replaced")
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror or error}"
         raise OutputError(msg) from error
+
+
+def _replace(temporary: Path, target: Path, aside: Path) -> None:
+    """Put a file in the place of another, or a directory, which is moved aside first; a failure leaves what was there."""
+    if not target.is_dir():
+        os.replace(temporary, target)  # noqa: PTH105 (its name says what it is: atomic)
+        return
+    target.rename(aside)
+    try:
+        temporary.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise

@@ -13,6 +13,7 @@ from scpln.cli.fit import positive_integer
 from ._embedding import FIGURE_SUFFIXES, umap
 from ._errors import EXIT_CODES, CommandError, ExitCode
 from ._files import check_output, read_h5ad, whole_file
+from ._messages import tell
 from ._results import result_key
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     with whole_file(args.out) as path:
         draw(adata, key=key, save=path, **arguments)
     if not args.quiet:
-        print(f"wrote {args.out}: {args.kind} of {key} in {args.input}")
+        tell(f"wrote {args.out}: {args.kind} of {key} in {args.input}", args.out)
     return ExitCode.SUCCESS
 
 

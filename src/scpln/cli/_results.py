@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def result_key(adata: AnnData, path: Path, key: str | None) -> str:
     if key is None and len(found) == 1:
         return found[0]
     if not found:
-        msg = f"{path} holds no results of a model: run `scpln fit {path} --out annotated.h5ad` first, and pass its output"
+        msg = f"{path} holds no results of a model: run `scpln fit {shlex.quote(str(path))} --out annotated.h5ad` first, and pass its output"
     elif key is None:
         msg = f"{path} holds results of several fits: choose one with --key ({listed})"
     elif key in found:

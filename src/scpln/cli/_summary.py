@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
+from ._errors import OutputError
 from ._files import check_output, whole_file
+from ._messages import tell
 
 STDOUT = Path("-")
 
@@ -25,21 +28,25 @@ def add_summary_option(group: Any) -> None:
 
 def check_summary(path: Path | None, *, force: bool) -> None:
     """Refuse, before any work is done, a file that could not be written after it."""
+    if path == STDOUT and sys.stdout is None:
+        msg = "--summary - prints on standard output, which is closed; name a file"
+        raise OutputError(msg)
     if path is not None and path != STDOUT:
         check_output(path, force=force, suffixes=(".json",))
 
 
 def give_summary(summary: dict[str, Any], text: str, path: Path | None, *, quiet: bool) -> None:
     """Write a summary where it was asked for, and print it as text unless that is not wanted."""
+    written = [*summary.get("outputs", {}).values()]
     if path is not None:
         found = json.dumps(_finite(summary), indent=2, ensure_ascii=path == STDOUT, allow_nan=False)
         if path == STDOUT:
-            print(found)
+            tell(found, *written)
             return
         with whole_file(path) as temporary:
             temporary.write_text(found + "\n", encoding="utf-8")
     if not quiet:
-        print(text)
+        tell(text, *written, path)
 
 
 def _finite(value: Any) -> Any:

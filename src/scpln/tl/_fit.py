@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from mudata import MuData
 
 from scpln.core import hold_interrupts
-from scpln.utils import keywords
+from scpln.utils import keywords, storable_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,6 +91,8 @@ def fit(
     diagnostics
         As in ``annotate``.
     """
+    if key_added is not None:
+        storable_name("key_added", key_added)  # before the training, whose result has this name
     getattr(model_class, _setup(model_class, data))(data, **steps.registration)
     model = model_class(data, **steps.parameters)
     model.train(**steps.training)

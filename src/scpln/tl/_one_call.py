@@ -265,5 +265,6 @@ def _one_call(
     model_class = entry.load_class()
     adata = adata.copy() if copy else adata
     steps = split(model_class, adata, {**named, **more})
-    fit(model_class, adata, steps, key_added=key_added or entry.key, diagnostics=diagnostics)
+    key_added = entry.key if key_added is None else key_added
+    fit(model_class, adata, steps, key_added=key_added, diagnostics=diagnostics)
     return adata if copy else None

@@ -91,7 +91,7 @@ def posterior_predictive(
     from scpln.data import check_adata, is_joint
     from scpln.model.abilities import Predictive, conditions
     from scpln.model.base import claim
-    from scpln.utils import MOST_DRAWS, as_text, positive_integer, resolve_seed
+    from scpln.utils import MOST_DRAWS, positive_integer, resolve_seed, storable_name
 
     if not isinstance(model, Predictive):
         msg = f"model must be a model of scpln.model, not {type(model).__name__}."
@@ -109,7 +109,7 @@ def posterior_predictive(
     adata = model._data_or_own(adata)
     check_adata(adata, view_allowed=False)
     n_samples, seed = positive_integer("n_samples", n_samples, most=MOST_DRAWS), resolve_seed(seed)
-    key = type(model).__name__.lower() if key_added is None else as_text("key_added", key_added)
+    key = storable_name("key_added", type(model).__name__.lower() if key_added is None else key_added)
 
     observed = Tally(adata.n_obs, len(model.genes), 1)
     replicated = Tally(adata.n_obs, len(model.genes), n_samples)

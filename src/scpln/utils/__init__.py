@@ -6,7 +6,6 @@ from ._arguments import (
     as_integers,
     as_names,
     as_number,
-    as_text,
     in_range,
     one_of,
     positive_integer,
@@ -18,6 +17,7 @@ from ._html import description, table
 from ._keywords import filled, keywords, takes
 from ._naming import name_of, named
 from ._progress import ProgressBar, progress_bar, slow_bar
+from ._storable import is_storable, shortened, storable_name
 from ._warnings import deprecated, warn
 
 __all__ = [
@@ -27,11 +27,11 @@ __all__ = [
     "as_integers",
     "as_names",
     "as_number",
-    "as_text",
     "deprecated",
     "description",
     "filled",
     "in_range",
+    "is_storable",
     "keywords",
     "name_of",
     "named",
@@ -41,7 +41,9 @@ __all__ = [
     "positive_number",
     "progress_bar",
     "resolve_seed",
+    "shortened",
     "slow_bar",
+    "storable_name",
     "table",
     "takes",
     "warn",

@@ -155,14 +155,6 @@ def as_names(name: str, values: object) -> list[str]:
     return cast("list[str]", names)
 
 
-def as_text(name: str, value: object) -> str:
-    """`value`, which must be text, and not empty."""
-    if not isinstance(value, str) or not value:
-        msg = f"{name}={value!r}, but it must be a name: text."
-        raise TypeError(msg)
-    return value
-
-
 def in_range(name: str, value: object, lowest: float, highest: float = float("inf")) -> float:
     """`value` as a finite float from `lowest` to `highest`.
 

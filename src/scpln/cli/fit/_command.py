@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from scpln._catalogue import MODELS, RESULTS, in_words, keys_writing, options, results, results_of
 from scpln.cli._checks import require
-from scpln.cli._embedding import FIGURE_SUFFIXES, cluster_and_embed, default_colors, draw_umap, require_cells
-from scpln.cli._errors import EXIT_CODES, CommandError, ExitCode, OutputError
-from scpln.cli._files import check_output, read_h5ad, read_h5mu, whole_file
+from scpln.cli._embedding import cluster_and_embed, default_colors, draw_umap, require_cells
+from scpln.cli._errors import EXIT_CODES, CommandError, ExitCode
+from scpln.cli._files import read_h5ad, read_h5mu
 from scpln.cli._messages import add_message_options
-from scpln.cli._summary import check_summary, give_summary
+from scpln.cli._summary import give_summary
+from scpln.cli.formats import layout_of
 
 from ._config import write_config
-from ._modalities import SUFFIXES, check_names, is_mudata
+from ._modalities import check_names, is_mudata
 from ._models import arguments, check_options, option_of
 from ._options import add_options
+from ._outputs import check_outputs, check_writable, write_annotated
 from ._summary import as_text, summarize
 
 if TYPE_CHECKING:
@@ -81,7 +83,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "input", type=Path, metavar="IN.h5ad", help="cells by genes, raw counts or real values; or .h5mu"
+        "input",
+        type=Path,
+        metavar="IN.h5ad",
+        help="cells by genes, raw counts or real values: .h5ad, .zarr or 10x .h5; or several modalities: .h5mu or .zarr",
     )
     add_options(parser)
     parser.set_defaults(run=run)
@@ -99,10 +104,12 @@ def options_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> ExitCode:
     """Read, fit, write, and say what came out."""
     check_options(args)
-    _check_outputs(args)
+    check_outputs(args)
     adata = read_h5mu(args.input) if is_mudata(args) else read_h5ad(args.input)
     key = args.key_added or args.model
     _check_names(adata, args, key)
+    check_writable(adata, args)
+    layout = layout_of(args.input)
     if args.write_config is not None:  # before the fit, so that it can be repeated whatever becomes of it
         write_config(args.write_config, args, options_parser())
 
@@ -118,34 +125,10 @@ def run(args: argparse.Namespace) -> ExitCode:
     finally:  # a fit is not lost to a figure that fails or to an impatient Ctrl-C
         for name in _keys_of_registration(adata):
             del adata.uns[name]
-        with whole_file(args.out) as path:
-            (adata.write_h5mu if is_mudata(args) else adata.write_h5ad)(path)
+        write_annotated(adata, args, layout, model, key)
     summary = summarize(model, adata, args, key, seconds, added=sorted(_keys(adata) - keys_before))
     give_summary(summary, as_text(summary), args.summary, quiet=args.quiet)
     return ExitCode.INTERRUPTED if "interrupted" in model.stop_reason.lower() else ExitCode.SUCCESS
-
-
-def _check_outputs(args: argparse.Namespace) -> None:
-    check_output(args.out, force=args.force, suffixes=SUFFIXES[1:] if is_mudata(args) else SUFFIXES[:1])
-    if args.figure is not None:
-        check_output(args.figure, force=args.force, suffixes=FIGURE_SUFFIXES)
-    if args.save_model is not None:
-        check_output(args.save_model, force=args.force, directory=True)
-    if args.write_config is not None:
-        check_output(args.write_config, force=args.force, suffixes=(".yaml", ".yml"))
-    check_summary(args.summary, force=args.force)
-    if args.save_model is not None:
-        _check_model_place(args.save_model, force=args.force)
-
-
-def _check_model_place(path: Path, *, force: bool) -> None:
-    """Refuse a directory in which the model would take the place of something else."""
-    from scpln.model.base import check_save
-
-    try:
-        check_save(path, overwrite=force)
-    except ValueError as error:
-        raise OutputError(str(error)) from error
 
 
 def _check_names(adata: Data, args: argparse.Namespace, key: str) -> None:

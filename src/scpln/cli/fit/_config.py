@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 INPUT = "input"
 ABOUT_THIS_RUN = ("config", "write_config", "force", "quiet", "debug")
 """Options that say how to run, not what: they are not written."""
+
+
+MOST_BYTES, MOST_DEPTH, LONGEST = 100_000, 5, 200
+"""Size and nesting of a file, and letters of a value that messages show."""
 
 
 class ConfigError(CommandError):
@@ -67,7 +72,8 @@ def write_config(path: Path, args: argparse.Namespace, options: argparse.Argumen
         if value is None or action.dest in ABOUT_THIS_RUN or name != _name(action):
             continue
         values[name.replace("-", "_")] = _plain(value)
-    header = f"# scpln {__version__}; to repeat this run: scpln fit --config {path}\n"
+    quoted = shlex.quote(str(path)) if str(path).isprintable() else "THIS_FILE"  # a line break would end the comment
+    header = f"# scpln {__version__}; to repeat this run: scpln fit --config {quoted}\n"
     with whole_file(path) as temporary:
         temporary.write_text(header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
@@ -81,7 +87,7 @@ def _arguments(path: Path, options: argparse.ArgumentParser, replaced: set[str])
             if not isinstance(entry.value, str):
                 raise ConfigError(path, entry.line, f"{entry.key}: {_shown(entry.value)} is not a path")
             if INPUT not in replaced:
-                yield entry.value
+                yield f"./{entry.value}" if entry.value.startswith("-") and entry.value != "-" else entry.value
             continue
         if name not in by_name or name == "config":
             raise ConfigError(path, entry.line, _unknown(entry.key, [INPUT, *by_name]))
@@ -119,7 +125,7 @@ def _problem(value: Any, action: argparse.Action) -> str:
     try:
         converted = str(value) if action.type is None else action.type(str(value))  # type: ignore[operator]
     except argparse.ArgumentTypeError as error:
-        return str(error)
+        return _cut(str(error))
     except ValueError:
         return f"{_shown(value)} is not {'a whole number' if action.type is int else 'understood'}"
     if action.choices is not None and converted not in action.choices:
@@ -132,7 +138,9 @@ def read_entries(path: Path) -> list[ConfigEntry]:
     import yaml
 
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        text = _text(path)
+        _check_structure(path, text)
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return []
@@ -156,11 +164,44 @@ def read_entries(path: Path) -> list[ConfigEntry]:
     return entries
 
 
+def _text(path: Path) -> str:
+    """Text of a file of options, which is a short one on a disk."""
+    if path.exists() and not path.is_file():
+        raise ConfigError(path, None, "this is a directory, a pipe or a device; write the options to a file")
+    with path.open("rb") as file:
+        start = file.read(MOST_BYTES + 1)
+    if len(start) > MOST_BYTES:
+        raise ConfigError(path, None, f"this is longer than {MOST_BYTES:,} bytes, and no file of options is")
+    return start.decode("utf-8")
+
+
+def _check_structure(path: Path, text: str) -> None:
+    """Refuse what takes long to read, or becomes large by it: deep nesting, and lists that stand for lists."""
+    import yaml
+
+    depth, anchored = 0, set()
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            anchored.discard(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and event.anchor is not None:
+            anchored.add(event.anchor)
+        elif isinstance(event, yaml.AliasEvent) and event.anchor not in anchored:
+            raise ConfigError(
+                path, line, f"*{_cut(event.anchor)} does not stand for a text or a number; write out what it is"
+            )
+        if depth > MOST_DEPTH:
+            raise ConfigError(path, line, f"this is nested more than {MOST_DEPTH} deep, and no options are")
+
+
 def _constructed(path: Path, loader: Any, node: Any) -> Any:
     try:
         return loader.construct_object(node, deep=True)
     except ValueError as error:  # what looks like a date or a number and is none
-        message = f"{node.value!r} is not understood: {error}; if it is a name, write it in quotes"
+        message = f"{_shown(node.value)} is not understood: {_cut(str(error))}; if it is a name, write it in quotes"
         raise ConfigError(path, node.start_mark.line + 1, message) from error
 
 
@@ -169,7 +210,7 @@ def _refuse_duplicates(path: Path, entries: list[ConfigEntry]) -> None:
     for entry in entries:
         name = entry.key.replace("_", "-")
         if name in lines:
-            msg = f"{entry.key} was given in line {lines[name]} already; leave one of them"
+            msg = f"{_cut(entry.key)} was given in line {lines[name]} already; leave one of them"
             raise ConfigError(path, entry.line, msg)
         lines[name] = entry.line
 
@@ -197,6 +238,8 @@ def _negated(name: str) -> str:
 def _unknown(key: str, names: Sequence[str]) -> str:
     if key == "config":
         return "config cannot be in the file itself; --config is for the command line"
+    if len(key) > LONGEST:
+        return f"{_cut(key)} is not an option of scpln fit; `scpln fit --help` lists them"
     close = get_close_matches(key.replace("_", "-"), names, n=1)
     hint = (
         f"; did you mean {close[0].replace('-', '_' if '_' in key else '-')}?"
@@ -215,4 +258,9 @@ def _plain(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     """A value as it stands in YAML, roughly."""
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return str(value).lower() if isinstance(value, bool) else _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    """A text without its middle where that is long."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}"

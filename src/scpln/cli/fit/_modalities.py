@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from scpln._catalogue import MODELS
 from scpln.cli._checks import require
 from scpln.cli._errors import CommandError
+from scpln.cli.formats import holds_mudata
 
 if TYPE_CHECKING:
     import argparse
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
 
     from scpln._catalogue import Entry
 
-SUFFIXES = (".h5ad", ".h5mu")
 OF_ONE_ANNDATA = ("layer", "size_factor_key", "labels_key")
 """Options whose place is ``--modality`` where there are several."""
 
 
 def is_mudata(args: argparse.Namespace) -> bool:
-    """Whether the input holds several modalities, by its name."""
-    return Path(args.input).suffix == ".h5mu"
+    """Whether the input holds several modalities: by its name, or as a .zarr says of itself."""
+    return holds_mudata(Path(args.input))
 
 
 def named_likelihoods(args: argparse.Namespace) -> list[str | None]:
@@ -38,7 +38,7 @@ def check_modalities(args: argparse.Namespace, entry: Entry) -> None:
     if not is_mudata(args):
         by_modality = isinstance(args.likelihood, list) and "--likelihood MODALITY=NAME"
         if option := by_modality or (args.modality and "--modality"):
-            msg = f"{option} is for several modalities together, and {args.input} does not end in .h5mu; leave it out"
+            msg = f"{option} is for several modalities together, and {args.input} is no .h5mu; leave it out"
             raise CommandError(msg)
         return
     if not entry.takes_mudata:

@@ -229,10 +229,12 @@ def _modality(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if not text or "/" in text:  # which .h5ad reads as a path
-        msg = f"{text!r} is not a name: it must have a character, and no '/'"
-        raise argparse.ArgumentTypeError(msg)
-    return text
+    from scpln.utils import storable_name
+
+    try:
+        return storable_name("KEY", text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 _KINDS: dict[str, dict[str, Any]] = {

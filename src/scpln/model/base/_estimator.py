@@ -23,7 +23,7 @@ from scpln.data import (
     read_cells,
     validated_once,
 )
-from scpln.utils import as_text, description
+from scpln.utils import description, storable_name
 
 from ._evaluated import Evaluated
 from ._objective import Objective
@@ -270,7 +270,7 @@ class ScplnModel(Persistent):
         their modality.
         """
         self._require_trained()
-        key_added = type(self).__name__.lower() if key_added is None else as_text("key_added", key_added)
+        key = storable_name("key_added", type(self).__name__.lower() if key_added is None else key_added)
         adata = self._data_or_own(adata)
         self._check(adata, view_allowed=False)
         with validated_once():
@@ -289,7 +289,7 @@ class ScplnModel(Persistent):
             },
             **annotation.uns,
         }
-        logger.info("Wrote %s.", ", ".join(annotation.write(adata, key_added)))
+        logger.info("Wrote %s.", ", ".join(annotation.write(adata, key)))
 
     @abstractmethod
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:

@@ -9,11 +9,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from anndata.io import write_h5ad
-from mudata import MuData, write_h5mu
+from mudata import MuData
 from safetensors.torch import save_file
 
 from scpln.core import flush_directory, left_behind, sole_writer, write_beside
+from scpln.data.storage import check_writable, write_data
 
 from ._document import (
     ADATA,
@@ -53,11 +53,12 @@ def write_model(
     """Write a model directory so that at every moment it holds the previous model or the new one, whole."""
     directory = Path(dir_path)
     writers: Writers = {"tensors": (TENSORS, lambda file: save_file(tensors, file))}
-    if isinstance(adata, MuData):
-        writers["adata"] = (MDATA, lambda file: write_h5mu(file, adata, **write_kwargs))
-    elif adata is not None:
-        writers["adata"] = (ADATA, lambda file: write_h5ad(file, adata, **write_kwargs))
+    if adata is not None:
+        kind = MDATA if isinstance(adata, MuData) else ADATA
+        writers["adata"] = (kind, lambda file: write_data(file, adata, **write_kwargs))
     check_save(directory, prefix, overwrite=overwrite, adata=adata)
+    if adata is not None:
+        check_writable(adata, kind[1])
     json.dumps(metadata)  # fails before anything is written
     directory.mkdir(parents=True, exist_ok=True)
     with sole_writer(directory) as alone:
