@@ -17,6 +17,7 @@ from scpln import __version__
 from scpln.cli.evaluate import _command as _evaluate
 from scpln.cli.fit import _command as _fit
 from scpln.cli.fit import with_config
+from scpln.cli.wording import CommandParser, in_options
 
 from . import _completion, _datasets, _plot
 from ._errors import EXIT_CODES, CommandError, ExitCode
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv
         Arguments after the program's name; by default, those of this process.
     """
-    args = argparse.Namespace(debug=False)
+    args = argparse.Namespace(debug=False, parser=argparse.ArgumentParser(add_help=False))
     try:
         return _run(sys.argv[1:] if argv is None else list(argv), args)
     except KeyboardInterrupt:
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 (a command line answers in one line, whatever happened)
         if args.debug:
             traceback.print_exc()
-        return _fail(*_explain(error))
+        return _fail(*_explain(error, args.parser))
 
 
 def _run(argv: list[str], args: argparse.Namespace) -> int:
@@ -60,7 +61,7 @@ def _run(argv: list[str], args: argparse.Namespace) -> int:
             argv = ["fit", *with_config(argv[1:], _fit.options_parser())]
         make_parser().parse_args(argv, args)
         signal.signal(signal.SIGTERM, _end)
-        with route_messages(quiet=args.quiet):
+        with route_messages(quiet=args.quiet, said=lambda message: in_options(message, args.parser)):
             return int(args.run(args))
     finally:
         if sys.stdout is not None:
@@ -68,7 +69,7 @@ def _run(argv: list[str], args: argparse.Namespace) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="scpln",
         description="Poisson log-normal models and count autoencoders for single-cell counts.",
         epilog=EXIT_CODES,
@@ -78,7 +79,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--versions", action=_Versions, help="show those of what scpln computes with, too, and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (_fit, _evaluate, _plot, _datasets, _completion):
-        add_message_options(command.add_parser(commands))
+        of_command = command.add_parser(commands)
+        add_message_options(of_command)
+        of_command.set_defaults(parser=of_command)
     return parser
 
 
@@ -93,13 +96,13 @@ class _Versions(argparse.Action):
         parser.exit()
 
 
-def _explain(error: Exception) -> tuple[str, ExitCode]:
+def _explain(error: Exception, parser: argparse.ArgumentParser) -> tuple[str, ExitCode]:
     """Message and exit code of an error; what the library raises about bad input is the user's to mend."""
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, CommandError):
         return message, error.code
     if isinstance(error, ValueError | KeyError | FloatingPointError):
-        return " ".join([message, *getattr(error, "__notes__", ())]), ExitCode.INPUT
+        return in_options(" ".join([message, *getattr(error, "__notes__", ())]), parser), ExitCode.INPUT
     return f"internal error ({type(error).__name__}: {message}); --debug shows where", ExitCode.INTERNAL
 
 

@@ -16,6 +16,7 @@ from scpln.cli._errors import EXIT_CODES, CommandError, ExitCode
 from scpln.cli._files import check_output, read_h5ad, read_h5mu, whole_file
 from scpln.cli._messages import add_message_options
 from scpln.cli._summary import check_summary, give_summary
+from scpln.cli.wording import OptionsParser
 
 from ._config import write_config
 from ._modalities import SUFFIXES, check_names, is_mudata
@@ -90,7 +91,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def options_parser() -> argparse.ArgumentParser:
     """The options alone, for what looks at them besides the command line."""
-    parser = argparse.ArgumentParser(prog="scpln fit", usage=USAGE, add_help=False)
+    parser = OptionsParser(prog="scpln fit", usage=USAGE, add_help=False)
     add_options(parser)
     add_message_options(parser)
     return parser
