@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.messages import messages
 
 import scpln
 from scpln import cli
+from scpln._catalogue import SCVI_NAMES
 from scpln.cli.wording import CommandParser, in_options
-from scpln.utils import SCVI_NAMES
-
-from tests.messages import messages
 
 SOURCE = Path(scpln.__file__).parent
 
@@ -93,7 +92,7 @@ def of_command(name):
 
 
 def test_every_message_is_in_terms_of_options():
-    commands = {"pl": of_command("plot"), "model/abilities/_query.py": of_command("fit")}
+    commands = {"pl": of_command("plot"), "model/abilities/_query.py": of_command("map")}
     said = list(reachable())
     wrong = []
     for message in said:

@@ -11,9 +11,11 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scpln import __version__
+from scpln.cli.apply import _command as _apply
 from scpln.cli.evaluate import _command as _evaluate
 from scpln.cli.fit import _command as _fit
 from scpln.cli.fit import with_config
@@ -25,9 +27,26 @@ from ._messages import add_message_options, route_messages
 from ._versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["main"]
+
+_COMMANDS: tuple[Callable[[Any], argparse.ArgumentParser], ...] = (
+    _fit.add_parser,
+    partial(_apply.add_parser, command="predict"),
+    partial(_apply.add_parser, command="map"),
+    _evaluate.add_parser,
+    _plot.add_parser,
+    _datasets.add_parser,
+    _completion.add_parser,
+)
+"""What adds each command, in the order of the help."""
+_OPTIONS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "fit": _fit.options_parser,
+    "predict": partial(_apply.options_parser, "predict"),
+    "map": partial(_apply.options_parser, "map"),
+}
+"""Options of the commands that take a file of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,8 +76,8 @@ def _run(argv: list[str], args: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a character of a result shows the rest
         sys.stdout.reconfigure(errors="replace")
     try:
-        if argv[:1] == ["fit"]:
-            argv = ["fit", *with_config(argv[1:], _fit.options_parser())]
+        if argv[:1] and (options := _OPTIONS.get(argv[0])) is not None:
+            argv = [argv[0], *with_config(argv[1:], options())]
         make_parser().parse_args(argv, args)
         signal.signal(signal.SIGTERM, _end)
         with route_messages(quiet=args.quiet, said=lambda message: in_options(message, args.parser)):
@@ -78,8 +97,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"scpln {__version__}", help="show the version and exit")
     parser.add_argument("--versions", action=_Versions, help="show those of what scpln computes with, too, and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (_fit, _evaluate, _plot, _datasets, _completion):
-        of_command = command.add_parser(commands)
+    for add_parser in _COMMANDS:
+        of_command = add_parser(commands)
         add_message_options(of_command)
         of_command.set_defaults(parser=of_command)
     return parser

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ._errors import CommandError, OutputError
+from ._stdin import STDIN, on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 
 def read_h5ad(path: Path) -> AnnData:
-    """Read an ``.h5ad``, or say in one line why that cannot be done."""
+    """Read an ``.h5ad``, or say in one line why that cannot be done; ``-`` is standard input."""
     import anndata as ad
 
+    if path == STDIN:
+        with on_disk(path) as copy:
+            return read_h5ad(copy)
     _require_file(path)
     if path.suffix == ".h5mu":
         msg = (

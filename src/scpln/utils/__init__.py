@@ -14,18 +14,15 @@ from ._html import description, table
 from ._keywords import filled, keywords, takes
 from ._naming import name_of, named
 from ._progress import ProgressBar, progress_bar
-from ._scvi_names import SCVI_NAMES, in_our_words
 from ._warnings import deprecated, warn
 
 __all__ = [
-    "SCVI_NAMES",
     "ProgressBar",
     "as_bool",
     "as_integers",
     "deprecated",
     "description",
     "filled",
-    "in_our_words",
     "in_range",
     "keywords",
     "name_of",

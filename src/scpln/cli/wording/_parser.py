@@ -8,7 +8,7 @@ import sys
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from scpln.utils import in_our_words
+from scpln._catalogue import in_our_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
