@@ -59,10 +59,10 @@ SCVI_NAMES: dict[str, Counterpart] = {
     # training
     "lr": Counterpart("learning_rate", "Pass learning_rate=..."),
     "plan_kwargs": Counterpart(
-        "learning_rate",
+        None,
         "Arguments are plain: pass learning_rate=..., and to autoencoders weight_decay=... and kl_warmup=..., one by one.",
     ),
-    "plan_config": Counterpart("learning_rate", "Arguments are plain: pass learning_rate=... and others one by one."),
+    "plan_config": Counterpart(None, "Arguments are plain: pass learning_rate=... and others one by one."),
     "trainer_config": Counterpart(None, "Arguments are plain: pass max_epochs=... and others one by one."),
     "n_epochs_kl_warmup": Counterpart("kl_warmup", "Pass kl_warmup=..., a share of the planned steps, such as 0.3."),
     "n_steps_kl_warmup": Counterpart("kl_warmup", "Pass kl_warmup=..., a share of the planned steps, such as 0.3."),

@@ -5,6 +5,7 @@ from ._cost import Cost, announce, network_weights, newton_cost, steps_cost
 from ._defaults import FLOW, FLOW_HIDDEN, PosteriorName
 from ._estimator import ScplnModel
 from ._evaluated import Evaluated
+from ._explained import explained
 from ._likelihood_choice import check_kind, check_likelihood, genes_by_quadrature, likelihood_of_genes
 from ._objective import Objective
 from ._ownership import claim
@@ -25,6 +26,7 @@ __all__ = [
     "check_kind",
     "check_likelihood",
     "claim",
+    "explained",
     "genes_by_quadrature",
     "likelihood_of_genes",
     "model_file",
