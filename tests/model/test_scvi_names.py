@@ -118,7 +118,6 @@ def test_the_page_of_questions_says_the_same():
     assert {
         "gene_likelihood",
         "use_observed_lib_size",
-        "plan_kwargs",
         "n_epochs_kl_warmup",
         "train_size",
         "lr",
