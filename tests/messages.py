@@ -18,7 +18,7 @@ DEEPEST = 6
 #: Calls that say something without raising, and the position of the message in their arguments.
 SAYING = {"warn": 0, "warning": 0, "add_note": 0, "_fail": 0}
 #: Exceptions whose message is not the first argument.
-POSITIONS = {"ConfigError": 2}
+POSITIONS = {"ConfigError": 2, "ArgumentError": 1}
 SAYS = re.compile(r"\braise \w|\b(warn|warning|_fail|add_note)\(")
 
 

@@ -243,4 +243,4 @@ def test_the_help_has_a_further_row(capsys):
 def test_without_the_row_it_is_unknown(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["fit", "in.h5ad", "--model", "toy", "--out", "b.h5ad"])
-    assert "invalid choice: 'toy'" in capsys.readouterr().err
+    assert "there is no 'toy'" in capsys.readouterr().err

@@ -51,8 +51,30 @@ def test_bash_completes(script, words, expected):
         assert expected <= set(done.stdout.split())
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
 def test_every_shell_has_every_command(shell, capsys):
     assert main(["completion", shell]) == 0
     out = capsys.readouterr().out
-    assert all(word in out for word in ("evaluate", "completion", "--likelihood", "pbmc68k_reduced"))
+    assert all(
+        word in out for word in ("evaluate", "predict", "completion", "likelihood", "load-model", "pbmc68k_reduced")
+    )
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("ev", {"evaluate"}),
+        ("fit --n-lat", {"--n-latent"}),
+        ("fit --likelihood zin", {"zinb"}),
+        ("map --fill", {"--fill-missing"}),
+        ("evaluate annot", {"annotated.h5ad"}),
+    ],
+)
+def test_fish_completes(words, expected, tmp_path, capsys):
+    assert main(["completion", "fish"]) == 0
+    (tmp_path / "scpln.fish").write_text(capsys.readouterr().out)
+    (tmp_path / "annotated.h5ad").touch()
+    code = f"source scpln.fish; complete -C'scpln {words}'"
+    done = subprocess.run(["fish", "-N", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == expected, done.stderr

@@ -88,7 +88,7 @@ def test_every_option_may_be_in_a_file(folder):
         argv += [f"--{name}"] if value is True else [f"--{name}", value]
     from_file = vars(parsed(folder, yaml.safe_dump({"input": "in.h5ad", **entries})))
     from_line = vars(parsed(folder, "", "in.h5ad", *argv))
-    assert from_file == from_line
+    assert from_file | {"parser": None} == from_line | {"parser": None}
     assert len(entries) > 30
 
 

@@ -5,12 +5,14 @@ import logging
 import weakref
 
 import numpy as np
+import pandas as pd
 import pytest
 import scvi
 from anndata import AnnData
+from mudata import MuData
 
 from scpln.data import _manager
-from scpln.model import PLNPCA, setup_anndata
+from scpln.model import PLNPCA, setup_anndata, setup_mudata
 
 from .conftest import make_adata, train
 
@@ -46,6 +48,59 @@ def test_nothing_of_the_data_changes(adata):
     assert adata.obs.equals(before.obs)
     assert list(adata.obsm) == list(before.obsm)
     assert (adata.layers["counts"] != before.layers["counts"]).nnz == 0
+
+
+WRONG_COLUMNS = [
+    ("batch_key", "bad"),
+    ("categorical_covariate_keys", ["bad"]),
+    ("continuous_covariate_keys", ["bad"]),
+    ("size_factor_key", "bad"),
+]
+
+
+@pytest.fixture
+def uncounted(monkeypatch):
+    """Counts that must not be looked at."""
+
+    def look(*_args, **_more):
+        pytest.fail("counts were read first")
+
+    for name in ("check_counts", "check_real"):
+        monkeypatch.setattr(f"scpln.data._fields.{name}", look)
+
+
+@pytest.mark.parametrize(("argument", "value"), WRONG_COLUMNS)
+@pytest.mark.usefixtures("uncounted")
+def test_wrong_columns_are_refused_before_counting(adata, argument, value):
+    adata.obs["bad"] = np.nan
+    with pytest.raises(ValueError, match=r"adata.obs\['bad'\]"):
+        setup_anndata(adata, **{argument: value})
+    mdata = MuData(
+        {
+            name: AnnData(adata.X, obs=adata.obs, var=pd.DataFrame(index=name + adata.var_names))
+            for name in ("rna", "prot")
+        }
+    )
+    mdata.obs["bad"] = np.nan
+    modalities = {"rna": None, "prot": None}
+    if argument == "size_factor_key":
+        modalities, joint = {name: {argument: value} for name in modalities}, {}
+    else:
+        joint = {argument: value}
+    with pytest.raises(ValueError, match=r"\['bad'\]"):
+        setup_mudata(mdata, modalities=modalities, **joint)
+
+
+@pytest.mark.parametrize(("argument", "value"), WRONG_COLUMNS)
+def test_wrong_columns_of_new_cells_are_refused_before_counting(adata, argument, value, request):
+    of_numbers = argument in ("continuous_covariate_keys", "size_factor_key")
+    adata.obs["bad"] = adata.obs["age"] ** 2 + 1.0 if of_numbers else adata.obs["batch"]
+    model = train(adata, **{argument: value})
+    new = adata.copy()
+    new.obs["bad"] = np.nan
+    request.getfixturevalue("uncounted")
+    with pytest.raises(ValueError, match=r"adata.obs\['bad'\]"):
+        model.get_latent_representation(new)
 
 
 def test_setting_up_again_replaces(adata):

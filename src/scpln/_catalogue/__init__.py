@@ -21,6 +21,7 @@ from ._lookup import (
     results_of,
 )
 from ._models import FLOWS, LIKELIHOODS, MODELS, N_LATENT, OF_VALUES, POSTERIORS, RESULTS, WITH_PARAMETERS
+from ._scvi_names import SCVI_NAMES, Counterpart, in_our_words
 
 __all__ = [
     "FLOWS",
@@ -30,11 +31,14 @@ __all__ = [
     "OF_VALUES",
     "POSTERIORS",
     "RESULTS",
+    "SCVI_NAMES",
     "WITH_PARAMETERS",
+    "Counterpart",
     "Entry",
     "Option",
     "Result",
     "default_key",
+    "in_our_words",
     "in_words",
     "joint_models",
     "keys_of",

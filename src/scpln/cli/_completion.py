@@ -12,12 +12,13 @@ from ._messages import tell
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 DESCRIPTION = """\
 Print a script that has the shell complete commands, options, their choices and files. To have it in every new shell:
 
   bash   scpln completion bash > ~/.local/share/bash-completion/completions/scpln
   zsh    scpln completion zsh > DIR/_scpln, where DIR is in $fpath, before compinit runs
+  fish   scpln completion fish > ~/.config/fish/completions/scpln.fish
   tcsh   scpln completion tcsh > ~/.scpln.tcsh, and `source ~/.scpln.tcsh` in ~/.tcshrc
 
 For this shell alone: eval "$(scpln completion bash)"

@@ -13,7 +13,7 @@ from ._errors import OutputError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -25,10 +25,10 @@ def add_message_options(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def route_messages(*, quiet: bool) -> Iterator[None]:
-    """Send what the library warns of to stderr, or nowhere if `quiet`."""
+def route_messages(*, quiet: bool, said: Callable[[str], str] = str) -> Iterator[None]:
+    """Send what the library warns of to stderr, in other words (`said`), or nowhere if `quiet`."""
     logger, cost = logging.getLogger("scpln"), logging.getLogger("scpln.cost")
-    level, handler = logger.level, _Stderr()
+    level, handler = logger.level, _Stderr(said)
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if quiet else logging.WARNING)
     cost.setLevel(logging.ERROR if quiet else logging.INFO)
@@ -36,7 +36,7 @@ def route_messages(*, quiet: bool) -> Iterator[None]:
         warnings.simplefilter("ignore")
         if not quiet:
             warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = _show_warning
+        warnings.showwarning = lambda message, *_where, **_more: _show_warning(said(str(message)))
         try:
             yield
         finally:
@@ -46,12 +46,16 @@ def route_messages(*, quiet: bool) -> Iterator[None]:
 
 
 class _Stderr(logging.Handler):
+    def __init__(self, said: Callable[[str], str]) -> None:
+        super().__init__()
+        self._said = said
+
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"scpln: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        print(f"scpln: {record.levelname.lower()}: {self._said(record.getMessage())}", file=sys.stderr)
 
 
-def _show_warning(message: Warning | str, *_where: object, **_more: object) -> None:
-    print(f"scpln: warning: {' '.join(str(message).split())}", file=sys.stderr)
+def _show_warning(message: str) -> None:
+    print(f"scpln: warning: {' '.join(message.split())}", file=sys.stderr)
 
 
 def tell(text: str, *written: Path | None) -> None:

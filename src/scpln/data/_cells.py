@@ -72,16 +72,21 @@ class Cells:
 
 
 def read_cells(adata: Data, registry: Mapping[str, Any], cells: NDArray[np.intp] | None = None) -> Cells:
-    """Read all or some cells, checking every value; `adata` may be a view, backed, and need not be registered."""
+    """Read all or some cells, checking every value; `adata` may be a view, backed, and need not be registered.
+
+    Columns of ``obs`` come first, so that a wrong one is refused before counts are read, which takes long.
+    """
     fields = make_fields(**setup_args(registry))
     known = states(registry)
     counts = cast("CountsField | JointCountsField", fields[REGISTRY_KEYS.X_KEY])
     offsets = cast("OffsetField | JointOffsetField", fields[OFFSET_KEY])
     with named(name_of(adata)):
-        rows, totals = counts.take(adata, known, cells)
-        log_size_factors = offsets.take(adata, known, cast("CountTotals", totals), cells)
         design = fields[DESIGN_KEY].read(adata, known)
         batches = fields[REGISTRY_KEYS.BATCH_KEY].read(adata, known)[:, 0]
+        if cells is None:
+            offsets.transfer_field(known[OFFSET_KEY], adata)
+        rows, totals = counts.take(adata, known, cells)
+        log_size_factors = offsets.take(adata, known, cast("CountTotals", totals), cells)
     select = slice(None) if cells is None else cells
     data = CountData(rows, log_size_factors, design[select], batches[select], counts.groups(known))
     return Cells(data, totals, adata.obs_names[select])

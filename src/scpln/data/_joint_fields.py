@@ -222,15 +222,15 @@ def make_joint_fields(
     parts = {name: CountsField(options["layer"], round_counts=round_counts) for name, options in modalities.items()}
     counts = JointCountsField(parts)
     offsets = {name: OffsetField(parts[name], options["size_factor_key"]) for name, options in modalities.items()}
+    sizes = JointOffsetField(counts, offsets)
     fields: list[Field] = [
         JointDesignField(
             batch_key=batch_key,
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
         ),
-        counts,
         CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
         LabelsField(None),
-        JointOffsetField(counts, offsets),
+        *((sizes, counts) if all(field.key for field in offsets.values()) else (counts, sizes)),
     ]
     return {field.registry_key: field for field in fields}

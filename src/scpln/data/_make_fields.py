@@ -36,10 +36,13 @@ def _make_fields(
     is_count_data: bool = True,
     round_counts: bool = False,
 ) -> dict[str, Field]:
-    """Fields of the arguments of `setup_anndata`, by registry key."""
+    """Fields of the arguments of `setup_anndata`, by registry key.
+
+    They are registered in this order: columns of ``obs`` that are wrong are refused before counts are read, which takes long.
+    """
     counts = CountsField(layer, is_count_data, round_counts)
+    offsets = OffsetField(counts, size_factor_key)
     fields: list[Field] = [
-        counts,
         CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
         LabelsField(labels_key, unlabeled_category),
         DesignField(
@@ -47,6 +50,8 @@ def _make_fields(
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
         ),
-        OffsetField(counts, size_factor_key),
+        *(
+            (counts, offsets) if size_factor_key is None else (offsets, counts)
+        ),  # which are totals of the counts, or a column
     ]
     return {field.registry_key: field for field in fields}

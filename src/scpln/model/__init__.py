@@ -11,9 +11,12 @@ Examples
 (700, 5)
 """
 
-from scpln.data import setup_anndata, setup_mudata
+from scpln import data as _data
 from scpln.model.autoencoder import CountGMVAE, CountVAE
-from scpln.model.base import ScplnModel
+from scpln.model.base import ScplnModel, explained
 from scpln.model.plnpca import PLNPCA
+
+setup_anndata = explained(_data.setup_anndata)
+setup_mudata = explained(_data.setup_mudata)
 
 __all__ = ["PLNPCA", "CountGMVAE", "CountVAE", "ScplnModel", "setup_anndata", "setup_mudata"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mudata import MuData
 
+from scpln._catalogue import SCVI_NAMES
 from scpln.core import hold_interrupts
 from scpln.utils import keywords, storable_name
 
@@ -131,6 +132,8 @@ def _setup(model_class: type[Any], data: Data) -> str:
 def _taken_by_none(name: str, model_class: type[Any], known: list[str]) -> str:
     near = get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    if name in SCVI_NAMES:
+        hint = f" {SCVI_NAMES[name].remedy}"
     return f"no step of {model_class.__name__} takes {name!r}.{hint}"
 
 

@@ -17,32 +17,39 @@ N_RUNS = 3
 
 
 class Agreement(NamedTuple):
-    """Adjusted Rand indices of Leiden clusters with labels: the mean over `RESOLUTIONS`, and the best of them."""
+    """Agreement of Leiden clusters with labels: the mean over `RESOLUTIONS`, and that at the best of them.
 
-    mean: float
-    best: float
-    best_resolution: float
+    By the adjusted Rand index, whose best resolution it is, and by the normalised mutual information.
+    """
+
+    ari_mean: float
+    ari_best: float
+    ari_best_resolution: float
+    nmi_mean: float
+    nmi_best: float
 
 
 def label_agreement(latent: np.ndarray, labels: pd.Series, *, seed: int) -> Agreement:
     """Cluster latent states (n × q) and compare with `labels`; cells without a label do not count."""
     import scanpy as sc
-    from sklearn.metrics import adjusted_rand_score
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     from scpln.cli._neighbors import with_neighbors
 
     known = labels.notna().to_numpy()
 
-    def agreement(resolution: float, random_state: int) -> float:
+    def agreement(resolution: float, random_state: int) -> tuple[float, float]:
         sc.tl.leiden(aside, resolution, flavor="igraph", n_iterations=2, directed=False, random_state=random_state)
-        return float(adjusted_rand_score(labels[known], aside.obs["leiden"].to_numpy()[known]))
+        both = labels[known], aside.obs["leiden"].to_numpy()[known]
+        return float(adjusted_rand_score(*both)), float(normalized_mutual_info_score(*both))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         aside = with_neighbors(latent, seed=seed)
-        scores = [np.mean([agreement(r, seed + run) for run in range(N_RUNS)]) for r in RESOLUTIONS]
-    best = int(np.argmax(scores))
-    return Agreement(float(np.mean(scores)), float(scores[best]), RESOLUTIONS[best])
+        runs = [[agreement(r, seed + run) for run in range(N_RUNS)] for r in RESOLUTIONS]
+    ari, nmi = np.mean(runs, axis=1).T
+    best = int(np.argmax(ari))
+    return Agreement(float(ari.mean()), float(ari[best]), RESOLUTIONS[best], float(nmi.mean()), float(nmi[best]))
 
 
 def holds_counts(matrix: Any) -> bool:

@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Cluster the latent states that `scpln fit` wrote (scanpy's neighbours and Leiden) and compare with known labels by the
-adjusted Rand index (1: the same partition, 0: as good as chance). scanpy's own pipeline (depth normalisation, log1p,
-PCA, Leiden) is run on the same counts and shown beside it, with as many components as the model and with its default 50.
+adjusted Rand index (ARI; 1: the same partition, 0: as good as chance) and the normalised mutual information (NMI; 1: the
+same, 0: nothing in common). scanpy's own pipeline (depth normalisation, log1p, PCA, Leiden) is run on what was fitted,
+the same layer and size factors, and shown beside it, with as many components as the model and with its default 50.
 Values that are not counts go into the PCA as they are. Clusters that a model has found itself ({models}) are compared
-with the labels too, also by the adjusted and the normalised mutual information.
+with the labels too, also by the adjusted mutual information.
 """
 SUMMARY = """\
 --summary FILE.json writes:
-  input, labels_key, layer, seed, versions, n_cells, n_labels, is_count_data
-  latent_spaces          list of {"name", "n_dimensions", "ari_mean", "ari_best", "ari_best_resolution"},
-                         over "resolutions", each the mean of "n_runs" runs
+  input, labels_key, layer, size_factor_key, seed, versions, n_cells, n_labels, is_count_data
+  latent_spaces          list of {"name", "n_dimensions", "ari_mean", "ari_best", "ari_best_resolution", "nmi_mean",
+                         "nmi_best" (at that resolution)}, over "resolutions", each the mean of "n_runs" runs
   clusters               list of {"name", "n_clusters", "ari", "ami", "nmi"}
 
 """
@@ -54,8 +55,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         metavar="KEY",
         help=f"name of results, such as {default_key()}; may be repeated (default: all results in the file)",
     )
-    parser.add_argument("--layer", metavar="NAME", help="layer that holds the counts or values, for PCA (default: X)")
-    parser.add_argument("--size-factor-key", metavar="OBS", help="obs column of depths, for PCA (default: totals)")
+    parser.add_argument(
+        "--layer", metavar="NAME", help="layer that holds the counts or values, for PCA (default: what was fitted)"
+    )
+    parser.add_argument(
+        "--size-factor-key",
+        metavar="OBS",
+        help="obs column of depths, for PCA (default: what was fitted with, or totals)",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     add_summary_option(parser)
     parser.add_argument("--force", "--overwrite", action="store_true", help="replace an output that exists")
@@ -68,7 +75,9 @@ def run(args: argparse.Namespace) -> ExitCode:
     check_summary(args.summary, force=args.force)
     adata = read_h5ad(args.input)
     keys = args.keys or [key for key in results_in(adata) if f"X_{key}" in adata.obsm] or [default_key()]
-    _check(adata, args, keys)
+    _check_results(adata, args, keys)
+    _use_setup(adata, args, keys)
+    _check_data(adata, args)
     summary = _summarize(adata, args, keys)
     give_summary(summary, _in_words(summary), args.summary, quiet=False)
     return ExitCode.SUCCESS
@@ -83,9 +92,7 @@ def _summarize(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> dic
     scores = []
     for name, latent in _latent_spaces(adata, args, keys, is_count_data=is_count_data).items():
         score = label_agreement(latent, labels, seed=args.seed)
-        scores.append(
-            {"name": name, "n_dimensions": latent.shape[1], **{f"ari_{k}": v for k, v in score._asdict().items()}}
-        )
+        scores.append({"name": name, "n_dimensions": latent.shape[1], **score._asdict()})
     return {
         "command": "evaluate",
         "versions": versions(),
@@ -97,6 +104,7 @@ def _summarize(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> dic
         "n_runs": N_RUNS,
         "seed": args.seed,
         "layer": args.layer,
+        "size_factor_key": args.size_factor_key,
         "is_count_data": is_count_data,
         "latent_spaces": scores,
         "clusters": _own_clusters(adata, args, keys),
@@ -119,15 +127,19 @@ def _in_words(summary: dict[str, Any]) -> str:
     """The same as tables."""
     labels, resolutions = f"obs[{summary['labels_key']!r}]", summary["resolutions"]
     lines = [
-        f"Leiden clusters against {labels} ({summary['n_labels']} labels): adjusted Rand index",
-        f"over resolutions {resolutions[0]} to {resolutions[-1]}, each the mean of {summary['n_runs']} runs",
-        f"  {'latent space':<24}{'dimensions':>10}{'mean':>8}{'best':>8}",
+        f"Leiden clusters against {labels} ({summary['n_labels']} labels): ARI, adjusted Rand index, and NMI, normalised",
+        f"mutual information; over resolutions {resolutions[0]} to {resolutions[-1]}, each the mean of {summary['n_runs']} runs",
+        f"  {'latent space':<24}{'dimensions':>10}{'ARI mean':>10}{'best':>8}{'NMI mean':>10}{'best':>8}",
     ]
     for each in summary["latent_spaces"]:
-        row = f"  {each['name']:<24}{each['n_dimensions']:>10}{each['ari_mean']:>8.3f}{each['ari_best']:>8.3f}"
+        ari = f"{each['ari_mean']:>10.3f}{each['ari_best']:>8.3f}"
+        nmi = f"{each['nmi_mean']:>10.3f}{each['nmi_best']:>8.3f}"
+        row = f"  {each['name']:<24}{each['n_dimensions']:>10}{ari}{nmi}"
         lines.append(f"{row}  at {each['ari_best_resolution']:g}")
-    if not summary["is_count_data"]:
-        where = "X" if summary["layer"] is None else f"layers[{summary['layer']!r}]"
+    where, depth = "X" if summary["layer"] is None else f"layers[{summary['layer']!r}]", summary["size_factor_key"]
+    if summary["is_count_data"]:
+        lines.append(f"PCA of {where}, by {'total counts' if depth is None else f'obs[{depth!r}]'}")
+    else:
         lines.append(f"PCA of the values of {where} as they are, since they are not counts")
     if summary["clusters"]:
         lines.append(f"the models' own clusters against {labels}: ARI, AMI and NMI")
@@ -162,14 +174,36 @@ def _is_count_data(adata: AnnData, args: argparse.Namespace, keys: list[str]) ->
     from ._agreement import holds_counts
 
     matrix = adata.X if args.layer is None else adata.layers[args.layer]
-    results = [adata.uns.get(key) for key in keys]
-    setups = [entry.get("setup", {}) for entry in results if isinstance(entry, Mapping)]
+    setups = _setups(adata, keys).values()
     told_otherwise = any(setup.get("layer") == args.layer and not setup.get("is_count_data", True) for setup in setups)
     rounded = any(setup.get("layer") == args.layer and setup.get("round_counts", False) for setup in setups)
     return not told_otherwise and (rounded or holds_counts(matrix))
 
 
-def _check(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> None:
+def _setups(adata: AnnData, keys: list[str]) -> dict[str, Mapping[str, Any]]:
+    """What each fit was told of its data, by the name of its results, where the file says so."""
+    entries = {key: entry for key in keys if isinstance(entry := adata.uns.get(key), Mapping)}
+    return {key: setup for key, entry in entries.items() if isinstance(setup := entry.get("setup"), Mapping)}
+
+
+def _use_setup(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> None:
+    """Take layer and size factors from what was fitted, unless a layer was given, whose size factors are its own."""
+    setups = _setups(adata, keys)
+    if args.layer is not None or not setups:
+        args.layer = None if args.layer == "X" and "X" not in adata.layers else args.layer
+        return
+    fitted = {key: (setup.get("layer"), setup.get("size_factor_key")) for key, setup in setups.items()}
+    if len({layer for layer, _ in fitted.values()}) > 1:
+        places = ", ".join(f"{key}: {layer or 'X'}" for key, (layer, _) in fitted.items())
+        msg = f"results in {args.input} are of several layers ({places}): choose the one for PCA with --layer, or results with --key"
+        raise CommandError(msg)
+    args.layer = next(iter(fitted.values()))[0]
+    if args.size_factor_key is None:
+        depths = {depth for _, depth in fitted.values()}
+        args.size_factor_key = depths.pop() if len(depths) == 1 else None
+
+
+def _check_results(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> None:
     for rep in (f"X_{key}" for key in keys):
         if rep not in adata.obsm:
             msg = f"{args.input} has no obsm[{rep!r}]; run `scpln fit` first, or name its results with --key"
@@ -179,6 +213,9 @@ def _check(adata: AnnData, args: argparse.Namespace, keys: list[str]) -> None:
     if n_labels < 2:
         msg = f"--labels-key {args.labels_key!r} has {n_labels} different labels, and agreement needs two or more"
         raise CommandError(msg)
+
+
+def _check_data(adata: AnnData, args: argparse.Namespace) -> None:
     require("--size-factor-key", args.size_factor_key, adata.obs, "obs")
     require("--layer", args.layer, adata.layers, "layers")
     if args.layer is None and adata.X is None:

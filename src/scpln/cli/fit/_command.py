@@ -17,12 +17,14 @@ from scpln.cli._files import read_h5ad, read_h5mu
 from scpln.cli._messages import add_message_options
 from scpln.cli._summary import give_summary
 from scpln.cli.formats import layout_of
+from scpln.cli.wording import OptionsParser
 
 from ._config import write_config
 from ._modalities import check_names, is_mudata
 from ._models import arguments, check_options, option_of
 from ._options import add_options
 from ._outputs import check_outputs, check_writable, write_annotated
+from ._places import keys_of_registration, places
 from ._summary import as_text, summarize
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def options_parser() -> argparse.ArgumentParser:
     """The options alone, for what looks at them besides the command line."""
-    parser = argparse.ArgumentParser(prog="scpln fit", usage=USAGE, add_help=False)
+    parser = OptionsParser(prog="scpln fit", usage=USAGE, add_help=False)
     add_options(parser)
     add_message_options(parser)
     return parser
@@ -113,7 +115,7 @@ def run(args: argparse.Namespace) -> ExitCode:
     if args.write_config is not None:  # before the fit, so that it can be repeated whatever becomes of it
         write_config(args.write_config, args, options_parser())
 
-    keys_before = _keys(adata)
+    keys_before = places(adata)
     with redirect_stdout(sys.stderr):  # the progress bar's place: stdout is for the summary
         model, seconds = _fitted(adata, args, key)
 
@@ -123,10 +125,10 @@ def run(args: argparse.Namespace) -> ExitCode:
         if args.figure is not None:
             _draw(adata, args, key)
     finally:  # a fit is not lost to a figure that fails or to an impatient Ctrl-C
-        for name in _keys_of_registration(adata):
+        for name in keys_of_registration(adata):
             del adata.uns[name]
         write_annotated(adata, args, layout, model, key)
-    summary = summarize(model, adata, args, key, seconds, added=sorted(_keys(adata) - keys_before))
+    summary = summarize(model, adata, args, key, seconds, added=sorted(places(adata) - keys_before))
     give_summary(summary, as_text(summary), args.summary, quiet=args.quiet)
     return ExitCode.INTERRUPTED if "interrupted" in model.stop_reason.lower() else ExitCode.SUCCESS
 
@@ -188,23 +190,6 @@ def _draw(adata: Data, args: argparse.Namespace, key: str) -> None:
     cluster_and_embed(adata, key, seed=args.seed)
     default = [*default_colors(adata, key), *([args.batch_key] if args.batch_key else [])]
     draw_umap(adata, key, args.figure, colors=args.color or default)
-
-
-def _keys_of_registration(adata: Data) -> list[str]:
-    """Entries of uns that tie an AnnData to the models of this process, and mean nothing in a file."""
-    return [name for name in adata.uns if name.startswith("_scvi_")]
-
-
-def _keys(adata: Data) -> set[str]:
-    """Every place in `adata` that holds something, as a user would write it."""
-    parts = {f"mod[{name!r}].": part for name, part in getattr(adata, "mod", {}).items()}
-    slots = [
-        ("", adata, ("obs", "obsm", "uns")),
-        *((where, part, ("var", "varm", "varp")) for where, part in parts.items()),
-    ]
-    if not parts:
-        slots.append(("", adata, ("var", "varm", "varp")))
-    return {f"{where}{slot}[{key!r}]" for where, part, names in slots for slot in names for key in getattr(part, slot)}
 
 
 def _additions() -> str:

@@ -57,7 +57,7 @@ def with_config(argv: Sequence[str], options: argparse.ArgumentParser) -> list[s
         return list(argv)
     repeated = {action.dest for action in options._actions if isinstance(action, argparse._AppendAction)}
     replaced = {name for name in repeated if getattr(given, name) is not None}
-    if any(not text.startswith("-") for text in others):
+    if any(text == "-" or not text.startswith("-") for text in others):
         replaced.add(INPUT)
     return [*_arguments(given.config, options, replaced), *argv]
 
@@ -73,7 +73,7 @@ def write_config(path: Path, args: argparse.Namespace, options: argparse.Argumen
             continue
         values[name.replace("-", "_")] = _plain(value)
     quoted = shlex.quote(str(path)) if str(path).isprintable() else "THIS_FILE"  # a line break would end the comment
-    header = f"# scpln {__version__}; to repeat this run: scpln fit --config {quoted}\n"
+    header = f"# scpln {__version__}; to repeat this run: {options.prog} --config {quoted}\n"
     with whole_file(path) as temporary:
         temporary.write_text(header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
@@ -90,7 +90,7 @@ def _arguments(path: Path, options: argparse.ArgumentParser, replaced: set[str])
                 yield f"./{entry.value}" if entry.value.startswith("-") and entry.value != "-" else entry.value
             continue
         if name not in by_name or name == "config":
-            raise ConfigError(path, entry.line, _unknown(entry.key, [INPUT, *by_name]))
+            raise ConfigError(path, entry.line, _unknown(entry.key, [INPUT, *by_name], options.prog))
         arguments = _of_option(path, entry, name, by_name[name])
         if by_name[name].dest not in replaced:
             yield from arguments
@@ -235,7 +235,7 @@ def _negated(name: str) -> str:
     return f"--no-{name}"
 
 
-def _unknown(key: str, names: Sequence[str]) -> str:
+def _unknown(key: str, names: Sequence[str], command: str) -> str:
     if key == "config":
         return "config cannot be in the file itself; --config is for the command line"
     if len(key) > LONGEST:
@@ -244,9 +244,9 @@ def _unknown(key: str, names: Sequence[str]) -> str:
     hint = (
         f"; did you mean {close[0].replace('-', '_' if '_' in key else '-')}?"
         if close
-        else "; `scpln fit --help` lists them"
+        else f"; `{command} --help` lists them"
     )
-    return f"{key} is not an option of scpln fit{hint}"
+    return f"{key} is not an option of {command}{hint}"
 
 
 def _plain(value: Any) -> Any:

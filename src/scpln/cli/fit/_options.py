@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_training(parser.add_argument_group("training"))
     _add_of_some(parser)
     _add_output(parser.add_argument_group("output"))
-    _add_files(parser.add_argument_group("options from a file"))
+    add_config_options(parser.add_argument_group("options from a file"))
 
 
 def _add_data(group: Any) -> None:
@@ -101,7 +101,7 @@ def _add_training(group: Any) -> None:
     for name, kind, metavar, text in (
         ("max_epochs", positive_integer, "N", "passes over the data at most"),
         ("batch_size", positive_integer, "N", "cells in a step of stochastic training"),
-        ("learning_rate", _positive_number, "R", "largest of stochastic training"),
+        ("learning_rate", positive_number, "R", "largest of stochastic training"),
     ):
         notes = "".join(f"; for {key}, {entry.notes[name]}" for key, entry in MODELS.items() if name in entry.notes)
         option = f"--{name.replace('_', '-')}"
@@ -163,7 +163,9 @@ def _add_output(group: Any) -> None:
     group.add_argument(
         "--out", type=Path, required=True, metavar="OUT.h5ad", help="annotated file to write, of the kind of the input"
     )
-    group.add_argument("--key-added", type=_name, metavar="KEY", help="name of the results (default: the model's name)")
+    group.add_argument(
+        "--key-added", type=name_of_results, metavar="KEY", help="name of the results (default: the model's name)"
+    )
     group.add_argument(
         "--diagnostics",
         action="store_true",
@@ -182,7 +184,8 @@ def _add_output(group: Any) -> None:
     group.add_argument("--force", "--overwrite", action="store_true", help="replace outputs that exist")
 
 
-def _add_files(group: Any) -> None:
+def add_config_options(group: Any) -> None:
+    """Add the options that read and write a file of options."""
     group.add_argument(
         "--config",
         type=Path,
@@ -210,7 +213,8 @@ def _not_negative(text: str) -> int:
     return int(text)
 
 
-def _positive_number(text: str) -> float:
+def positive_number(text: str) -> float:
+    """A number above 0."""
     try:
         number = float(text)
     except ValueError:
@@ -228,7 +232,8 @@ def _modality(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
+def name_of_results(text: str) -> str:
+    """A name that a file can have."""
     from scpln.utils import storable_name
 
     try:
@@ -240,7 +245,7 @@ def _name(text: str) -> str:
 _KINDS: dict[str, dict[str, Any]] = {
     "positive": {"type": positive_integer},
     "not_negative": {"type": _not_negative},
-    "number": {"type": _positive_number},
+    "number": {"type": positive_number},
     "switch": {"action": argparse.BooleanOptionalAction},
     "directory": {"type": Path, "metavar": "DIR"},
     "column": {"metavar": "OBS"},

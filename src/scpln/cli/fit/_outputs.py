@@ -1,4 +1,4 @@
-"""The files of ``scpln fit``: refused before the fit if they cannot be written, and a fit kept if they cannot after it."""
+"""The files of ``scpln fit``, ``predict`` and ``map``: refused before the fit if they cannot be written, and a fit kept if they cannot after it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ def check_outputs(args: argparse.Namespace) -> None:
     check_output(args.out, force=args.force, suffixes=(".h5mu" if is_mudata(args) else ".h5ad", ".zarr"))
     if args.figure is not None:
         check_output(args.figure, force=args.force, suffixes=FIGURE_SUFFIXES)
-    if args.save_model is not None:
-        check_output(args.save_model, force=args.force, directory=True)
+    save_model = getattr(args, "save_model", None)
+    if save_model is not None:
+        check_output(save_model, force=args.force, directory=True)
     if args.write_config is not None:
         check_output(args.write_config, force=args.force, suffixes=(".yaml", ".yml"))
     check_summary(args.summary, force=args.force)
-    if args.save_model is not None:
-        _check_model_place(args.save_model, force=args.force)
+    if save_model is not None:
+        _check_model_place(save_model, force=args.force)
 
 
 def _check_model_place(path: Path, *, force: bool) -> None:

@@ -36,7 +36,7 @@ def summarize(
         "n_latent": args.n_latent,
         "likelihood": _part(model, "likelihood"),
         "posterior": _posterior(model),
-        "clusters": _clusters(adata, key),
+        "clusters": clusters(adata, key),
         "objective": {**asdict(model.objective)},
         "bound": adata.uns[key].get("elbo"),
         "bound_unit": model.objective.unit,
@@ -66,7 +66,7 @@ def as_text(summary: dict[str, Any]) -> str:
         "latent dimensions": summary["n_latent"],
         "likelihood": _likelihood_in_words(summary["likelihood"]),
         "posterior": None if summary["posterior"] is None else _posterior_in_words(**summary["posterior"]),
-        "clusters": None if summary["clusters"] is None else _clusters_in_words(**summary["clusters"]),
+        "clusters": None if summary["clusters"] is None else clusters_in_words(**summary["clusters"]),
         **_objective(summary),
         "reliability": summary["reliability_text"],
         "training": summary["stop_reason"],
@@ -107,7 +107,7 @@ def _posterior_in_words(family: str, flow: str | None, *, amortized: bool) -> st
     return f"{family}{f' ({flow})' if flow else ''}{', from an encoder' if amortized else ''}"
 
 
-def _clusters(adata: Data, key: str) -> dict[str, Any] | None:
+def clusters(adata: Data, key: str) -> dict[str, Any] | None:
     """Components of a mixture: how many there are, how many effectively, and the cells of each, the largest first."""
     if f"{key}_cluster" not in adata.obs:
         return None
@@ -119,7 +119,8 @@ def _clusters(adata: Data, key: str) -> dict[str, Any] | None:
     }
 
 
-def _clusters_in_words(n_components: int, n_effective: float, sizes: dict[str, int]) -> str:
+def clusters_in_words(n_components: int, n_effective: float, sizes: dict[str, int]) -> str:
+    """The same as text, the largest first."""
     used = {name: size for name, size in sizes.items() if size > 0}
     largest = ", ".join(f"{name} ({size:,})" for name, size in list(used.items())[:MOST_CLUSTERS])
     more = ", …" if len(used) > MOST_CLUSTERS else ""

@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from scpln.cli._errors import CommandError
+from scpln.cli._stdin import on_disk
 
 from ._kind import Kind, kind_of
 
@@ -21,7 +22,12 @@ LONGEST = 300
 
 
 def read(path: Path) -> Data:
-    """Read a file of any kind, or say in one line why that cannot be done."""
+    """Read a file of any kind, or say in one line why that cannot be done; ``-`` is standard input."""
+    with on_disk(path) as file:
+        return _read(file)
+
+
+def _read(path: Path) -> Data:
     kind = kind_of(path)
     try:
         return _READERS[kind](path)

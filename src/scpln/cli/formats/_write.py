@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scpln.cli._errors import OutputError
 from scpln.cli._files import whole_file
+from scpln.cli._stdin import STDIN
 
 from ._kind import HDF5, kind_of
 
@@ -21,9 +22,9 @@ def layout_of(path: Path) -> dict[str, Any]:
     Parameters
     ----------
     path
-        A file that can be read.
+        A file that can be read; of standard input, which is read once, it is not known.
     """
-    if kind_of(path) not in HDF5:
+    if path == STDIN or kind_of(path) not in HDF5:
         return {}
     import h5py
 
@@ -50,8 +51,8 @@ def require_room(path: Path, source: Path) -> None:
     source
         The input, all of which the output will hold.
     """
-    if (path.suffix == ".zarr") != source.is_dir():
-        return  # compressed in other ways
+    if source == STDIN or (path.suffix == ".zarr") != source.is_dir():
+        return  # of unknown size, or compressed in other ways
     files = source.rglob("*") if source.is_dir() else [source]
     needed = sum(file.stat().st_size for file in files if file.is_file())
     folder = Path(path).resolve().parent

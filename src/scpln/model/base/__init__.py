@@ -5,6 +5,7 @@ from ._cost import Cost, announce, network_weights, newton_cost, steps_cost
 from ._defaults import DEEPEST, FLOW, FLOW_HIDDEN, LARGEST_K_MAX, MOST_LATENT, WIDEST, PosteriorName
 from ._estimator import ScplnModel
 from ._evaluated import Evaluated
+from ._explained import explained
 from ._likelihood_choice import check_kind, check_likelihood, genes_by_quadrature, likelihood_of_genes
 from ._objective import Objective
 from ._ownership import claim
@@ -31,6 +32,7 @@ __all__ = [
     "check_likelihood",
     "check_save",
     "claim",
+    "explained",
     "genes_by_quadrature",
     "likelihood_of_genes",
     "model_file",

@@ -18,6 +18,7 @@ from scpln._settings import quiet
 from scpln.data import _manager
 from scpln.utils import warn
 
+from ._explained import Explained
 from .saving import read_model, write_model
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ logger = logging.getLogger("scpln")
 FORMAT = 2
 
 
-class Persistent(BaseModelClass):
+class Persistent(Explained, BaseModelClass):
     """Saving and loading of scpln models."""
 
     module: torch.nn.Module
