@@ -50,6 +50,7 @@ OUT_OF_REACH_IN = {
     "data/_setup.py: register": "commands pass True or False",
     "data/_cells.py: gene_positions": "no command takes some of the genes",
     "data/_setup.py: _plain": "options have one text each",
+    "data/_design.py: get_column": "options have one text each",
     "data/_modalities.py: specify": "commands name modalities that are there",
     "model/abilities/_clusters.py: _component": "no command draws from components",
     "model/abilities/_query.py: _trained": "commands load the class of the directory",

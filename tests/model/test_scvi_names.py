@@ -76,7 +76,6 @@ def test_every_argument_of_scvi_tools_has_a_hint(model, name, argument):
         (lambda: ours.CountVAE.train(None, plan_kwargs={"lr": 0.1}), "pass learning_rate="),
         (lambda: ours.PLNPCA.train(None, accelerator="gpu"), "PLN-PCA is fitted on the processor"),
         (lambda: ours.CountVAE(None, gene_likelihood="nb"), "Pass likelihood="),
-        (lambda: ours.setup_anndata(None, unlabeled_category="Unknown"), "missing value"),
         (lambda: scpln.tl.plnpca(scpln.datasets.simulate(20, 5), lr=0.1), "Pass learning_rate="),
         (lambda: ours.PLNPCA(None, n_latents=3), "Did you mean 'n_latent'?"),
     ],

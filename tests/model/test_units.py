@@ -20,7 +20,7 @@ UNITS = {
     "small": (5e-9, 1e-9),
     "mean of a million": (1e6, 1.0),
     "nanoseconds since 1970": (1.62e18, 3e13),
-    "huge": (0.0, 1e200),
+    "huge": (0.0, 1e45),
 }
 #: Units whose rounding is far below float32's.
 EXACT = ("decimal year", "small", "huge")

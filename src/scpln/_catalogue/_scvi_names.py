@@ -48,9 +48,6 @@ SCVI_NAMES: dict[str, Counterpart] = {
     ),
     "datamodule": Counterpart(None, _NO_LOADER),
     # set-up
-    "unlabeled_category": Counterpart(
-        None, "Cells without a label have a missing value (NaN) in the column: leave it out."
-    ),
     "protein_expression_obsm_key": Counterpart("modalities", _MODALITIES),
     "protein_names_uns_key": Counterpart("modalities", _MODALITIES),
     "rna_layer": Counterpart("modalities", _MODALITIES),
