@@ -24,7 +24,7 @@ INTERNAL = {
 
 WITHOUT_TEXT = {
     "cli/__init__.py: _guarded": "repeats a CommandError",
-    "cli/fit/_options.py: _name": "repeats what `storable_name` says",
+    "cli/fit/_options.py: name_of_results": "repeats what `storable_name` says",
     "cli/fit/_command.py: _fitted": "repeats what `split` says",
     "cli/fit/_outputs.py: _check_model_place": "repeats what saving would say",
     "cli/fit/_config.py: ": "puts file and line before the others of that file",

@@ -132,8 +132,8 @@ def test_options_without_effect_are_refused(options, message):
     ("options", "message"),
     [
         (["--model", "countgmvae", "--labels-key", "kinds"], "--labels-key 'kinds' is not in obs"),
-        (["--model", "countgmvae", "--labels-key", "kind", "--n-components", "1"], "n_components=1"),
-        (["--model", "countvae", "--likelihood", "gaussian", "--k-max", "3"], "k_max"),
+        (["--model", "countgmvae", "--labels-key", "kind", "--n-components", "1"], "--n-components 1"),
+        (["--model", "countvae", "--likelihood", "gaussian", "--k-max", "3"], "--k-max 3"),
     ],
 )
 def test_bad_input_is_one_line(fit, capsys, options, message):
@@ -152,7 +152,7 @@ def adata():
 def test_every_option_reaches_an_argument(key, adata):
     """Given all options that a model has, each comes out as an argument of the set-up, the constructor or `train`."""
     entry, parser = MODELS[key], options_parser()
-    outputs = {"out", "key_added", "figure", "color", "save_model", "summary", "force"}
+    outputs = {"out", "key_added", "diagnostics", "figure", "color", "save_model", "summary", "force"}
     elsewhere = {"help", "input", "model", "modality", "config", "write_config", *outputs}
     foreign = {name for name in options() if key not in keys_of(name)}
     argv, wanted = ["--model", key, "--likelihood", "gaussian", "--posterior", "flow"], {"is_count_data"}

@@ -7,6 +7,7 @@ import resource
 from itertools import product
 
 import anndata as ad
+import h5py
 import mudata as md
 import numpy as np
 import pandas as pd
@@ -180,3 +181,16 @@ def test_what_is_written_is_what_anndata_writes(tmp_path):
     pd.testing.assert_frame_equal(ours.raw.var, theirs.raw.var)
     np.testing.assert_array_equal(ours.X, theirs.X)
     assert (tmp_path / "ours.h5ad").stat().st_size == pytest.approx((tmp_path / "theirs.h5ad").stat().st_size, rel=0.2)
+
+
+def test_files_have_the_groups_that_anndata_gives_them(tmp_path):
+    """A group that says that there is no raw is read as one, where the file stays open."""
+    adata = make_adata()
+    write_data(tmp_path / "ours.h5ad", adata)
+    adata.write_h5ad(tmp_path / "theirs.h5ad")
+    with h5py.File(tmp_path / "ours.h5ad") as ours, h5py.File(tmp_path / "theirs.h5ad") as theirs:
+        assert sorted(ours) == sorted(theirs)
+    backed = ad.read_h5ad(tmp_path / "ours.h5ad", backed="r")
+    assert backed.raw is None
+    write_data(tmp_path / "again.h5ad", backed)
+    assert ad.read_h5ad(tmp_path / "again.h5ad").shape == adata.shape

@@ -83,7 +83,7 @@ def test_smallest_sizes(sizes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_obs": 0}, "`n_obs` must be at least 1, but is 0"),
+        ({"n_obs": 0}, "n_obs=0, but it must be a whole number of at least 1"),
         ({"n_latent": 600}, "`n_latent`=600 must not exceed `n_vars`=500"),
         ({"density": 1.0}, "strictly between 0 and 1, but is 1.0"),
         ({"gene_sd": -1.0}, "`gene_sd` must not be negative"),
@@ -97,15 +97,15 @@ def test_impossible_arguments(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_obs": 2.5, "seed": -1}, "`n_obs` must be a whole number of at least 1, but is 2.5"),
-        ({"n_obs": True}, "`n_obs` must be a whole number of at least 1, but is True"),
-        ({"n_vars": "9"}, "`n_vars` must be a whole number of at least 1, but is '9'"),
-        ({"n_batches": None}, "`n_batches` must be a whole number of at least 1, but is None"),
-        ({"seed": -1}, "`seed` must be at least 0, but is -1"),
-        ({"seed": 1.5}, "`seed` must be a whole number of at least 0, but is 1.5"),
-        ({"density": np.nan}, "`density` must be a finite number, but is nan"),
-        ({"gene_sd": np.inf}, "`gene_sd` must be a finite number, but is inf"),
-        ({"batch_sd": "wide"}, "`batch_sd` must be a finite number, but is 'wide'"),
+        ({"n_obs": 2.5, "seed": -1}, "n_obs=2.5, but it must be a whole number of at least 1"),
+        ({"n_obs": True}, "n_obs=True, but it must be a whole number of at least 1"),
+        ({"n_vars": "9"}, "n_vars='9', but it must be a whole number of at least 1"),
+        ({"n_batches": None}, "n_batches=None, but it must be a whole number of at least 1"),
+        ({"seed": -1}, "seed=-1, but it must be a whole number of at least 0"),
+        ({"seed": 1.5}, "seed=1.5, but it must be a whole number of at least 0"),
+        ({"density": np.nan}, "density=nan, but it must be a finite number"),
+        ({"gene_sd": np.inf}, "gene_sd=inf, but it must be a finite number"),
+        ({"batch_sd": "wide"}, "batch_sd='wide', but it must be a number"),
     ],
 )
 def test_arguments_of_another_kind(arguments, message):

@@ -102,7 +102,7 @@ def test_it_survives_a_file(tmp_path):
         ({"density": {"rna": 1.5}}, "`density` is a share"),
         ({"inverse_dispersion": 0}, "`inverse_dispersion` must be greater than 0"),
         ({"inverse_dispersion": np.nan}, "`inverse_dispersion` must be greater than 0"),
-        ({"n_latent": 0}, "`n_latent` must be at least 1"),
+        ({"n_latent": 0}, "n_latent=0, but it must be a whole number of at least 1"),
     ],
 )
 def test_refused(options, message):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import scpln
 from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata
 from scpln.utils import keywords
 
@@ -16,6 +17,10 @@ WRONG = [object(), "no", math.nan, math.inf, -1, 10**30, []]
 KIND = {PLNPCA: "PLNPCA, nb", CountVAE: "CountVAE", CountGMVAE: "CountGMVAE"}
 METHODS = [
     "annotate",
+    "differential_expression",
+    "get_cluster_probabilities",
+    "get_cluster_summary",
+    "get_component_parameters",
     "get_bound_terms",
     "get_coefficients",
     "get_cost_estimate",
@@ -31,18 +36,28 @@ METHODS = [
     "get_posterior_diagnostics",
     "get_variance_explained",
     "posterior_predictive_sample",
+    "predict",
     "prior_predictive_sample",
     "sample_exact_posterior",
     "train",
 ]
 DATA = {"self", "adata", "registry"}
-#: Batches may be named by numbers; devices are Lightning's to check.
-ELSEWHERE = {"transform_batch", "devices", "accelerator"}
+#: Batches and groups may be named by numbers; devices are Lightning's to check.
+ELSEWHERE = {"transform_batch", "batchid1", "batchid2", "group1", "group2", "devices", "accelerator"}
+#: What a method needs beside the argument that is wrong.
+NEEDED = {"differential_expression": {"groupby": "batch", "group1": "0", "silent": True}}
 #: Values of these lists that are of the right kind.
 RIGHT = {
     "key_added": ["no"],
     "checkpoint_dir": ["no"],
+    "train": [[]],
+    "categorical_covariate_keys": [[]],
+    "continuous_covariate_keys": [[]],
     "indices": [-1],
+    "idx1": [-1],
+    "idx2": [-1],
+    "delta": [-1, 10**30],
+    "batch_sd": [10**30],  # there is one batch
     "callbacks": [[]],
     "decoder_hidden": [[]],
     **{name: [10**30] for name in ("library_size", "tol", "gradient_clip", "free_bits", "weight_decay")},
@@ -98,17 +113,49 @@ def test_constructors(model_class):
 def test_methods(model_class, method, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     function = getattr(trained(KIND[model_class]), method, None)
-    if (
-        method in ("get_loadings", "get_coefficients", "get_covariance", "get_variance_explained")
-        and model_class is not PLNPCA
-    ):
-        return  # they have none
+    linear = ("get_loadings", "get_coefficients", "get_covariance", "get_variance_explained")
+    if function is None or (method in linear and model_class is not PLNPCA):
+        pytest.skip("it has none")
     for name in keywords(getattr(model_class, method)):
         if name in DATA | ELSEWHERE:
             continue
         for value in wrong_for(name):
-            refused(function, name, value)
+            needed = {key: each for key, each in NEEDED.get(method, {}).items() if key != name}
+            refused(lambda **given: function(**needed, **given), name, value)  # noqa: B023
     assert not list(Path().iterdir())
+
+
+FUNCTIONS = {
+    "evaluate": (lambda **given: scpln.tl.evaluate(trained("PLNPCA, nb"), **given), scpln.tl.evaluate),
+    "posterior_predictive": (
+        lambda **given: scpln.tl.posterior_predictive(trained("PLNPCA, nb"), **given),
+        scpln.tl.posterior_predictive,
+    ),
+    "simulate": (
+        lambda **given: scpln.datasets.simulate(**{"n_obs": 20, "n_vars": 5, **given}),
+        scpln.datasets.simulate,
+    ),
+    "search": (
+        lambda **given: scpln.tune.search(PLNPCA, trained("PLNPCA, nb").adata, **{"space": {"n_latent": [1]}, **given}),
+        scpln.tune.search,
+    ),
+    "plnpca": (
+        lambda **given: scpln.tl.plnpca(make_adata(n_obs=20, n_vars=6), **{"n_latent": 2, **given}),
+        scpln.tl.plnpca,
+    ),
+    "setup_anndata": (lambda **given: setup_anndata(make_adata(n_obs=20, n_vars=6), **given), setup_anndata),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.filterwarnings("ignore")
+def test_functions(name):
+    call, signature = FUNCTIONS[name]
+    for argument in keywords(signature):
+        if argument in DATA | {"model", "model_class"}:
+            continue
+        for value in wrong_for(argument):
+            refused(call, argument, value)
 
 
 def test_each_model_has_its_kind():

@@ -106,7 +106,9 @@ def read_labels(adata: AnnData, registry: Mapping[str, Any]) -> tuple[NDArray[np
     return codes, list(known[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"])
 
 
-def cell_positions(indices: Sequence[int] | ArrayLike | None, n_obs: int) -> NDArray[np.intp] | None:
+def cell_positions(
+    indices: Sequence[int] | ArrayLike | None, n_obs: int, name: str = "indices"
+) -> NDArray[np.intp] | None:
     """Positions of the chosen cells; None for all of them.
 
     Examples
@@ -121,20 +123,20 @@ def cell_positions(indices: Sequence[int] | ArrayLike | None, n_obs: int) -> NDA
     positions = np.atleast_1d(np.asarray(indices))
     if positions.dtype == bool:
         if positions.shape != (n_obs,):
-            msg = f"indices is a mask of shape {positions.shape}, but there are {n_obs:,} cells."
+            msg = f"{name} is a mask of shape {positions.shape}, but there are {n_obs:,} cells."
             raise ValueError(msg)
         positions = np.flatnonzero(positions)
     if positions.size == 0:
-        msg = "indices selects no cells. Pass at least one position, or None for all cells."
+        msg = f"{name} selects no cells. Pass at least one position, or None for all cells."
         raise ValueError(msg)
     if positions.ndim != 1 or positions.dtype.kind not in "iu":
         msg = (
-            f"indices must be positions of cells or a mask over them, not {positions.dtype} of shape {positions.shape}."
+            f"{name} must be positions of cells or a mask over them, not {positions.dtype} of shape {positions.shape}."
         )
         raise TypeError(msg)
     if positions.max() >= n_obs or positions.min() < -n_obs:
         wrong = positions[(positions >= n_obs) | (positions < -n_obs)][0]
-        msg = f"indices contains {wrong}, but there are {n_obs:,} cells (0 to {n_obs - 1:,})."
+        msg = f"{name} contains {wrong}, but there are {n_obs:,} cells (0 to {n_obs - 1:,})."
         raise IndexError(msg)
     return positions % n_obs
 

@@ -42,6 +42,9 @@ def as_list(values: Any) -> list[Any]:
 
 def get_column(obs: pd.DataFrame, key: str, argument: str) -> pd.Series:
     """Column `key` of obs, or an error that names the argument and the nearest column."""
+    if not isinstance(key, str):
+        msg = f"{argument}={key!r}, but it must be the name of one column of obs, as text, or None."
+        raise TypeError(msg)
     if key not in obs.columns:
         columns = [str(column) for column in obs.columns]
         near = get_close_matches(str(key), columns, n=1)

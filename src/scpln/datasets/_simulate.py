@@ -10,11 +10,16 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scpln.utils import LARGEST_SEED, as_bool, as_number, positive_integer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCK_ENTRIES = 2**20
 """Log-rates held at a time (8 MB)."""
+
+#: Rates from here on may give counts that int32 cannot hold.
+LARGEST_COUNT = 2.0**30
 
 
 def simulate(
@@ -142,19 +147,13 @@ class SimulatedCells:
 
 def validate(arguments: dict[str, Any]) -> None:
     """Refuse sizes, shares, scales and seeds that nothing can be drawn with."""
-    for name, least in {"n_obs": 1, "n_vars": 1, "n_latent": 1, "n_batches": 1, "seed": 0}.items():
-        value = arguments[name]
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
-            msg = f"`{name}` must be a whole number of at least {least}, but is {value!r}."
-            raise TypeError(msg)
-        if value < least:
-            msg = f"`{name}` must be at least {least}, but is {value}."
-            raise ValueError(msg)
+    for name in ("n_obs", "n_vars", "n_latent", "n_batches"):
+        positive_integer(name, arguments[name])
+    positive_integer("seed", arguments["seed"], least=0, most=LARGEST_SEED)
     for name in ("density", "latent_variance", "gene_sd", "batch_sd", "size_factor_sd"):
-        value = arguments[name]
-        if not isinstance(value, int | float | np.number) or not np.isfinite(value):
-            msg = f"`{name}` must be a finite number, but is {value!r}."
-            raise ValueError(msg)
+        as_number(name, arguments[name])
+    if "store_covariance" in arguments:
+        as_bool("store_covariance", arguments["store_covariance"])
     if arguments["n_latent"] > arguments["n_vars"]:
         msg = f"`n_latent`={arguments['n_latent']} must not exceed `n_vars`={arguments['n_vars']}."
         raise ValueError(msg)
@@ -223,6 +222,12 @@ def draw_counts(
     for rate in _rates(cells, coefficients, loadings):
         if inverse_dispersion is not None:
             rate *= noise.standard_gamma(inverse_dispersion, rate.shape) / inverse_dispersion
+        if not rate.max(initial=0.0) < LARGEST_COUNT:
+            msg = (
+                f"Rates up to {rate.max():.3g} are more than counts can be. Choose a smaller latent_variance, gene_sd, batch_sd or "
+                "size_factor_sd."
+            )
+            raise ValueError(msg)
         waiting = first_arrivals.standard_exponential(rate.shape)
         rate -= waiting
         rows, columns = np.nonzero(rate > 0)

@@ -174,9 +174,9 @@ def evaluate(
     """
     from scpln.data import validated_once
     from scpln.model import ScplnModel
-    from scpln.utils import positive_integer, resolve_seed
+    from scpln.utils import as_bool, positive_integer, resolve_seed
 
-    scoring = Scoring(labels_key, batch_key, cluster_key, scib_metrics, resolve_seed(seed))
+    scoring = Scoring(labels_key, batch_key, cluster_key, as_bool("scib_metrics", scib_metrics), resolve_seed(seed))
     if isinstance(model, AnnData):
         if adata is not None or indices is not None:
             msg = "adata and indices are the cells to evaluate a model on. Of an AnnData alone, pass adata[cells]."

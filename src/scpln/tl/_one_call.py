@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from scpln._catalogue import of_function
+from scpln.utils import as_bool
 
 from ._docstrings import documented
 from ._fit import fit, split
@@ -263,7 +264,7 @@ def _one_call(
     """Fit the model of a function with the arguments that it was called with."""
     entry = of_function(function)
     model_class = entry.load_class()
-    adata = adata.copy() if copy else adata
+    adata = adata.copy() if as_bool("copy", copy) else adata
     steps = split(model_class, adata, {**named, **more})
     key_added = entry.key if key_added is None else key_added
     fit(model_class, adata, steps, key_added=key_added, diagnostics=diagnostics)

@@ -91,7 +91,7 @@ def posterior_predictive(
     from scpln.data import check_adata, is_joint
     from scpln.model.abilities import Predictive, conditions
     from scpln.model.base import claim
-    from scpln.utils import MOST_DRAWS, positive_integer, resolve_seed, storable_name
+    from scpln.utils import MOST_DRAWS, positive_integer, resolve_seed, storable_name, watched
 
     if not isinstance(model, Predictive):
         msg = f"model must be a model of scpln.model, not {type(model).__name__}."
@@ -113,7 +113,9 @@ def posterior_predictive(
 
     observed = Tally(adata.n_obs, len(model.genes), 1)
     replicated = Tally(adata.n_obs, len(model.genes), n_samples)
-    for cells in _blocks(adata.n_obs, len(model.genes) * n_samples):
+    for cells in watched(
+        _blocks(adata.n_obs, len(model.genes) * n_samples), "Posterior-predictive draws", adata.n_obs, len
+    ):
         counts = sp.coo_array(model._read(adata, cells).data.counts[0 : len(cells)])
         observed.add(cells, (*counts.coords, np.zeros(counts.nnz, dtype=np.intp)), counts.data)
         block_seed = int(np.random.SeedSequence([seed, int(cells[0])]).generate_state(1)[0])

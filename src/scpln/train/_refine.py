@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from scpln.module import Conditional, FlowPosterior, GaussianPosterior, backpropagate_bound
+from scpln.utils import watched
 
 from ._ascent import ascend
 from ._minibatches import Minibatches
@@ -90,7 +91,9 @@ def refine(
     else:
         start, flow, frame, contexts = posterior.gaussian, None, torch.eye(posterior.n_latent), None
     means, scales = [], []
-    for cells, batch in Minibatches(data, _CELLS).in_order():
+    for cells, batch in watched(
+        Minibatches(data, _CELLS).in_order(), "Refining posteriors", data.n_cells, lambda each: len(each[0])
+    ):
         moves = _Moves(start[cells], diagonal=diagonal)
         context = None if contexts is None else contexts[cells].float()
 

@@ -12,7 +12,16 @@ from anndata import AnnData
 
 from scpln.data import _manager, cell_positions, check_adata, get_matrix
 from scpln.model.abilities import conditions
-from scpln.utils import one_of, positive_integer, positive_integer_or_none, progress_bar, resolve_seed
+from scpln.utils import (
+    MOST_DRAWS,
+    as_bool,
+    as_mapping,
+    one_of,
+    positive_integer,
+    positive_integer_or_none,
+    progress_bar,
+    resolve_seed,
+)
 
 from ._result import SearchResult, Trial
 from ._space import Space
@@ -101,14 +110,15 @@ def search(
     >>> model = scpln.model.PLNPCA(adata, **found.best)
     """
     one_of("metric", metric, get_args(Metric))
-    seed, train = resolve_seed(seed), dict(train or {})
-    choices = Space.of(model_class, space, train)
+    seed, n_samples = resolve_seed(seed), positive_integer("n_samples", n_samples, most=MOST_DRAWS)
+    progress, train = as_bool("progress", progress), dict(as_mapping("train", {} if train is None else train))
+    choices = Space.of(model_class, as_mapping("space", space), train)
     trials = choices.trials(positive_integer_or_none("n_trials", n_trials), seed)
     cells = _held_out(held_out, adata, seed)
     run = _Run(
         model_class,
         _others(model_class, adata, cells),
-        Judge(adata, cells, metric, positive_integer("n_samples", n_samples), seed),
+        Judge(adata, cells, metric, n_samples, seed),
         {"seed": seed, "progress": False, **train},
     )
     with progress_bar(f"Search over {model_class.__name__}", len(trials), unit="trial", show=progress) as bar:
@@ -188,15 +198,15 @@ def _held_out(held_out: Any, adata: AnnData, seed: int) -> NDArray[np.intp]:
     check_adata(adata)
     n = adata.n_obs
     if isinstance(held_out, int | float) and not isinstance(held_out, bool):
-        n_held_out = round(held_out * n)
-        if not 0 < held_out < 1 or not 0 < n_held_out < n:
+        n_held_out = round(held_out * n) if 0 < held_out < 1 else 0
+        if not 0 < n_held_out < n:
             msg = (
                 f"held_out={held_out!r} of {n:,} cells, but it must be a share of them between 0 and 1 that holds some out "
                 "and leaves some to train on, or their positions."
             )
             raise ValueError(msg)
         return np.sort(np.random.default_rng(seed).permutation(n)[:n_held_out])
-    positions = cell_positions(held_out, n)
+    positions = cell_positions(held_out, n, "held_out")
     assert positions is not None
     cells = np.unique(positions)
     if len(cells) == n:

@@ -1,9 +1,11 @@
 """Checks of arguments, warnings, names in messages, tables in HTML, progress bars."""
 
 from ._arguments import (
+    LARGEST_SEED,
     MOST_DRAWS,
     as_bool,
     as_integers,
+    as_mapping,
     as_names,
     as_number,
     in_range,
@@ -16,15 +18,17 @@ from ._arguments import (
 from ._html import description, table
 from ._keywords import filled, keywords, takes
 from ._naming import name_of, named
-from ._progress import ProgressBar, progress_bar, slow_bar
+from ._progress import ProgressBar, progress_bar, slow_bar, watched
 from ._storable import is_storable, shortened, storable_name
 from ._warnings import deprecated, warn
 
 __all__ = [
+    "LARGEST_SEED",
     "MOST_DRAWS",
     "ProgressBar",
     "as_bool",
     "as_integers",
+    "as_mapping",
     "as_names",
     "as_number",
     "deprecated",
@@ -47,4 +51,5 @@ __all__ = [
     "table",
     "takes",
     "warn",
+    "watched",
 ]

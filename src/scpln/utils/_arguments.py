@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from typing import TYPE_CHECKING, SupportsIndex, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
 
@@ -129,6 +130,22 @@ def as_bool(name: str, value: object) -> bool:
         msg = f"{name}={value!r}, but it must be True or False."
         raise TypeError(msg)
     return bool(value)
+
+
+def as_mapping(name: str, value: object) -> Mapping[str, Any]:
+    """`value`, which must be a dictionary, or another mapping, of names.
+
+    Examples
+    --------
+    >>> as_mapping("space", ["n_latent"])
+    Traceback (most recent call last):
+        ...
+    TypeError: space=['n_latent'], but it must be a dictionary of names and values.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        msg = f"{name}={value!r}, but it must be a dictionary of names and values."
+        raise TypeError(msg)
+    return value
 
 
 def as_names(name: str, values: object) -> list[str]:

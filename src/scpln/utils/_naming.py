@@ -10,18 +10,19 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from mudata import MuData
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anndata import AnnData
+    from mudata import MuData
 
 _name: ContextVar[str] = ContextVar("name", default="adata")
 
 
 def name_of(data: AnnData | MuData) -> str:
     """What users call such data."""
+    from mudata import MuData
+
     return "mdata" if isinstance(data, MuData) else "adata"
 
 

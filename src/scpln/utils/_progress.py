@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -24,12 +24,14 @@ from tqdm.auto import tqdm
 from scpln._settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 #: Seconds after which something without a bar of its own gets one, and from one line to the next in a file.
 _SLOW, _BETWEEN_LINES = 3.0, 30.0
 #: Seconds after which a pace is known, and seconds from which on what it leads to is announced.
 _SEEN, _LONG = 5.0, 60.0
+
+Block = TypeVar("Block")
 
 logger = logging.getLogger("scpln")
 cost_logger = logging.getLogger("scpln.cost")  # of its own, so that the command line can let it through
@@ -114,6 +116,24 @@ def slow_bar(description: str, total: int, *, unit: str) -> Iterator[Callable[[i
                 shown.update(n, math.nan)
 
         yield done
+
+
+def watched(
+    blocks: Iterable[Block], description: str, total: int, size: Callable[[Block], int], *, unit: str = "cell"
+) -> Iterator[Block]:
+    """The same blocks, with a `slow_bar` that counts what is in those that are done.
+
+    Examples
+    --------
+    >>> list(watched(["ab", "c"], "Letters", 3, len, unit="letter"))
+    ['ab', 'c']
+    """
+    finished = 0
+    with slow_bar(description, total, unit=unit) as done:
+        for block in blocks:
+            yield block
+            finished += size(block)
+            done(finished)
 
 
 def _is_watched() -> bool:

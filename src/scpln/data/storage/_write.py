@@ -53,6 +53,8 @@ def write_data(path: Path, data: Data, **settings: Any) -> None:
                 data.strings_to_categoricals(data.raw.var)
             with DeferringFile(path) as file, h5py.File(file, "w") as store:
                 ad.io.write_elem(store, "/", data, dataset_kwargs=settings)
+                if data.raw is None and "raw" in store:
+                    del store["raw"]  # that there is none is written, which readers of backed files take for one
 
 
 @contextmanager

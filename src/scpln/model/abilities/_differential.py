@@ -27,7 +27,7 @@ from scpln.data import (
     take_cells,
 )
 from scpln.module import ABSENT
-from scpln.utils import one_of, resolve_seed
+from scpln.utils import as_bool, as_number, in_range, one_of, resolve_seed
 
 from ._predictive import Predictive
 from ._raw_values import RawValues
@@ -119,10 +119,8 @@ class Differential(Predictive):
             Batches that the first and second group are moved to.
         fdr_target
             Expected share of false discoveries among the genes that are called.
-        silent
-            Whether to hide the progress bar.
-        filter_outlier_cells
-            Whether cells far from the rest of their group in the latent space are left out.
+        silent, filter_outlier_cells
+            Whether to hide the progress bar, and whether to leave out cells far from the rest of their group in latent space.
         min_cells
             Least number of cells of each group of `groupby`, and of what it is compared with. By default groups that have
             fewer are left out, with a warning; named in `group1`, they are refused.
@@ -167,6 +165,13 @@ class Differential(Predictive):
         """
         self._require_trained()
         one_of("mode", mode, get_args(Mode))
+        delta, fdr_target = (
+            None if delta is None else as_number("delta", delta),
+            in_range("fdr_target", fdr_target, 0, 1),
+        )
+        flags = {"all_stats": all_stats, "silent": silent, "filter_outlier_cells": filter_outlier_cells}
+        flags = {name: as_bool(name, value) for name, value in flags.items()}
+        batch_correction = as_bool("batch_correction", batch_correction)
         adata = self._data_or_own(adata)
         batchid1, batchid2 = self._batches(batch_correction, batchid1=batchid1, batchid2=batchid2)
         comparison = _comparison(adata.obs, groupby, group1, group2, min_cells) if idx1 is None else None
@@ -181,17 +186,15 @@ class Differential(Predictive):
                 groupby=groupby,
                 group1=group1,
                 group2=group2,
-                idx1=_cells(idx1, adata.n_obs),
-                idx2=_cells(idx2, adata.n_obs),
+                idx1=_cells("idx1", idx1, adata.obs),
+                idx2=_cells("idx2", idx2, adata.obs),
                 mode=mode,
                 delta=delta,
-                all_stats=all_stats,
                 batch_correction=batch_correction,
                 batchid1=batchid1,
                 batchid2=batchid2,
                 fdr_target=fdr_target,
-                silent=silent,
-                filter_outlier_cells=filter_outlier_cells,
+                **flags,
                 **kwargs,
             )
         if comparison is not None:
@@ -321,8 +324,15 @@ def _comparison(obs: pd.DataFrame, groupby: str | None, group1: Any, group2: Any
     return Comparison.of(get_column(obs, groupby, "groupby"), group1, group2, min_cells)
 
 
-def _cells(idx: Sequence[int] | ArrayLike | str | None, n_obs: int) -> NDArray[np.intp] | str | None:
-    return idx if isinstance(idx, str) else cell_positions(idx, n_obs)
+def _cells(name: str, idx: Sequence[int] | ArrayLike | str | None, obs: pd.DataFrame) -> NDArray[np.intp] | None:
+    """Positions of cells, or of those that a query of obs finds."""
+    if isinstance(idx, str):
+        try:
+            return np.flatnonzero(obs.eval(idx))
+        except Exception as error:  # pandas raises anything, of Python's parser, too
+            msg = f"{name}={idx!r} is no query of the columns of adata.obs: {error}."
+            raise ValueError(msg) from error
+    return cell_positions(idx, len(obs), name)
 
 
 def _of_differences(kwargs: dict[str, Any]) -> dict[str, Any]:

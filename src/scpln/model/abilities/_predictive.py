@@ -30,6 +30,7 @@ from scpln.utils import (
     positive_integer_or_none,
     positive_number,
     resolve_seed,
+    watched,
 )
 
 from ._beyond import Beyond
@@ -79,8 +80,9 @@ class _Rates:
         return len(self.offsets), self.module.n_genes if self.genes is None else len(self.genes)
 
     def blocks(self) -> Iterator[tuple[slice, Posterior]]:
-        """Cells of consecutive blocks, with their posteriors."""
-        for start, stop in block_ranges(*self.shape):
+        """Cells of consecutive blocks, with their posteriors, and a bar if they take long."""
+        n_cells, n_genes = self.shape
+        for start, stop in watched(block_ranges(n_cells, n_genes), "Rates", n_cells, lambda each: each[1] - each[0]):
             yield slice(start, stop), self.posterior[start:stop]
 
     def at(self, cells: slice, z: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -206,7 +208,7 @@ class Predictive(LatentModel):
         Cells × genes, float32. Finite: log-rates are bounded as in the likelihood, which lets rates grow linearly beyond
         e²⁵. A warning names the cells and genes whose rates come from there, which counts do not determine.
         """
-        as_numpy = as_bool("return_numpy", return_numpy)
+        as_numpy, seed = as_bool("return_numpy", return_numpy), resolve_seed(seed)
         rates, names = self._rates_of(adata, indices, transform_batch, gene_list, batch_size, library_size)
         n_samples = positive_integer_or_none("n_samples", n_samples, most=MOST_DRAWS)
         separate = not as_bool("return_mean", return_mean) and n_samples is not None
