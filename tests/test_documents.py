@@ -176,7 +176,11 @@ def as_word(pattern):
 
 def glossary():
     """Names that entries of the glossary have, each with those of the same entry."""
-    [body] = re.findall(r"^```\{glossary\}\n:sorted:\n(.*?)^```", (ROOT / "docs/glossary.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    [body] = re.findall(
+        r"^```\{glossary\}\n:sorted:\n(.*?)^```",
+        (ROOT / "docs/glossary.md").read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
     entries = re.findall(r"((?:^\S.*\n)+)(?:^  .*\n)+", body, re.MULTILINE)
     return {name: set(entry.splitlines()) for entry in entries for name in entry.splitlines()}
 

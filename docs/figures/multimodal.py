@@ -22,5 +22,7 @@ cells.legend()
 for offset, modality in [(-0.2, "rna"), (0.2, "prot")]:
     explained = model.get_variance_explained(modality)
     shares.bar(np.arange(len(explained)) + offset, explained, width=0.4, label=modality)
-shares.set(xlabel="latent dimension", ylabel="share of the variance", xticks=range(3), title="what each dimension explains")
+shares.set(
+    xlabel="latent dimension", ylabel="share of the variance", xticks=range(3), title="what each dimension explains"
+)
 shares.legend()
