@@ -210,3 +210,12 @@ def test_models_and_guides_begin_with_what_the_reader_wants_to_do(document):
     assert first.startswith("To "), first
     for name in JARGON:
         assert not re.search(as_word(TERMS[name]), first), name
+
+
+@pytest.mark.parametrize("document", pages())
+def test_figures_are_drawn_by_programs_that_are_there(document):
+    """Within eval-rst: matplotlib's directive gives an error, and no figure, in a page of MyST alone."""
+    text = (ROOT / document).read_text("utf-8")
+    assert "```{plot}" not in text
+    for program in re.findall(r"^\.\. plot:: (\S+)$", text, re.MULTILINE):
+        assert (ROOT / "docs" / program).exists(), program
