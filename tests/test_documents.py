@@ -140,3 +140,82 @@ def test_links_lead_to_files_and_headings(document):
         file = (ROOT / document).parent / target if target else ROOT / document
         assert file.exists(), link
         assert not anchor or anchor in slugs(file), link
+
+
+#: How a page says what the glossary explains.
+TERMS = {
+    "bound": r"bounds?|ELBO|evidence lower bound",
+    "nats": r"nats?",
+    "posterior": r"posteriors?",
+    "importance-weighted bound": r"importance-weighted",
+    "Pareto k̂": r"Pareto|k̂",
+    "KL": r"KL",
+    "latent state": r"latent (?:states?|spaces?)",
+    "loadings": r"loadings",
+    "size factor": r"size factors?",
+    "amortized": r"amortized|encoders?",
+    "flow": r"flows?",
+    "full rank": r"full[- ]rank",
+}
+JARGON = ("nats", "importance-weighted bound", "Pareto k̂", "KL", "amortized")
+#: What is no prose: blocks of code, formulas, names in code and headings.
+NOT_PROSE = re.compile(r"^```.*?^```$|^\$\$.*?^\$\$$|`+[^`{}]*`+(?!`)|\$[^$]*\$|^#[^\n]*$", re.DOTALL | re.MULTILINE)
+TERM = re.compile(r"\{term\}`(?:([^`<]*?) <)?([^`<>]+)>?`")
+REFERENCE = {"docs/tried.md", "docs/developer.md", "docs/glossary.md"}  # of developers, and the place itself
+
+
+def pages():
+    """Pages for users."""
+    paths = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))
+    return [path for path in paths if not {*GENERATED, "api"} & set(Path(path).parts) and path not in REFERENCE]
+
+
+def as_word(pattern):
+    return rf"(?<![\w/-])(?:{pattern})(?![\w-])"
+
+
+def glossary():
+    """Names that entries of the glossary have, each with those of the same entry."""
+    [body] = re.findall(
+        r"^```\{glossary\}\n:sorted:\n(.*?)^```",
+        (ROOT / "docs/glossary.md").read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    entries = re.findall(r"((?:^\S.*\n)+)(?:^  .*\n)+", body, re.MULTILINE)
+    return {name: set(entry.splitlines()) for entry in entries for name in entry.splitlines()}
+
+
+@pytest.mark.parametrize("document", pages())
+def test_terms_lead_to_the_glossary_where_a_page_first_has_them(document):
+    text = (ROOT / document).read_text("utf-8")
+    entries = glossary()
+    linked = {}  # where each entry is first linked
+    for match in TERM.finditer(text):
+        assert match[2] in entries, match[0]
+        for name in entries[match[2]]:
+            linked.setdefault(name, match.start())
+    blank = NOT_PROSE.sub(lambda found: " " * len(found[0]), TERM.sub(lambda found: " " * len(found[0]), text))
+    late = []
+    for name, words in TERMS.items():
+        first = re.search(as_word(words), blank)
+        if first and linked.get(name, len(text)) > first.start():
+            late.append(f"{name}: {text[max(first.start() - 40, 0) : first.end() + 20]!r}")
+    assert not late, "\n".join(late)
+
+
+@pytest.mark.parametrize("document", [path for path in pages() if Path(path).parent.name in {"guides", "models"}])
+def test_models_and_guides_begin_with_what_the_reader_wants_to_do(document):
+    """In the first paragraph, before any of the terms of the method."""
+    first = (ROOT / document).read_text("utf-8").split("\n\n")[1]
+    assert first.startswith("To "), first
+    for name in JARGON:
+        assert not re.search(as_word(TERMS[name]), first), name
+
+
+@pytest.mark.parametrize("document", pages())
+def test_figures_are_drawn_by_programs_that_are_there(document):
+    """Within eval-rst: matplotlib's directive gives an error, and no figure, in a page of MyST alone."""
+    text = (ROOT / document).read_text("utf-8")
+    assert "```{plot}" not in text
+    for program in re.findall(r"^\.\. plot:: (\S+)$", text, re.MULTILINE):
+        assert (ROOT / "docs" / program).exists(), program
