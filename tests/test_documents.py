@@ -123,6 +123,16 @@ def test_pages_of_models_and_guides_show_code():
     assert models <= set(shown)
 
 
+def test_figures_of_pages_are_there():
+    """The build only warns of one that is missing."""
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if not GENERATED & set(page.relative_to(ROOT).parts)]
+    figures = [
+        script for page in pages for script in re.findall(r"^```{plot} (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert figures
+    assert [script for script in figures if not (ROOT / "docs" / script).is_file()] == []
+
+
 def slugs(document):
     """Anchors of the headings, as GitHub and MyST make them."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
