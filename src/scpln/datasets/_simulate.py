@@ -143,13 +143,7 @@ class SimulatedCells:
 def validate(arguments: dict[str, Any]) -> None:
     """Refuse sizes, shares, scales and seeds that nothing can be drawn with."""
     for name, least in {"n_obs": 1, "n_vars": 1, "n_latent": 1, "n_batches": 1, "seed": 0}.items():
-        value = arguments[name]
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
-            msg = f"`{name}` must be a whole number of at least {least}, but is {value!r}."
-            raise TypeError(msg)
-        if value < least:
-            msg = f"`{name}` must be at least {least}, but is {value}."
-            raise ValueError(msg)
+        check_whole(name, arguments[name], least)
     for name in ("density", "latent_variance", "gene_sd", "batch_sd", "size_factor_sd"):
         value = arguments[name]
         if not isinstance(value, int | float | np.number) or not np.isfinite(value):
@@ -165,6 +159,16 @@ def validate(arguments: dict[str, Any]) -> None:
         if arguments[name] < 0:
             msg = f"`{name}` must not be negative, but is {arguments[name]}."
             raise ValueError(msg)
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number, or less than `least`."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        msg = f"`{name}` must be a whole number of at least {least}, but is {value!r}."
+        raise TypeError(msg)
+    if value < least:
+        msg = f"`{name}` must be at least {least}, but is {value}."
+        raise ValueError(msg)
 
 
 def names_of(kind: str, n: int) -> list[str]:
