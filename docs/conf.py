@@ -58,6 +58,7 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 
 # Figures are drawn by the package as the pages are built: docs/figures, and the examples of scpln.pl.
 plot_basedir = str(HERE)
+plot_include_source = True  # of examples; the scripts in docs/figures are left out where they are shown
 plot_formats = [("png", 130)]
 plot_html_show_formats = False
 plot_html_show_source_link = False

@@ -123,6 +123,16 @@ def test_pages_of_models_and_guides_show_code():
     assert models <= set(shown)
 
 
+def test_figures_of_pages_are_drawn():
+    """Of a figure that is missing, or whose directive stands outside of reStructuredText, which it needs, the build only warns."""
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if not GENERATED & set(page.relative_to(ROOT).parts)]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    assert "{plot}" not in text
+    figures = re.findall(r"^```{eval-rst}\n\.\. plot:: (.+)$", text, re.MULTILINE)
+    assert figures
+    assert [script for script in figures if not (ROOT / "docs" / script).is_file()] == []
+
+
 def slugs(document):
     """Anchors of the headings, as GitHub and MyST make them."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)

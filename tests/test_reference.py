@@ -39,6 +39,15 @@ def test_every_public_name_is_listed_once():
     assert sorted(reference.public_objects()) == sorted(f"scpln.{name}" for name in public_names())
 
 
+@pytest.mark.parametrize("name", scpln.pl.__all__)
+def test_pages_of_figures_show_one(name):
+    """It is drawn from the example, which the tests run too."""
+    _, _, example = inspect.getdoc(getattr(scpln.pl, name)).partition(
+        "Examples\n--------\n.. plot::\n\n    >>> import scpln\n"
+    )
+    assert f"scpln.pl.{name}(" in example
+
+
 def is_ours(cls, name):
     owner = next(base for base in cls.__mro__ if name in vars(base))
     return owner.__module__.startswith("scpln")

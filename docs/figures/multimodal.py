@@ -1,28 +1,39 @@
-"""One latent state for two modalities: the share of each dimension in the variance of genes and of proteins."""
+"""One latent state for two modalities: proteins tell cells apart that RNA alone does not.
+
+RNA is real; proteins are drawn by cell type.
+"""
 
 import matplotlib.pyplot as plt
-import numpy as np
+import pandas as pd
+import scanpy as sc
 
 import scpln
 
-mdata = scpln.datasets.simulate_multimodal(
-    400, {"rna": 100, "prot": 15}, likelihood={"prot": "nb"}, missing={"prot": 0.2}, n_latent=3, n_batches=2
-)
-scpln.model.setup_mudata(mdata, modalities=["rna", "prot"], batch_key="batch")
-model = scpln.model.PLNPCA(mdata, n_latent=3, likelihood={"rna": "poisson", "prot": "nb"})
-model.train(progress=False)
-latent = model.get_latent_representation()
-measured = mdata.obs_names.isin(mdata["prot"].obs_names)
+mdata = scpln.datasets.pbmc68k_simulated_proteins()
+modalities = {"rna": {"layer": "counts", "size_factor_key": "n_counts"}, "prot": None}
+likelihood = {"rna": "poisson", "prot": "nb"}
+scpln.tl.plnpca(mdata, modalities=modalities, likelihood=likelihood, n_latent=15, progress=False)
+rna = mdata["rna"]
+scpln.tl.plnpca(rna, layer="counts", size_factor_key="n_counts", n_latent=15, key_added="alone", progress=False)
+rna.obsm["X_joint"] = mdata.obsm["X_plnpca"]
 
-figure, (cells, shares) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-for chosen, color, label in [(measured, "C0", "RNA and proteins"), (~measured, "C1", "RNA only")]:
-    cells.scatter(*latent[chosen, :2].T, s=12, color=color, label=label)
-cells.set(xlabel="Z_0", ylabel="Z_1", title="cells with and without proteins")
-cells.legend()
-for offset, modality in [(-0.2, "rna"), (0.2, "prot")]:
-    explained = model.get_variance_explained(modality)
-    shares.bar(np.arange(len(explained)) + offset, explained, width=0.4, label=modality)
-shares.set(
-    xlabel="latent dimension", ylabel="share of the variance", xticks=range(3), title="what each dimension explains"
-)
-shares.legend()
+# What differs between the panels are T cells and NK cells: others are grey.
+colors = {
+    "CD4 T": "tab:blue",
+    "CD8 T": "tab:orange",
+    "CD56+ NK": "tab:green",
+    "CD19+ B": "0.35",
+    "CD14+ Monocyte": "0.5",
+    "Dendritic": "0.65",
+    "CD34+": "0.8",
+}
+label = rna.obs["bulk_labels"].astype(str)
+kind = label.where(~label.str.match("CD[48][+]"), label.str[:3] + " T")
+rna.obs["kind"] = pd.Categorical(kind, categories=list(colors))
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
+titles = {"X_alone": "from RNA alone", "X_joint": "from RNA and proteins"}
+for (states, title), ax in zip(titles.items(), axes, strict=True):
+    sc.pp.neighbors(rna, use_rep=states)
+    sc.tl.umap(rna)
+    legend = "right margin" if ax is axes[-1] else None
+    sc.pl.umap(rna, color="kind", palette=colors, ax=ax, show=False, frameon=False, title=title, legend_loc=legend)

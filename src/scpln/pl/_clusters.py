@@ -63,11 +63,16 @@ def cluster_probabilities(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.count_gmvae(adata, n_components=3, n_latent=2, n_hidden=8, max_epochs=2, progress=False)
-    >>> scpln.pl.cluster_probabilities(adata, show=False).images[0].get_array().shape
-    (3, 100)
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.tl.count_gmvae(
+        ...     adata, layer="counts", n_components=6, n_latent=5, n_hidden=32, max_epochs=20, progress=False
+        ... )
+        >>> ax = scpln.pl.cluster_probabilities(adata, groupby="bulk_labels", show=False)
+        >>> ax.images[0].get_array().shape
+        (10, 6)
     """
     probabilities = stored_by(adata, "obsm", key, f"{key}_cluster_probs", model="CountGMVAE").astype(float)
     names = [short(str(name)) for name in stored(adata, key, "components", model="CountGMVAE")["names"]]

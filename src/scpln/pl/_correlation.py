@@ -83,12 +83,14 @@ def correlation_circle(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.plnpca(adata, n_latent=2, progress=False)
-    >>> ax = scpln.pl.correlation_circle(adata, genes=["gene_0", "gene_3"], show=False)
-    >>> sorted(text.get_text() for text in ax.texts)
-    ['gene_0', 'gene_3']
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.tl.plnpca(adata, layer="counts", size_factor_key="n_counts", n_latent=5, progress=False)
+        >>> ax = scpln.pl.correlation_circle(adata, n_genes=12, show=False)
+        >>> ax.get_xlabel()
+        'correlation with component 1 (... %)'
     """
     names, loadings = loadings_of(adata, key, mask_var)
     pair = check_pair(components, loadings.shape[1], key)
@@ -164,12 +166,14 @@ def gene_correlation(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.plnpca(adata, n_latent=2, progress=False)
-    >>> ax = scpln.pl.gene_correlation(adata, n_genes=12, show=False)
-    >>> ax.images[0].get_array().shape
-    (12, 12)
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.tl.plnpca(adata, layer="counts", size_factor_key="n_counts", n_latent=5, progress=False)
+        >>> ax = scpln.pl.gene_correlation(adata, n_genes=25, show=False)
+        >>> ax.images[0].get_array().shape
+        (25, 25)
     """
     names, loadings = loadings_of(adata, key, mask_var)
     chosen = _most(loadings, n_genes) if genes is None else find_genes(genes, names)

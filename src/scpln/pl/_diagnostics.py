@@ -74,12 +74,16 @@ def posterior_diagnostics(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.plnpca(adata, n_latent=2, diagnostics=True, progress=False)
-    >>> axes = scpln.pl.posterior_diagnostics(adata, show=False)
-    >>> axes[0].get_title()
-    '... % of 100 cells above 0.7'
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.tl.plnpca(
+        ...     adata, layer="counts", size_factor_key="n_counts", n_latent=5, diagnostics=True, progress=False
+        ... )
+        >>> axes = scpln.pl.posterior_diagnostics(adata, show=False)
+        >>> axes[0].get_title()
+        '... % of 700 cells above 0.7'
     """
     line = f"model.annotate(key_added={key!r}, diagnostics=True)"
     found = {name: stored_by(adata, "obs", key, f"{key}_{name}", line=line).astype(float) for name in _COLUMNS}

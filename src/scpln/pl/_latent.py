@@ -67,12 +67,14 @@ def latent(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.plnpca(adata, n_latent=2, progress=False)
-    >>> ax = scpln.pl.latent(adata, color="batch", show=False)
-    >>> ax.get_xlabel()
-    'component 1 (... %)'
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.tl.plnpca(adata, layer="counts", size_factor_key="n_counts", n_latent=5, progress=False)
+        >>> ax = scpln.pl.latent(adata, color="bulk_labels", show=False)
+        >>> ax.get_xlabel()
+        'component 1 (... %)'
     """
     n_latent = latent_states(adata, key).shape[1]
     first, second = check_pair(components, n_latent, key)

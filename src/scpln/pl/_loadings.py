@@ -63,12 +63,14 @@ def loadings(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.plnpca(adata, n_latent=2, progress=False)
-    >>> axes = scpln.pl.loadings(adata, n_genes=5, show=False)
-    >>> [len(ax.patches) for ax in axes]
-    [10, 10]
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.tl.plnpca(adata, layer="counts", size_factor_key="n_counts", n_latent=5, progress=False)
+        >>> axes = scpln.pl.loadings(adata, components=[1, 2], n_genes=8, show=False)
+        >>> [len(ax.patches) for ax in axes]
+        [16, 16]
     """
     names, values = loadings_of(adata, key, mask_var)
     numbers = check_components(components, values.shape[1])

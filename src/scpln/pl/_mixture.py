@@ -67,12 +67,16 @@ def mixture_components(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.count_gmvae(adata, n_components=3, n_latent=2, n_hidden=8, max_epochs=2, progress=False)
-    >>> ax = scpln.pl.mixture_components(adata, show=False)
-    >>> sorted(text.get_text() for text in ax.texts)
-    ['0', '1', '2']
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.tl.count_gmvae(
+        ...     adata, layer="counts", n_components=6, n_latent=5, n_hidden=32, max_epochs=20, progress=False
+        ... )
+        >>> ax = scpln.pl.mixture_components(adata, show=False)
+        >>> sorted(text.get_text() for text in ax.texts)
+        ['0', '1', '2', '3', '4', '5']
     """
     mixture = stored(adata, key, "components", model="CountGMVAE")
     n_latent = latent_states(adata, key, model="CountGMVAE").shape[1]

@@ -70,14 +70,17 @@ def posterior_predictive(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.model.setup_anndata(adata)
-    >>> model = scpln.model.PLNPCA(adata, n_latent=2)
-    >>> model.train(progress=False)
-    >>> scpln.tl.posterior_predictive(model)
-    >>> scpln.pl.posterior_predictive(adata, kind="zero_fraction", show=False).get_xlabel()
-    'observed zero fraction'
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.model.setup_anndata(adata, layer="counts", size_factor_key="n_counts")
+        >>> model = scpln.model.PLNPCA(adata, n_latent=5)
+        >>> model.train(progress=False)
+        >>> scpln.tl.posterior_predictive(model)
+        >>> axes = scpln.pl.posterior_predictive(adata, show=False)
+        >>> axes[1].get_xlabel()
+        'observed zero fraction'
     """
     kinds = get_args(Kind) if kind is None else (kind,) if isinstance(kind, str) else tuple(kind)
     unknown = [name for name in kinds if name not in _DRAW]

@@ -54,11 +54,14 @@ def history(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.plnpca(adata, n_latent=2, progress=False)
-    >>> scpln.pl.history(adata, show=False).get_ylabel()
-    'bound below its final value\n(nats per cell)'
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.tl.plnpca(adata, layer="counts", size_factor_key="n_counts", n_latent=5, progress=False)
+        >>> ax = scpln.pl.history(adata, show=False)
+        >>> ax.get_ylabel()
+        'bound below its final value\n(nats per cell)'
     """
     history = dict(stored(adata, key, "history"))
     if "objective" not in adata.uns[key]:  # written by version 0.1.0, whose bounds of epochs were minus the bound

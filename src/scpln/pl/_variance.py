@@ -46,11 +46,14 @@ def variance_explained(
 
     Examples
     --------
-    >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-    >>> scpln.tl.plnpca(adata, n_latent=2, progress=False)
-    >>> scpln.pl.variance_explained(adata, show=False).get_xlabel()
-    'component'
+    .. plot::
+
+        >>> import scpln
+        >>> adata = scpln.datasets.pbmc68k_reduced()[:, :300].copy()
+        >>> scpln.tl.plnpca(adata, layer="counts", size_factor_key="n_counts", n_latent=5, progress=False)
+        >>> ax = scpln.pl.variance_explained(adata, show=False)
+        >>> ax.get_xlabel()
+        'component'
     """
     share = variance_shares(adata, key)
     ax = axes_or_new(ax)
