@@ -126,7 +126,8 @@ def optimize_posteriors_likelihood(
 
     def bound(part: CountData, mean: Array, covariance: Array) -> Array:
         b, c, n_threads = genes.coefficients, genes.loadings, pool.n_threads
-        return elbo_likelihood(part, b, c, likelihood, mean, covariance, batch_size=batch_size, n_threads=n_threads)
+        settings = {"batch_size": batch_size, "n_threads": n_threads, "check": False}
+        return elbo_likelihood(part, b, c, likelihood, mean, covariance, **settings)
 
     return Retry(data, family, optimize, bound, batch_size).run(cells, optimize(data, cells))
 
