@@ -17,7 +17,6 @@ from scpln.inference.newton.poisson import _fit as stages
 from scpln.inference.newton.poisson._start import Totals, intercept_bound
 from scpln.module import make_likelihood
 
-
 # Parameters of a part of the cells that explode on the others: a batch in which the part has no count of a gene.
 
 
