@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from scpln.module.likelihoods import Gaussian
 from scpln.module.posteriors import FlowPosterior, GaussianPosterior
 
 from ._latent_module import LatentModule
 from ._loss import Loss
+from ._standardize import Unit
 
 if TYPE_CHECKING:
     from scpln.module.encoders import ComponentEncoder, Encoder
@@ -59,6 +61,18 @@ class AutoencoderModule(LatentModule):
             Nats of these that cost nothing in what is differentiated, as a mean over latent dimensions: as long as the
             batch's mean divergence is below their sum, its weight is 0.
         """
+
+    def start_in_unit(self, log_unit: float) -> None:
+        """Let networks and likelihood see real values in the unit of their spread, given by its logarithm."""
+        Unit.set(self, log_unit)
+        likelihood = self.generative.likelihood
+        assert isinstance(likelihood, Gaussian)
+        likelihood.rescale(log_unit - float(likelihood.log_unit))
+
+    @property
+    def unit(self) -> float:
+        """Unit of the decoder's parameters; 1 for log-rates of counts."""
+        return next((float(part.value) for part in self.generative.modules() if isinstance(part, Unit)), 1.0)
 
     @property
     @abstractmethod

@@ -1,6 +1,8 @@
-"""Covariates on one scale, for networks."""
+"""Covariates and real values on one scale, for networks."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,3 +54,38 @@ class Standardize(nn.Module):
     def forward(self, design: torch.Tensor) -> torch.Tensor:
         """The standardised design (n, d)."""
         return (design - self.center) / self.spread
+
+
+class Unit(nn.Module):
+    """Unit of real values: networks see values in it, and give them in it, so that steps fit them whatever they measure.
+
+    Examples
+    --------
+    >>> unit = Unit()
+    >>> float(unit.value)
+    1.0
+    """
+
+    log_unit: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("log_unit", torch.zeros(()))
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The unit."""
+        return self.log_unit.exp()
+
+    @staticmethod
+    @torch.no_grad()
+    def set(module: nn.Module, log_unit: float) -> None:
+        """Set all units in a module."""
+        for part in module.modules():
+            if isinstance(part, Unit):
+                part.log_unit.fill_(log_unit)
+
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
+        """Models of earlier versions have the unit 1."""
+        state_dict.setdefault(f"{prefix}log_unit", torch.zeros_like(self.log_unit))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 #: Acceleration starts when an iteration gains less than this fraction of the bound, and remembers so many iterations.
 ACCELERATION_START, ACCELERATION_DEPTH = 2e-3, 10
 #: The gain that decides on convergence is averaged over so many iterations.
 PATIENCE = 10
 #: Fraction of the tolerance that the predicted gain may still have at convergence.
 PREDICTED_GAIN_FRACTION = 0.05
+#: A bound that is below its best by more than this fraction has fallen: more than the rounding of rates in float32.
+FALL = 1e-5
+
+
+def has_settled(bounds: list[float], tol: float) -> bool:
+    """Whether the last iterations neither gained more than `tol` each, on average, nor lost what those before them had."""
+    if len(bounds) <= PATIENCE or not np.isfinite(bounds[-PATIENCE:]).all():
+        return False
+    before = max(bounds[:-PATIENCE])
+    gain = max(bounds[-PATIENCE:]) - before
+    return -max(PATIENCE * tol, FALL * abs(before)) <= gain < PATIENCE * tol
 
 
 class History:

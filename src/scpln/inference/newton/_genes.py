@@ -101,7 +101,7 @@ class GeneModel:
         diagonal += 1e-6
         linalg.invert(inverse)
         step = linalg.multiply(inverse, self.gradient)
-        gain = 0.5 * float(np.nansum(step * self.gradient))
+        gain = 0.5 * float((step * self.gradient).sum())
         change = np.sqrt(self.squared_change(step))
         loading_change = np.abs(step[:, self.n_covariates :]).max(1, initial=0.0)
         reach = np.minimum(

@@ -185,7 +185,8 @@ class _Search:
                 if on_iteration is not None:
                     on_iteration(len(self.history["elbo"]), bound / n)
                 predicted_gain = self._improve() / n
-                if len(self.history["elbo"]) > PRIOR_ITERATIONS and gain < tol and predicted_gain < tol / 20:
+                settled = -max(ROUNDING, tol) <= gain < tol and predicted_gain < tol / 20
+                if len(self.history["elbo"]) > PRIOR_ITERATIONS and settled:
                     self.converged = True
                     break
         except KeyboardInterrupt:

@@ -156,6 +156,7 @@ class Architecture:
             by_cell=sorted(by_cell),
             by_batch=sorted(varying - by_cell),
             n_batches=n_batches,
+            real_values=not self.is_count,
         )
 
     def encoder_arguments(self, n_genes: int, n_covariates: int) -> dict[str, Any]:
@@ -168,6 +169,7 @@ class Architecture:
             "diagonal": self.posterior == "meanfield",
             "covariates": self.encode_covariates,
             "dropout": self.dropout_rate,
+            "real_values": not self.is_count,
         }
 
     def make_flow(self, n_context: int) -> Flow | None:

@@ -65,7 +65,8 @@ def start_coefficients(module: AutoencoderModule, data: CountData, growth: Growt
         change = np.log((found + _PSEUDO_COUNT) / (expected + _PSEUDO_COUNT))
         precision = found + _PSEUDO_COUNT
     else:
-        change, precision = (found - expected) / n, n**2 / np.maximum(squares, 1e-12)
+        unit = module.unit  # of the decoder's coefficients
+        change, precision = (found - expected) / n / unit, n**2 / np.maximum(squares / unit**2, 1e-12)
     estimates = center + change / together
     prior = CoefficientPrior.with_unit_spread(center).empirical_bayes(estimates, precision)
     weight = precision / (precision + prior.precision)

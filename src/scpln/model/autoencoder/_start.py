@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from scpln.inference import fit, start_gaussian
+from scpln.inference.newton.general import in_unit, residual_log_spread
 from scpln.module import GaussianPosterior
 from scpln.train import Minibatches, ascend, divergence, torch_threads
 
@@ -59,7 +61,10 @@ def subsample_cells(n_cells: int) -> NDArray[np.intp]:
 
 @torch.no_grad()
 def start_at_means(module: AutoencoderModule, data: CountData) -> None:
-    """Set each gene's log-rate to its mean, and the parameters of the likelihood to moments around that."""
+    """Set each gene's log-rate to its mean, and the parameters of the likelihood to moments around that.
+
+    Real values get the unit of the spread of their residuals.
+    """
     generative = module.generative
     cells = subsample_cells(data.n_cells)
     data = data if len(cells) == data.n_cells else data.subset(cells)
@@ -67,6 +72,8 @@ def start_at_means(module: AutoencoderModule, data: CountData) -> None:
     for _, batch in Minibatches(data, data.block_size()).in_order():
         totals += batch.counts.dense.double().sum(0).numpy()
     is_count = generative.likelihood.is_count
+    if not is_count:
+        module.start_in_unit(residual_log_spread(data))
     means = np.log((totals + _PSEUDO_COUNT) / size) if is_count else totals / data.n_cells
     log_total = float(np.log((totals.sum() + _PSEUDO_COUNT) / size)) if is_count else 0.0
     design = torch.from_numpy(data.design)
@@ -109,7 +116,8 @@ def fit_plnpca(
             on_iteration=on_iteration,
         )
     else:
-        result = start_gaussian(part, q, likelihood, posterior=family, seed=seed, n_threads=n_threads)
+        scaled = in_unit(part, math.exp(residual_log_spread(part)))
+        result = start_gaussian(scaled, q, likelihood, posterior=family, seed=seed, n_threads=n_threads)
     if result.interrupted:
         raise KeyboardInterrupt
     return Start(cells, part, _padded(GaussianPosterior(result.mean, result.covariance), n_latent))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from scpln.module._standardize import Standardize
+from scpln.module._standardize import Standardize, Unit
 
 from ._base import Decoder
 
@@ -46,6 +46,8 @@ class MLPDecoder(Decoder):
         Names of the likelihood's parameters that vary by cell: the network adds to those of the genes.
     by_batch, n_batches
         Names of those that vary by batch, and number of batches.
+    real_values
+        Whether η are real values, not log-rates: all parameters are in their unit.
 
     Examples
     --------
@@ -72,12 +74,14 @@ class MLPDecoder(Decoder):
         by_cell: Sequence[str] = (),
         by_batch: Sequence[str] = (),
         n_batches: int = 1,
+        real_values: bool = False,
     ) -> None:
         super().__init__(n_genes, n_latent)
         self.coefficients = nn.Parameter(torch.zeros(n_genes, n_covariates))
         self.loadings = nn.Parameter(torch.randn(n_genes, n_latent) * _START)
         self.softmax = softmax
         self.standardize = Standardize(n_covariates)
+        self.unit = Unit() if real_values else None
         widths = [n_latent + n_covariates - 1, *hidden]
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
@@ -118,7 +122,8 @@ class MLPDecoder(Decoder):
             return None
         coefficients = self.coefficients.double() / self.standardize.spread.double()
         intercept = coefficients[:, :1] - coefficients @ self.standardize.center.double()[:, None]
-        return torch.cat([intercept, coefficients[:, 1:]], 1), self.loadings.double()
+        unit = 1.0 if self.unit is None else self.unit.value.double()
+        return torch.cat([intercept, coefficients[:, 1:]], 1) * unit, self.loadings.double() * unit
 
     @torch.no_grad()
     def start_at(self, log_means: NDArray[np.float64], log_total: float, design: torch.Tensor) -> None:
@@ -128,6 +133,8 @@ class MLPDecoder(Decoder):
             self.log_total.fill_(log_total)
         self.coefficients.zero_()
         self.coefficients[:, 0] = torch.from_numpy(log_means)
+        if self.unit is not None:
+            self.coefficients[:, 0] /= self.unit.value
 
     def _features(self, z: torch.Tensor, known: Known) -> torch.Tensor:
         covariates = self.standardize(known.design)[:, 1:]
@@ -140,6 +147,9 @@ class MLPDecoder(Decoder):
         if self.softmax:
             own = torch.log_softmax(self._linear_predictor(z, features, design @ self.coefficients.T), -1)
             return own + (known.gene_offsets + self.log_total)
+        if self.unit is not None:
+            own = self._linear_predictor(z, features, design @ self.coefficients.T)
+            return own.mul(self.unit.value).add_(known.gene_offsets)
         return self._linear_predictor(z, features, torch.addmm(known.gene_offsets, design, self.coefficients.T))
 
     def _linear_predictor(self, z: torch.Tensor, features: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ class ComponentEncoder(nn.Module):
     ----------
     n_components
         Components K.
-    n_genes, n_covariates, n_latent, hidden, diagonal, covariates, dropout
+    n_genes, n_covariates, n_latent, hidden, diagonal, covariates, dropout, real_values
         As in `Encoder`.
 
     Examples
@@ -51,10 +51,12 @@ class ComponentEncoder(nn.Module):
         diagonal: bool = False,
         covariates: bool = True,
         dropout: float = 0.0,
+        real_values: bool = False,
     ) -> None:
         super().__init__()
         self.n_components = n_components
-        self.trunk = Trunk(n_genes, n_covariates, hidden, covariates=covariates, dropout=dropout)
+        options: dict[str, Any] = {"covariates": covariates, "dropout": dropout, "real_values": real_values}
+        self.trunk = Trunk(n_genes, n_covariates, hidden, **options)
         width = self.trunk.n_features
         self.components = nn.Linear(width, n_components)
         self.mix = nn.Linear(width, width)

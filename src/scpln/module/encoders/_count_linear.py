@@ -9,6 +9,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
+from scpln.module._standardize import Unit
+
 if TYPE_CHECKING:
     from scpln.module._count_batch import CountBatch
 
@@ -19,12 +21,14 @@ _DENSE_ABOVE = 0.4
 class CountLinear(nn.Module):
     r"""Linear map of log(1 + y), without a bias: :math:`\sum_j W_j \log(1 + y_{ij})`.
 
-    Real values y < 0 enter as −log(1 − y). The sum runs over the non-zeros of each cell, in both directions.
+    Real values are divided by their unit first, and those y < 0 enter as −log(1 − y). The sum runs over the non-zeros of each cell, in both directions.
 
     Parameters
     ----------
     n_genes, n_out
         Sizes of W.
+    real_values
+        Whether there are real values with a unit in place of counts.
 
     Examples
     --------
@@ -35,14 +39,15 @@ class CountLinear(nn.Module):
     torch.Size([2, 3])
     """
 
-    def __init__(self, n_genes: int, n_out: int) -> None:
+    def __init__(self, n_genes: int, n_out: int, *, real_values: bool = False) -> None:
         super().__init__()
+        self.unit = Unit() if real_values else None
         self.weight = nn.Parameter(torch.empty(n_genes, n_out))
         nn.init.normal_(self.weight, std=n_genes**-0.5)
 
     def forward(self, counts: CountBatch) -> torch.Tensor:
         """Outputs (n, n_out) of a batch."""
-        y = counts.values
+        y = counts.values if self.unit is None else counts.values / self.unit.value
         logs = y.abs().log1p().copysign(y)
         if len(y) > _DENSE_ABOVE * counts.dense.numel():
             return counts.dense.index_put((counts.cells, counts.genes), logs) @ self.weight

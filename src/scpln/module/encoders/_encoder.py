@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ class Encoder(nn.Module):
         Widths of the hidden layers.
     diagonal
         Whether covariances are diagonal.
-    covariates, dropout, n_groups
+    covariates, dropout, n_groups, real_values
         As in `Trunk`.
 
     Examples
@@ -51,9 +51,16 @@ class Encoder(nn.Module):
         covariates: bool = True,
         dropout: float = 0.0,
         n_groups: int = 0,
+        real_values: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(n_genes, n_covariates, hidden, covariates=covariates, dropout=dropout, n_groups=n_groups)
+        options: dict[str, Any] = {
+            "covariates": covariates,
+            "dropout": dropout,
+            "n_groups": n_groups,
+            "real_values": real_values,
+        }
+        self.trunk = Trunk(n_genes, n_covariates, hidden, **options)
         self.gaussian = GaussianHead(self.trunk.n_features, n_latent, diagonal=diagonal)
 
     @property

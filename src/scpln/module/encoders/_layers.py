@@ -38,6 +38,8 @@ class Trunk(nn.Module):
     n_groups
         Groups of genes with log size factors of their own, which enter with indicators of those that a cell lacks; 0
         where all genes have the same.
+    real_values
+        Whether there are real values with a unit in place of counts.
     """
 
     def __init__(
@@ -49,10 +51,11 @@ class Trunk(nn.Module):
         covariates: bool = True,
         dropout: float = 0.0,
         n_groups: int = 0,
+        real_values: bool = False,
     ) -> None:
         super().__init__()
         self.covariates, self.n_features = covariates, hidden[-1]
-        self.counts = CountLinear(n_genes, hidden[0])
+        self.counts = CountLinear(n_genes, hidden[0], real_values=real_values)
         self.standardize = Standardize(n_covariates)
         n_known = max(1, 2 * n_groups) + (n_covariates - 1 if covariates else 0)
         self.known = nn.Linear(n_known, hidden[0])

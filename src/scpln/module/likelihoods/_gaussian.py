@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Range of log σ: a gene without variance ends at about e⁻⁷, and does not pull the likelihood to infinity.
 LOG_SD_RANGE = (-7.0, 15.0)
-#: Smallest σ at the start.
+#: Smallest σ at the start, in the unit of the data.
 SMALLEST_START = 1e-2
 
 
@@ -99,7 +99,9 @@ class Gaussian(Likelihood):
 
     def _start(self, sums: dict[str, Tensor]) -> None:
         """Start σ at the standard deviation of the residuals."""
-        self.log_sd.copy_((sums["squares"] / sums["cells"]).sqrt().clamp(min=SMALLEST_START).log())
+        self.log_sd.copy_(
+            (sums["squares"] / sums["cells"]).sqrt().clamp(min=SMALLEST_START * self.log_unit.exp()).log()
+        )
 
 
 class GaussianBlock(LogProbBlock):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def start_gaussian(
     loadings, covariance = factors.loadings @ rotation, (axes_rotation.T * variance) @ axes_rotation
     packed = np.tile(covariance[linalg.tril_indices(n_latent)], (data.n_cells, 1))
     write_parameters(likelihood, 0.5 * np.log(factors.noise[:, None]))
-    settings = {"batch_size": batch_size, "n_threads": n_threads}
+    settings: dict[str, Any] = {"batch_size": batch_size, "n_threads": n_threads}
     bound = elbo_likelihood(
         data, residuals.coefficients, loadings, likelihood, mean @ axes_rotation, packed, n_nodes=2, **settings
     )

@@ -106,10 +106,10 @@ def fit_likelihood(
             options = Options(pool, batch_size, n_threads, max_iter, tol, on_iteration)
             fitting = _LikelihoodFitting(likelihood, family, dtype, options)
             genes, cells, least = fitting.initialize(data, start)
-        solver = fitting.stopped(data, genes, cells) if held.pressed else fitting.run(data, genes, cells, seed)
+        solver = fitting.stopped(data, genes, cells) if held.pressed else fitting.run(data, genes, cells, least, seed)
         with hold_interrupts() as held:
             result = fitting.result(data, solver.genes, solver.cells)
-            if result.elbo.mean() < least - tol:
+            if not result.elbo.mean() >= least - tol:
                 cells = fitting.initialize(data, start)[1]
                 result = fitting.result(data, genes, cells)
                 solver.converged, solver.reason = False, f"the start is better than the end ({solver.reason})"
@@ -159,17 +159,22 @@ class _LikelihoodFitting:
         solver.interrupted, solver.reason = True, BETWEEN_STAGES
         return solver
 
-    def run(self, data: CountData, genes: LikelihoodGenes, cells: CellStates, seed: int) -> LikelihoodSolver:
-        """All stages; the solver of the last."""
-        if data.n_cells <= COARSE_RATIO * COARSE_CELLS:
-            return self._from_posteriors(data, genes, cells)
-        sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
-        part = self._from_posteriors(data.subset(sample, self.options.batch_size), genes, cells.take(sample))
-        return self._from_genes(data, part)
+    def run(
+        self, data: CountData, genes: LikelihoodGenes, cells: CellStates, least: float, seed: int
+    ) -> LikelihoodSolver:
+        """All stages, from where the mean bound per cell is `least`; the solver of the last."""
+        if data.n_cells > COARSE_RATIO * COARSE_CELLS:
+            sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
+            part = self._from_posteriors(data.subset(sample, self.options.batch_size), genes, cells.take(sample))
+            solver = self._from_genes(data, part, least)
+            if not solver.diverged:
+                return solver
+        return self._from_posteriors(data, genes, cells)
 
     def _from_posteriors(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
         """From genes and posteriors; the axes of mean-field are rotated a few times in between."""
         solver, max_iter = self._solver(data, genes, cells), self.options.max_iter
+        self.history.reset()
         rotation_iterations = AXES_ITERATIONS if isinstance(self.family, MeanField) else ()
         self._iterate(solver, min((*rotation_iterations, max_iter)), first_cell_steps=1)
         for last_iteration in (*rotation_iterations, max_iter)[1:]:
@@ -183,15 +188,15 @@ class _LikelihoodFitting:
                 self._iterate(solver, min(last_iteration, max_iter), first_cell_steps=STEPS_AFTER_ROTATION, axes=axes)
         return solver
 
-    def _from_genes(self, data: CountData, part: LikelihoodSolver) -> LikelihoodSolver:
-        """All cells, from parameters fitted on a part of them."""
+    def _from_genes(self, data: CountData, part: LikelihoodSolver, least: float) -> LikelihoodSolver:
+        """All cells, from parameters fitted on a part of them, unless these start below `least`."""
         means = np.zeros((data.n_cells, self.family.n_latent))
         solver = self._solver(data, part.genes, CellStates.at(means, self.family, START_VARIANCE, self.dtype))
         self.history.reset()
         if part.interrupted:
             solver.interrupted, solver.reason = True, part.reason
         else:
-            self._iterate(solver, self.options.max_iter, first_cell_steps=STEPS_FROM_PRIOR)
+            self._iterate(solver, self.options.max_iter, first_cell_steps=STEPS_FROM_PRIOR, least=least)
         return solver
 
     def _solver(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
@@ -201,7 +206,13 @@ class _LikelihoodFitting:
         return LikelihoodSolver(data, self.family, rule, genes, cells, pool=options.pool, batch_size=options.batch_size)
 
     def _iterate(
-        self, solver: LikelihoodSolver, max_iter: int, *, first_cell_steps: int, axes: Array | None = None
+        self,
+        solver: LikelihoodSolver,
+        max_iter: int,
+        *,
+        first_cell_steps: int,
+        axes: Array | None = None,
+        least: float | None = None,
     ) -> None:
         solver.run(
             self.history,
@@ -210,6 +221,7 @@ class _LikelihoodFitting:
             on_iteration=self.options.on_iteration,
             first_cell_steps=first_cell_steps,
             axes=axes,
+            least=least,
         )
 
     def _independent_axes(self, solver: LikelihoodSolver) -> Array:

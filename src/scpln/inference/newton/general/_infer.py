@@ -125,8 +125,10 @@ def optimize_posteriors_likelihood(
         return _optimize(part, genes, states, family, likelihood, pool=pool, batch_size=batch_size)
 
     def bound(part: CountData, mean: Array, covariance: Array) -> Array:
-        b, c, n_threads = genes.coefficients, genes.loadings, pool.n_threads
-        return elbo_likelihood(part, b, c, likelihood, mean, covariance, batch_size=batch_size, n_threads=n_threads)
+        b, c = genes.coefficients, genes.loadings
+        return elbo_likelihood(
+            part, b, c, likelihood, mean, covariance, check=False, batch_size=batch_size, n_threads=pool.n_threads
+        )
 
     return Retry(data, family, optimize, bound, batch_size).run(cells, optimize(data, cells))
 

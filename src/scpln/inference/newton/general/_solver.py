@@ -18,6 +18,7 @@ from scpln.inference.newton._convergence import (
     ACCELERATION_START,
     PATIENCE,
     PREDICTED_GAIN_FRACTION,
+    has_settled,
 )
 from scpln.inference.newton._expansion import Expansion
 from scpln.inference.newton._genes import GeneParameters
@@ -100,7 +101,7 @@ class LikelihoodSolver:
         self._pool, self._block = pool, block_size(data, rule, pool.n_threads, batch_size)
         self._damping = np.zeros(data.n_genes)
         self._predicted_gains: list[float] = []  # gain per cell predicted by the genes' quadratic models, by iteration
-        self.converged, self.interrupted, self.reason = False, False, ""
+        self.converged, self.diverged, self.interrupted, self.reason = False, False, False, ""
 
     def run(
         self,
@@ -111,16 +112,21 @@ class LikelihoodSolver:
         on_iteration: Callable[[int, float], None] | None = None,
         first_cell_steps: int = 1,
         axes: Array | None = None,
+        least: float | None = None,
     ) -> None:
         """Iterate until an iteration gains less than `tol` nats per cell, averaged over the last few.
 
         Stop when `history` has `max_iter` entries. The first pass takes `first_cell_steps` steps per cell, after a
-        rotation to `axes` if that raises the bound. An interrupt ends the iterations and leaves what they reached.
+        rotation to `axes` if that raises the bound. If it ends with a bound below `least`, nothing is iterated, and
+        `diverged` is set. An interrupt ends the iterations and leaves what they reached.
         """
         self.converged = False
         self._predicted_gains.clear()
         try:
-            first = self._first(first_cell_steps, axes, history)
+            first = self._first(first_cell_steps, axes, history, check=least is None)
+            if least is not None and not first.bound >= least:
+                self.diverged = True
+                return
             for iterate in self._iterations(first, max_iter - len(history.elbo)):
                 self.genes, self.cells = iterate.genes, iterate.cells
                 history.add(iterate.bound)
@@ -138,24 +144,29 @@ class LikelihoodSolver:
             self.interrupted = True
             self.reason = f"interrupted after {len(history.elbo)} iterations; what they reached is kept"
 
-    def _first(self, cell_steps: int, axes: Array | None, history: History) -> Iterate:
+    def _first(self, cell_steps: int, axes: Array | None, history: History, *, check: bool) -> Iterate:
         """The first iterate: a rotation of the latent space, z → z W, must not lower the bound."""
         if axes is not None:
             variance, log_det = self.family.rotate(self.cells.variance, axes)
             mean = self.cells.mean @ axes.astype(self.cells.dtype)
             cells = replace(self.cells, mean=mean, variance=variance, log_det=log_det, step=self.cells.step.copy())
             linear = GeneParameters(self.genes.linear.coefficients, self.genes.linear.loadings @ axes)
-            rotated = self._evaluate(LikelihoodGenes(linear, self.genes.parameters), cells, None, cell_steps)
+            genes = LikelihoodGenes(linear, self.genes.parameters)
+            rotated = self._evaluate(genes, cells, None, cell_steps, check=check)
             if rotated.bound >= history.elbo[-1]:
                 return rotated
-        return self._evaluate(self.genes, self.cells, None, cell_steps)
+        return self._evaluate(self.genes, self.cells, None, cell_steps, check=check)
 
     def _convergence_reason(self, history: History, tol: float) -> str:
         """Why the iteration has converged, or nothing when it has not; as for Poisson counts."""
         predicted_gains, bounds = self._predicted_gains[-2:], history.elbo
-        if len(predicted_gains) == 2 and max(predicted_gains) < PREDICTED_GAIN_FRACTION * tol:
+        if (
+            len(predicted_gains) == 2
+            and np.isfinite(bounds[-1])
+            and np.max(predicted_gains) < PREDICTED_GAIN_FRACTION * tol
+        ):
             return f"converged: the predicted gain is less than {PREDICTED_GAIN_FRACTION * tol:g} nats per cell"
-        if len(bounds) > PATIENCE and bounds[-1] - bounds[-1 - PATIENCE] < PATIENCE * tol:
+        if has_settled(bounds, tol):
             return f"converged: the last {PATIENCE} iterations gained less than {tol:g} nats per cell each"
         return ""
 
@@ -223,7 +234,13 @@ class LikelihoodSolver:
         self._damping[self._damping < NO_DAMPING] = 0
 
     def _evaluate(
-        self, genes: LikelihoodGenes, cells: CellStates, last: Iterate | None, cell_steps: int = 1
+        self,
+        genes: LikelihoodGenes,
+        cells: CellStates,
+        last: Iterate | None,
+        cell_steps: int = 1,
+        *,
+        check: bool = False,
     ) -> Iterate:
         """Step the cells under the given genes, and sum what these need next."""
         parameter_change = np.inf
@@ -233,7 +250,7 @@ class LikelihoodSolver:
         stale = bool(genes.parameters.size) and parameter_change > STALE_CHANGE
         self._rule.parameters = genes.parameters
         probe = ParameterProbe(self._rule) if stale else None
-        sums = self._pass(genes, cells, probe, cell_steps, check=last is None)
+        sums = self._pass(genes, cells, probe, cell_steps, check=check)
         if stale or last is None:
             return Iterate(genes, cells, sums, positive(sums.parameter_curvature), 0.0)
         return Iterate(genes, cells, sums, last.parameter_curvature, parameter_change)

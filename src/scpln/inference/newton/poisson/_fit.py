@@ -10,7 +10,7 @@ import numpy as np
 from scpln.core import Threads, hold_interrupts, threads
 from scpln.core import _linalg as linalg
 from scpln.inference.newton._axes import independent_axes
-from scpln.inference.newton._convergence import History
+from scpln.inference.newton._convergence import FALL, History
 from scpln.inference.newton._families import FullRank, GaussianFamily, GaussianFamilyName, MeanField
 from scpln.inference.newton._genes import GeneParameters
 from scpln.inference.newton._result import FitResult
@@ -31,7 +31,7 @@ from ._bound import elbo
 from ._cells import precisions
 from ._infer import optimize_posteriors
 from ._solver import Solver
-from ._start import Totals, principal_scores, regress
+from ._start import Totals, intercept_bound, principal_scores, regress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +106,7 @@ def fit(
             )
             coefficients = solver.genes.coefficients
             bound = elbo(data, coefficients, loadings, mean, covariance, batch_size=batch_size, n_threads=n_threads)
+            fitting.check(solver, float(bound.mean()))
     if not fitting.history.elbo:  # interrupted before the last stage
         fitting.history.add(float(bound.mean()))
     return FitResult(
@@ -133,24 +134,38 @@ class _Fitting:
     on_iteration: Callable[[int, float], None] | None
     history: History = field(default_factory=History)
 
+    def check(self, solver: Solver, bound: float) -> None:
+        """Call nothing converged whose mean bound per cell is below that of a model without latent state."""
+        least = intercept_bound(solver.data, solver.totals)
+        if solver.converged and not bound >= least - max(self.tol, FALL * abs(least)):
+            solver.converged = False
+            solver.reason = (
+                f"diverged: the bound, {bound:.6g} nats per cell, is below that of a model without latent state, {least:.6g} "
+                f"({solver.reason})"
+            )
+
     def run(self, data: CountData, n_latent: int, posterior: GaussianFamilyName, seed: int) -> Solver:
         """All stages; the solver of the last."""
-        many = data.n_cells > COARSE_RATIO * COARSE_CELLS
-        part = data
-        if many:
+        if data.n_cells > COARSE_RATIO * COARSE_CELLS:
             sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
-            part = data.subset(sample, self.batch_size)
+            part = self._from_start(data.subset(sample, self.batch_size), n_latent, posterior, seed)
+            solver = self._from_genes(data, part)
+            if not solver.diverged:
+                return solver
+        return self._from_start(data, n_latent, posterior, seed)
+
+    def _from_start(self, data: CountData, n_latent: int, posterior: GaussianFamilyName, seed: int) -> Solver:
+        """Without parameters of other cells."""
         max_iter = self.max_iter if posterior == "fullrank" else min(self.max_iter, FULL_RANK_ITERATIONS)
-        solver = self._from_components(part, n_latent, seed, max_iter)
-        if posterior == "meanfield":
-            solver = self._mean_field(solver)
-        return self._from_genes(data, solver) if many else solver
+        solver = self._from_components(data, n_latent, seed, max_iter)
+        return self._mean_field(solver) if posterior == "meanfield" else solver
 
     def _from_components(self, data: CountData, n_latent: int, seed: int, max_iter: int) -> Solver:
         """Full rank, from principal components of the residuals of a regression."""
         block = data.block_size(self.batch_size)
         totals = Totals.of(data, self.pool, block)
         coefficients = regress(data, totals, self.pool, block)
+        self.history.reset()
         scores = principal_scores(data, coefficients, n_latent, seed, self.pool, block)
         genes = GeneParameters(coefficients, np.zeros((data.n_genes, n_latent)))
         family = FullRank(n_latent)
@@ -182,7 +197,11 @@ class _Fitting:
         return solver
 
     def _from_genes(self, data: CountData, part: Solver) -> Solver:
-        """All cells, from parameters fitted on a part of them."""
+        """All cells, from parameters fitted on a part of them.
+
+        Where the part has no count of a gene in a batch, its parameters know no limit, and rates of other cells may be
+        astronomical. The fit then ends at once, as diverged.
+        """
         with hold_interrupts() as held:
             totals = Totals.of(data, self.pool, data.block_size(self.batch_size))
             means = np.zeros((data.n_cells, part.family.n_latent))
@@ -191,7 +210,8 @@ class _Fitting:
         if held.pressed:
             solver.interrupted, solver.reason = True, BETWEEN_STAGES
         self.history.reset()
-        self._iterate(solver, self.max_iter, first_cell_steps=STEPS_FROM_PRIOR)
+        least = intercept_bound(data, totals)
+        self._iterate(solver, self.max_iter, first_cell_steps=STEPS_FROM_PRIOR, least=least)
         return solver
 
     def _solver(
@@ -208,7 +228,7 @@ class _Fitting:
             solver.interrupted, solver.reason = True, after.reason
         return solver
 
-    def _iterate(self, solver: Solver, max_iter: int, *, first_cell_steps: int) -> None:
+    def _iterate(self, solver: Solver, max_iter: int, *, first_cell_steps: int, least: float | None = None) -> None:
         if not solver.interrupted:
             solver.run(
                 self.history,
@@ -216,4 +236,5 @@ class _Fitting:
                 tol=self.tol,
                 on_iteration=self.on_iteration,
                 first_cell_steps=first_cell_steps,
+                least=least,
             )

@@ -19,6 +19,7 @@ from scpln.inference.newton._convergence import (
     PATIENCE,
     PREDICTED_GAIN_FRACTION,
     History,
+    has_settled,
 )
 from scpln.inference.newton._expansion import Expansion
 from scpln.inference.newton._genes import GeneModel, GeneParameters
@@ -72,7 +73,7 @@ class Solver:
         self._damping = np.zeros(data.n_genes)
         self._fallback: GeneParameters | None = None  # where to return to if an extrapolation failed
         self._predicted_gains: list[float] = []  # gain per cell predicted by the genes' quadratic models, by iteration
-        self.converged, self.interrupted, self.reason = False, False, ""
+        self.converged, self.diverged, self.interrupted, self.reason = False, False, False, ""
 
     def run(
         self,
@@ -82,18 +83,23 @@ class Solver:
         tol: float,
         on_iteration: Callable[[int, float], None] | None = None,
         first_cell_steps: int = 1,
+        least: float | None = None,
     ) -> None:
         """Iterate until an iteration gains less than `tol` nats per cell, averaged over the last few.
 
         Stop when `history` has `max_iter` entries.
 
         The first pass takes `first_cell_steps` steps per cell: none where loadings are still zero, many where posteriors
-        are far from those of the parameters. An interrupt ends the iterations and leaves what they reached.
+        are far from those of the parameters. If it ends with a bound below `least`, the parameters are no start for these cells:
+        nothing is iterated, and `diverged` is set. An interrupt ends the iterations and leaves what they reached.
         """
         self.converged = False
         self._predicted_gains.clear()
         try:
             for bound in self._iterations(max_iter - len(history.elbo), first_cell_steps):
+                if least is not None and not history.elbo and not bound >= least:
+                    self.diverged = True
+                    return
                 history.add(bound)
                 if on_iteration is not None:
                     on_iteration(len(history.elbo), bound)
@@ -141,9 +147,13 @@ class Solver:
         Small gains alone would also be met on a plateau: either many of them, or a vanishing gradient, decide.
         """
         predicted_gains, bounds = self._predicted_gains[-2:], history.elbo
-        if len(predicted_gains) == 2 and max(predicted_gains) < PREDICTED_GAIN_FRACTION * tol:
+        if (
+            len(predicted_gains) == 2
+            and np.isfinite(bounds[-1])
+            and np.max(predicted_gains) < PREDICTED_GAIN_FRACTION * tol
+        ):
             return f"converged: the predicted gain is less than {PREDICTED_GAIN_FRACTION * tol:g} nats per cell"
-        if len(bounds) > PATIENCE and max(bounds[-PATIENCE:]) - max(bounds[:-PATIENCE]) < PATIENCE * tol:
+        if has_settled(bounds, tol):
             return f"converged: the last {PATIENCE} iterations gained less than {tol:g} nats per cell each"
         return ""
 

@@ -56,6 +56,18 @@ class Totals:
         return cls(count_design, constant, working_precision(depth))
 
 
+def intercept_bound(data: CountData, totals: Totals) -> float:
+    """Mean bound per cell of the best model with an intercept alone for every gene, nats: no fit should be below it."""
+    total = totals.count_design[:, 0]
+    log_rate = np.log(np.where(total > 0, total, 1.0)) - np.log(_exposure(data))
+    return float((total * log_rate - total).sum() + totals.constant.sum()) / data.n_cells
+
+
+def _exposure(data: CountData) -> Array:
+    """Size factors of every gene, summed over cells, (p,)."""
+    return data.membership @ np.exp(data.log_sizes).sum(0)
+
+
 def regress(data: CountData, totals: Totals, pool: Threads, block: int) -> Array:
     """Coefficients B (p, d) of a Poisson regression of every gene on the design, without latent state.
 
@@ -65,8 +77,7 @@ def regress(data: CountData, totals: Totals, pool: Threads, block: int) -> Array
     d = data.design.shape[1]
     total = totals.count_design[:, 0]
     coefficients = np.zeros((data.n_genes, d))
-    exposure = data.membership @ np.exp(data.log_sizes).sum(0)
-    coefficients[:, 0] = np.log(np.where(total > 0, total / exposure, 1e-8))
+    coefficients[:, 0] = np.log(np.where(total > 0, total / _exposure(data), 1e-8))
     parameters = GeneParameters(coefficients, np.zeros((data.n_genes, 0)))
     if d > 1:
         family = FullRank(0)
