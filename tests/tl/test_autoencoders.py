@@ -96,8 +96,9 @@ def test_arguments_have_the_names_and_defaults_of_the_steps(function, name):
     setup = inspect.signature(scpln.model.setup_anndata).parameters
     model = inspect.signature(getattr(scpln.model, name)).parameters
     train = inspect.signature(getattr(scpln.model, name).train).parameters
+    annotate = inspect.signature(getattr(scpln.model, name).annotate).parameters
     assert not set(model) & set(train) - {"self"}
     for argument, parameter in ours.items():
         if argument not in ("adata", "key_added", "copy", "more"):
-            step = model if argument in model else setup
+            step = next(step for step in (model, setup, annotate) if argument in step)
             assert parameter.default == step[argument].default

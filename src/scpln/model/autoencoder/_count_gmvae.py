@@ -37,6 +37,9 @@ Covariance = Literal["full", "diagonal"]
 #: Components before training, where the data are to say how many.
 _BEFORE_TRAINING = 10
 
+#: So many components there may always be; more only of as many cells.
+MOST_COMPONENTS = 1_000
+
 
 class CountGMVAE(Clusters, Autoencoder):
     r"""Gaussian-mixture variational autoencoder of counts: it clusters cells while it learns their latent states.
@@ -182,9 +185,9 @@ class CountGMVAE(Clusters, Autoencoder):
                 f"{self.label_names[:8]}{', …' if n_labels > 8 else ''}."
             )
             raise ValueError(msg)
-        n_cells = int(self.summary_stats.n_cells)
-        if n_components is not None and n_components > n_cells and self.adata is not None:
-            msg = f"n_components={n_components:,}, but it can be at most {n_cells:,}, the number of cells."
+        most = max(int(self.summary_stats.n_cells), MOST_COMPONENTS)
+        if n_components is not None and n_components > most and self.adata is not None:
+            msg = f"n_components={n_components:,}, but it can be at most {most:,}; clusters are of several cells each."
             raise ValueError(msg)
         if isinstance(weights, str):
             one_of("weights", weights, ["learned", "uniform"])
