@@ -75,7 +75,9 @@ def test_killed_processes_leave_a_whole_one(tmp_path, monkeypatch):
         process.start()
         while not path.exists():
             time.sleep(0.001)
-        time.sleep(0.002 + 0.001 * moment)
+        time.sleep(0.0005 * moment)
+        while len(list(tmp_path.iterdir())) < 2:  # until it writes the next one
+            pass
         process.kill()
         process.join()
         assert read_checkpoint(path)["x"].sum() == 100_000

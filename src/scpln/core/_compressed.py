@@ -38,6 +38,7 @@ def compressed(matrix: Any) -> sp.csr_matrix:
 
     Examples
     --------
+    >>> import scipy.sparse as sp
     >>> parts = np.array([200, 100], dtype=np.uint8)
     >>> compressed(sp.csr_matrix((parts, [0, 0], [0, 2]), shape=(1, 2))).toarray()
     array([[300,   0]], dtype=uint64)
