@@ -26,6 +26,7 @@ from scpln.data import (
 from scpln.utils import description, storable_name
 
 from ._evaluated import Evaluated
+from ._going_on import how_to_go_on
 from ._objective import Objective
 from ._persistence import Persistent, history_lists, history_tables
 from ._reliability import say_reliability
@@ -236,7 +237,7 @@ class ScplnModel(Persistent):
         self.is_trained_ = True
         level = logging.INFO if training["converged"] else logging.WARNING
         name, reason = type(self).__name__, training["reason"]
-        hint = " To go on, train with a larger max_epochs." if "the maximum" in reason else ""
+        hint = how_to_go_on(cells.data, is_count_data=self.is_count_data) if "the maximum" in reason else ""
         logger.log(level, "%s %s (%s).%s", name, reason, self.objective, hint)
         say_reliability(training, self._closer_posteriors)
 
