@@ -121,3 +121,9 @@ def test_components_are_those_of_the_prior(fitted):
 def test_only_mixtures_have_components(fitted):
     with pytest.raises(KeyError, match=r"results of a PLNPCA, and only CountGMVAE has it. Run `scpln.tl.count_gmvae"):
         scpln.pl.mixture_components(fitted, key="plnpca")
+
+
+def test_texts_that_all_differ(adata):
+    """150 of them, which scanpy would take for numbers."""
+    adata.obs["barcode"] = [f"cell {number}" for number in range(adata.n_obs)]
+    assert scpln.pl.latent(adata, color="barcode", show=False).get_legend() is not None

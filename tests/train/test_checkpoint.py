@@ -120,3 +120,14 @@ def test_cells_are_told_apart():
     ]
     assert describe_cells(data, None) == describe_cells(data, None)
     assert describe_cells(data, None) not in others
+
+
+def test_what_torch_says_of_a_full_disk_is_an_error_of_the_file_system(tmp_path, monkeypatch):
+    def fail(*_args, **_more):
+        message = "[enforce fail at inline_container.cc:672] . unexpected pos 1142080 vs 1141968"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="could not be written: is there room for it"):
+        WholeCheckpoints().save_checkpoint({"number": 1}, tmp_path / CHECKPOINT)
+    assert not list(tmp_path.iterdir())

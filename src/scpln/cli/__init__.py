@@ -133,6 +133,8 @@ def _explain(error: Exception, parser: argparse.ArgumentParser) -> tuple[str, Ex
         return message, error.code
     if isinstance(error, ValueError | KeyError | FloatingPointError):
         return in_options(" ".join([message, *getattr(error, "__notes__", ())]), parser), ExitCode.INPUT
+    if isinstance(error, OSError):
+        return message, ExitCode.OUTPUT
     return f"internal error ({type(error).__name__}: {message}); --debug shows where", ExitCode.INTERNAL
 
 

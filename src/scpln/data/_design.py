@@ -67,9 +67,10 @@ def get_coding(obs: pd.DataFrame, key: str, argument: str, *, missing: str | Non
     coding = Coding.of(column)
     empty = np.flatnonzero(coding.codes < 0)
     if missing is not None and len(empty):
+        name = "missing" if "missing" not in coding.categories else "no value"
         msg = (
             f"adata.obs[{key!r}] ({argument}) is missing (NaN) for {len(empty):,} of {len(column):,} cells, "
-            f"first for {column.index[empty[0]]!r}. {missing}`adata.obs[{key!r}] = adata.obs[{key!r}].astype(str)`."
+            f"first for {column.index[empty[0]]!r}. {missing}`adata.obs[{key!r}] = adata.obs[{key!r}].astype(object).fillna({name!r})`."
         )
         raise ValueError(msg)
     return coding

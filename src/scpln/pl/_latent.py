@@ -117,6 +117,10 @@ def _drawable(adata: AnnData, name: str | None, basis: str) -> tuple[AnnData, bo
         drawn = column.astype(object).map({True: "True", False: "False"}).astype("category")
     elif isinstance(column.dtype, pd.Int64Dtype | pd.Float64Dtype | pd.Int32Dtype | pd.Float32Dtype):
         drawn = column.astype(float)
+    elif (
+        not isinstance(column.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(column) and column.is_unique
+    ):
+        drawn = column.astype("category")  # scanpy does this itself, but not where all texts differ
     else:
         return adata, False
     return type(adata)(obs=pd.DataFrame({name: drawn}), obsm={basis: adata.obsm[basis]}), is_date

@@ -39,7 +39,11 @@ def write_checkpoint(path: Path, write: Callable[[Path], object]) -> None:
     {'epoch': 3}
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, write)
+    try:
+        replace_file(path, write)
+    except RuntimeError as error:  # of torch, whatever the file system said
+        msg = f"The checkpoint {str(path)!r} could not be written: is there room for it?"
+        raise OSError(msg) from error
 
 
 def read_checkpoint(path: Path, needed: Collection[str] = ()) -> dict[str, Any]:
