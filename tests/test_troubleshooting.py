@@ -24,6 +24,7 @@ INTERNAL = {
 
 WITHOUT_TEXT = {
     "cli/__init__.py: _guarded": "repeats a CommandError",
+    "cli/_stdin.py: on_disk": "repeats a CommandError, with another name of the file",
     "cli/fit/_options.py: name_of_results": "repeats what `storable_name` says",
     "cli/fit/_command.py: _fitted": "repeats what `split` says",
     "cli/fit/_outputs.py: _check_model_place": "repeats what saving would say",

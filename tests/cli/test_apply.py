@@ -215,3 +215,13 @@ def test_options_have_help_and_nearest(command, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main([command, "a.h5ad", "--load_model", "m"])
     assert "did you mean --load-model?" in capsys.readouterr().err
+
+
+def test_standard_input_is_called_so(monkeypatch, tmp_path, capsys):
+    """And not by the name of its copy, which is gone by then."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no file of cells")))
+    assert cli.main(["fit", "-", "--out", "out.h5ad"]) == 1
+    said = capsys.readouterr().err
+    assert "standard input is a text file" in said
+    assert "scpln-" not in said

@@ -7,6 +7,9 @@ from scipy import optimize, special, stats
 
 from scpln.inference import CountData, describe_stuck, gaussian_elbo, infer_gaussians
 from scpln.inference.newton import _retry
+from scpln.inference.newton._families import FAMILIES
+from scpln.inference.newton._retry import Retry
+from scpln.inference.newton._states import CellStates
 from scpln.module import make_likelihood
 
 P, Q, NODES = 12, 2, 48
@@ -121,3 +124,22 @@ def test_the_message_names_cells():
     message = describe_stuck(np.arange(6), 1000, [f"cell {i}" for i in range(1000)])
     assert message.startswith("The posteriors of 6 of 1,000 cells did not converge")
     assert "'cell 0', 'cell 1', 'cell 2', 'cell 3', 'cell 4', …. Do not rely" in message
+
+
+def test_a_second_attempt_replaces_nothing_by_what_is_no_number():
+    """Of four cells, the new bounds of two are better; NaN is better than nothing, and nothing is better than NaN."""
+    data = CountData(np.ones((4, 2), np.float32), np.zeros(4), np.ones((4, 1)))
+    family = FAMILIES["fullrank"](1)
+    cells = CellStates.at(np.full((4, 1), 7.0), family, 1.0, np.float64)
+    old, new = np.array([-5.0, np.nan, -5.0, np.nan]), np.array([np.nan, -5.0, -4.0, np.nan])
+
+    def move(_part, states):
+        states.mean[:] = 3.0
+        return np.empty(0, np.intp)
+
+    def bound(_part, mean, _covariance):
+        return new if mean[0, 0] == 3.0 else old
+
+    left = Retry(data, family, move, bound, None).run(cells, np.arange(4))
+    assert not len(left)
+    assert cells.mean[:, 0].tolist() == [7.0, 3.0, 3.0, 7.0]

@@ -315,7 +315,7 @@ class TestMixture:
         [
             ({"n_components": 0}, "at least 1"),
             ({"n_components": 2, "weights": [0.5, 0.6]}, "add up to 1"),
-            ({"weights": [0.5, 0.5]}, "one number above 0 for each of n_components"),
+            ({"weights": [0.5, 0.5]}, "one number above 0 for each of the components"),
             ({"covariance": "tied"}, "covariance='tied' is not available"),
         ],
     )

@@ -38,4 +38,7 @@ def on_disk(path: Path) -> Iterator[Path]:
         if copy.stat().st_size == 0:
             msg = "standard input (-) is empty; did the command before it fail?"
             raise CommandError(msg)
-        yield copy
+        try:
+            yield copy
+        except CommandError as error:
+            raise CommandError(str(error).replace(str(copy), "standard input"), error.code) from error

@@ -64,7 +64,8 @@ class Retry:
         left = self.optimize(part, new)
         with np.errstate(over="ignore", invalid="ignore"):
             before, after = self._bound(part, old), self._bound(part, new)
-        better = ~(before >= after)
+        before, after = (np.where(np.isnan(bound), -np.inf, bound) for bound in (before, after))
+        better = after > before
         chosen = stuck[better]
         cells.mean[chosen], cells.variance[chosen] = new.mean[better], new.variance[better]
         cells.log_det[chosen] = new.log_det[better]

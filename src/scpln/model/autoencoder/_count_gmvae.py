@@ -204,7 +204,7 @@ class CountGMVAE(Clusters, Autoencoder):
         ):
             msg = (
                 f"weights={weights!r}, but they must be 'learned', 'uniform' or one number above 0 for each of "
-                f"n_components={n_components} components, which add up to 1."
+                f"the components (n_components={n_components}), which add up to 1."
             )
             raise ValueError(msg)
         return n_components
