@@ -226,7 +226,9 @@ def test_cells_without_counts_leave_finite_means():
         ({"groupby": "group", "batchid1": "0"}, "batchid1='0' says where cells are moved to.*batch_correction=True"),
         ({"groupby": "group", "batch_correction": True, "batchid1": "7", "batchid2": "0"}, "'7' is not a category"),
         ({"idx1": range(90)}, "One of the groups has no cells"),
-        ({"idx1": "group == 'z'"}, "size zero|no cells"),
+        ({"idx1": "group == 'z'"}, "idx1 selects no cells"),
+        ({"idx1": "size_factor"}, "idx1='size_factor' is no query .* not True or False for each cell"),
+        ({"idx1": "group =="}, "idx1='group ==' is no query of the columns"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments, message):
@@ -275,6 +277,16 @@ class TestColumnsOfGroups:
         assert set(table["group1"]) == {1, 2}
         assert set(table["group2"]) == {3}
         assert set(self.compare(cells, group1=1)["group2"]) == {"Rest"}
+
+    def test_numbers_in_single_precision_keep_their_digits(self, cells):
+        cells.obs["kind"] = np.resize(np.float32([0.1, 0.2]), cells.n_obs)
+        assert set(self.compare(cells)["group1"]) == {0.1, 0.2}
+
+    def test_a_query_takes_nullable_columns(self, cells):
+        cells.obs["old"] = pd.array(np.resize([True, False, None], cells.n_obs), "boolean")
+        of_query = self.compare(cells, idx1="old")
+        of_mask = self.compare(cells, idx1=cells.obs["old"].fillna(False).to_numpy(bool))
+        pd.testing.assert_frame_equal(of_query, of_mask)
 
     def test_cells_without_a_group_are_in_the_rest(self, cells):
         number = pd.array(np.resize([1, 2, 3], cells.n_obs), "Int64")

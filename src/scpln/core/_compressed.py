@@ -57,9 +57,8 @@ def canonical(rows: sp.csr_matrix) -> sp.csr_matrix:
         return rows
     rows = rows.copy()
     rows.sort_indices()
-    rows = type(rows)(
-        (rows.data, rows.indices, rows.indptr), shape=rows.shape
-    )  # which forgets that it was not canonical
+    # A new one does not know that the old one was not canonical.
+    rows = type(rows)((rows.data, rows.indices, rows.indptr), shape=rows.shape)
     if not rows.has_canonical_format:
         rows = rows.astype(_WIDEST[rows.dtype.kind])
         rows.sum_duplicates()

@@ -1,6 +1,6 @@
 """AnnData and MuData: registration, checks of counts, and the cells that models read."""
 
-from ._cells import Cells, cell_positions, gene_positions, read_cells, read_labels
+from ._cells import Cells, cell_positions, cells_where, gene_positions, read_cells, read_labels
 from ._checks import check_adata, check_mdata
 from ._design import Design, as_list, check_categories, get_codes, get_column
 from ._field import DESIGN_KEY, Data
@@ -23,6 +23,7 @@ __all__ = [
     "as_text",
     "block_ranges",
     "cell_positions",
+    "cells_where",
     "check_adata",
     "check_categories",
     "check_mdata",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pandas as pd
 from scvi import REGISTRY_KEYS
 
 from scpln.core import CountData
@@ -20,7 +21,6 @@ from .counts import CountTotals, checksum_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
@@ -139,6 +139,25 @@ def cell_positions(
         msg = f"{name} contains {wrong}, but there are {n_obs:,} cells (0 to {n_obs - 1:,})."
         raise IndexError(msg)
     return positions % n_obs
+
+
+def cells_where(obs: pd.DataFrame, query: str, name: str) -> NDArray[np.bool_]:
+    """Mask of the cells (n,) for which a query of the columns of ``obs`` is true.
+
+    Examples
+    --------
+    >>> cells_where(pd.DataFrame({"age": [30, 60]}), "age > 50", "idx1")
+    array([False,  True])
+    """
+    try:
+        found = obs.eval(query)
+    except Exception as error:  # pandas raises anything, of Python's parser, too
+        msg = f"{name}={query!r} is no query of the columns of adata.obs: {error}."
+        raise ValueError(msg) from error
+    if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found.dtype):
+        msg = f"{name}={query!r} is no query of the columns of adata.obs: it is not True or False for each cell."
+        raise ValueError(msg)
+    return found.fillna(False).to_numpy(bool)
 
 
 def gene_positions(

@@ -50,8 +50,7 @@ def _make_fields(
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
         ),
-        *(
-            (counts, offsets) if size_factor_key is None else (offsets, counts)
-        ),  # which are totals of the counts, or a column
+        # Size factors are totals of the counts, or a column.
+        *((counts, offsets) if size_factor_key is None else (offsets, counts)),
     ]
     return {field.registry_key: field for field in fields}

@@ -51,9 +51,8 @@ class Coding:
             If it holds lists or other values that cannot be compared.
         """
         own = _float_dtype(column)
-        if (
-            own is not None
-        ):  # as plain floats: pandas has no index of halves, and lets nullable ones hold NaN as a value
+        if own is not None:
+            # As plain floats: pandas has no index of halves, and lets nullable ones hold NaN as a value.
             column = pd.Series(column.to_numpy(np.promote_types(own, np.float32), na_value=np.nan), name=column.name)
         try:
             categorical = column.astype("category")

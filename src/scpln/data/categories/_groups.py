@@ -92,7 +92,9 @@ class Comparison:
         """Names of groups as values of the column's type; other names stay."""
         if not self.coding.dtype.startswith(("int", "uint", "float", "bool")):
             return names
-        values = restore(self.coding.categories, self.coding.dtype).tolist()
+        # Plain numbers have the digits of their texts, which single precision would lengthen: 0.1, not 0.10000000149.
+        dtype = "float64" if self.coding.dtype.startswith("float") else self.coding.dtype
+        values = restore(self.coding.categories, dtype).tolist()
         own = dict(zip(self.coding.categories, values, strict=True))
         return names.map(lambda name: own.get(name, name))
 

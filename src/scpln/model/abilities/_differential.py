@@ -21,6 +21,7 @@ from scpln.data import (
     Design,
     as_list,
     cell_positions,
+    cells_where,
     get_column,
     setup_args,
     states,
@@ -165,10 +166,8 @@ class Differential(Predictive):
         """
         self._require_trained()
         one_of("mode", mode, get_args(Mode))
-        delta, fdr_target = (
-            None if delta is None else as_number("delta", delta),
-            in_range("fdr_target", fdr_target, 0, 1),
-        )
+        delta = None if delta is None else as_number("delta", delta)
+        fdr_target = in_range("fdr_target", fdr_target, 0, 1)
         flags = {"all_stats": all_stats, "silent": silent, "filter_outlier_cells": filter_outlier_cells}
         flags = {name: as_bool(name, value) for name, value in flags.items()}
         batch_correction = as_bool("batch_correction", batch_correction)
@@ -326,13 +325,8 @@ def _comparison(obs: pd.DataFrame, groupby: str | None, group1: Any, group2: Any
 
 def _cells(name: str, idx: Sequence[int] | ArrayLike | str | None, obs: pd.DataFrame) -> NDArray[np.intp] | None:
     """Positions of cells, or of those that a query of obs finds."""
-    if isinstance(idx, str):
-        try:
-            return np.flatnonzero(obs.eval(idx))
-        except Exception as error:  # pandas raises anything, of Python's parser, too
-            msg = f"{name}={idx!r} is no query of the columns of adata.obs: {error}."
-            raise ValueError(msg) from error
-    return cell_positions(idx, len(obs), name)
+    chosen = cells_where(obs, idx, name) if isinstance(idx, str) else idx
+    return cell_positions(chosen, len(obs), name)
 
 
 def _of_differences(kwargs: dict[str, Any]) -> dict[str, Any]:
