@@ -310,3 +310,15 @@ def test_a_fit_is_not_lost_to_its_figure(fit, folder, monkeypatch, error, code):
     assert fit("--figure", "umap.png") == code
     assert "X_plnpca" in ad.read_h5ad(folder / "out.h5ad").obsm
     assert not (folder / "umap.png").exists()
+
+
+def test_a_fit_is_not_lost_to_an_error_in_what_is_made_of_it(fit, folder, monkeypatch, capsys):
+    def fail(*_args, **_kwargs):
+        message = "no place for this"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(scpln.model.PLNPCA, "annotate", fail)
+    assert fit() == 70
+    assert "RuntimeError: no place for this); what was fitted is kept in" in capsys.readouterr().err
+    (kept,) = {path.name for path in folder.iterdir()} - {"in.h5ad"}
+    assert scpln.model.PLNPCA.load(folder / kept / "model", ad.read_h5ad(folder / "in.h5ad")).is_trained

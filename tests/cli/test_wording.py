@@ -49,6 +49,8 @@ OUT_OF_REACH_IN = {
     "data/_modalities.py: _options": "`--modality` has a layer and size factors only",
     "data/_setup.py: register": "commands pass True or False",
     "data/_cells.py: gene_positions": "no command takes some of the genes",
+    "data/_cells.py: cells_where": "no command compares groups",
+    "tl/_fit.py: fit": "the command says where it keeps the model",
     "data/_setup.py: _plain": "options have one text each",
     "data/_design.py: get_column": "options have one text each",
     "data/_modalities.py: specify": "commands name modalities that are there",

@@ -137,3 +137,15 @@ def test_arguments_that_are_not_for_modalities(mdata, options, message):
 def test_a_model_of_one_modality_says_so(mdata):
     with pytest.raises(TypeError, match="this is a MuData"):
         scpln.tl.count_vae(mdata, n_latent=2)
+
+
+def test_an_error_after_the_fit_has_the_model(monkeypatch):
+    def fail(*_args, **_more):
+        message = "no place for this"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(scpln.model.PLNPCA, "annotate", fail)
+    with pytest.raises(RuntimeError, match="no place for this") as caught:
+        scpln.tl.plnpca(scpln.datasets.simulate(30, 8), n_latent=1, progress=False)
+    assert caught.value.model.is_trained
+    assert "sys.last_value.model" in caught.value.__notes__[0]

@@ -90,15 +90,23 @@ def fit(
     key_added
         Name under which results are stored; by default the model's.
     diagnostics
-        As in ``annotate``.
+        As in ``annotate``, whose errors have the fitted model as their attribute ``model``.
     """
     if key_added is not None:
         storable_name("key_added", key_added)  # before the training, whose result has this name
     getattr(model_class, _setup(model_class, data))(data, **steps.registration)
     model = model_class(data, **steps.parameters)
     model.train(**steps.training)
-    with hold_interrupts():  # a fit is not lost to Ctrl-C in what is done with it
-        model.annotate(key_added=key_added, diagnostics=diagnostics)
+    try:
+        with hold_interrupts():  # a fit is not lost to Ctrl-C in what is done with it
+            model.annotate(key_added=key_added, diagnostics=diagnostics)
+    except Exception as error:  # nor to an error
+        error.model = model  # type: ignore[attr-defined]
+        error.add_note(
+            "The model is fitted all the same: it is the attribute `model` of this error (in a console or notebook, "
+            "`sys.last_value.model`)."
+        )
+        raise
     return model
 
 

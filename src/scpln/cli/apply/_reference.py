@@ -1,6 +1,6 @@
 """New cells in the UMAP of a reference, through umap-learn's own ``transform``.
 
-``scanpy.tl.ingest`` does the same, and fails with pynndescent 0.6 and later ('csr_array' object has no attribute 'getnnz').
+``scanpy.tl.ingest`` does the same, and fails with pynndescent 0.7.0 (in scanpy up to 1.11.5).
 """
 
 from __future__ import annotations

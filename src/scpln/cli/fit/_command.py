@@ -23,7 +23,7 @@ from ._config import write_config
 from ._modalities import check_names, is_mudata
 from ._models import arguments, check_options, option_of
 from ._options import add_options
-from ._outputs import check_outputs, check_writable, write_annotated
+from ._outputs import check_outputs, check_writable, keep, write_annotated
 from ._places import keys_of_registration, places
 from ._summary import as_text, summarize
 
@@ -183,6 +183,13 @@ def _fitted(adata: Data, args: argparse.Namespace, key: str) -> tuple[ScplnModel
             "another --checkpoint-dir"
         )
         raise CommandError(msg) from error
+    except Exception as error:
+        if (model := getattr(error, "model", None)) is None:
+            raise
+        kept = keep(adata, args, model, key)  # the fit was well, and what followed it was not
+        msg = f"the results could not be written into the data ({type(error).__name__}: {error}); "
+        msg += f"what was fitted is kept in {kept}" if kept else "nor could what was fitted be kept"
+        raise CommandError(msg, ExitCode.INTERNAL) from error
     return fitted, time.perf_counter() - started
 
 

@@ -90,7 +90,7 @@ def _arguments(path: Path, options: argparse.ArgumentParser, replaced: set[str])
                 yield f"./{entry.value}" if entry.value.startswith("-") and entry.value != "-" else entry.value
             continue
         if name not in by_name or name == "config":
-            raise ConfigError(path, entry.line, _unknown(entry.key, [INPUT, *by_name], options.prog))
+            raise ConfigError(path, entry.line, _no_option(entry.key, [INPUT, *by_name], options.prog))
         arguments = _of_option(path, entry, name, by_name[name])
         if by_name[name].dest not in replaced:
             yield from arguments
@@ -235,11 +235,11 @@ def _negated(name: str) -> str:
     return f"--no-{name}"
 
 
-def _unknown(key: str, names: Sequence[str], command: str) -> str:
+def _no_option(key: str, names: Sequence[str], command: str) -> str:
     if key == "config":
         return "config cannot be in the file itself; --config is for the command line"
     if len(key) > LONGEST:
-        return f"{_cut(key)} is not an option of scpln fit; `scpln fit --help` lists them"
+        return f"{_cut(key)} is not an option of {command}; `{command} --help` lists them"
     close = get_close_matches(key.replace("_", "-"), names, n=1)
     hint = (
         f"; did you mean {close[0].replace('-', '_' if '_' in key else '-')}?"

@@ -79,12 +79,12 @@ def write_annotated(adata: Data, args: argparse.Namespace, layout: dict[str, Any
         write(args.out, adata, layout)
     except Exception as error:
         reason = str(error) if isinstance(error, CommandError) else f"cannot write {args.out}: {error}"
-        kept = _keep(adata, args, model, key)
+        kept = keep(adata, args, model, key)
         msg = f"{reason}; what was fitted is kept in {kept}" if kept else f"{reason}; nor could what was fitted be kept"
         raise OutputError(msg) from error
 
 
-def _keep(adata: Data, args: argparse.Namespace, model: ScplnModel, key: str) -> str:
+def keep(adata: Data, args: argparse.Namespace, model: ScplnModel, key: str) -> str:
     """Write results and model beside the output, or where temporary files go; return the folder and what it holds."""
     for parent in (args.out.absolute().parent, Path(tempfile.gettempdir())):
         try:
@@ -92,12 +92,12 @@ def _keep(adata: Data, args: argparse.Namespace, model: ScplnModel, key: str) ->
         except OSError:
             continue
         kept = []
-        for name, keep in (
+        for name, write_it in (
             ("results.h5ad", lambda path: write(path, _results(adata, key))),
             ("model", lambda path: model.save(path)),
         ):
             try:
-                keep(folder / name)
+                write_it(folder / name)
                 kept.append(name)
             except Exception:  # noqa: BLE001 (what can be kept is, and the reason was given already)
                 shutil.rmtree(folder / name, ignore_errors=True)
