@@ -208,7 +208,7 @@ def test_a_further_model_is_one_row(capsys, tmp_path):
     assert "A model in haste." in (tmp_path / "shared" / "README.md").read_text()
     loaded = scpln.hub.load(tmp_path / "shared", ad.read_h5ad("in.h5ad"))
     assert isinstance(loaded, Toy)
-    np.testing.assert_allclose(loaded.get_latent_representation(), written.obsm["X_toy"], atol=1e-4)
+    np.testing.assert_allclose(loaded.get_latent_representation(), written.obsm["toy_state"], atol=1e-4)
 
     for options, message in (
         (["--likelihood", "nb"], "--model toy has no likelihood nb: choose from none, or fit --model plnpca"),

@@ -30,9 +30,7 @@ def gene_model(posterior: str, spread: float):
     genes = GeneParameters(truth["coefficients"], truth["loadings"])
     block = RateBlock(60, data, family, np.float64)
     block.load(0, 60, data.rows(0, 60))
-    block.update_expectations(
-        states, GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, family, np.float64)
-    )
+    block.update_expectations(states, GeneFeatures.of(data.membership, genes, family, np.float64))
     statistics = GeneStatistics(data, family)
     statistics.add(block, states, family)
     count_design = np.asarray(data.counts.T @ data.design)

@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from scpln.inference import CountData, elbo, elbo_likelihood, infer, infer_likelihood
 from scpln.inference.expectations._quadrature import Quadrature, gauss_hermite
 from scpln.inference.newton._families import FAMILIES
+from scpln.inference.newton._genes import GeneParameters
 from scpln.inference.newton._states import CellStates
 from scpln.inference.newton.general._block import LikelihoodBlock, LogRateFeatures
 from scpln.inference.newton.general._cells import step_cells
@@ -135,7 +136,9 @@ def test_gradient_of_the_bound_is_autograds(name):
     data, family = numbers(name, data), FAMILIES["fullrank"](2)
     mean, packed = random_posteriors(30, 2)
     quadrature = Quadrature(varied(name, 8), 9, np.float64, requires_grad=True)
-    features = LogRateFeatures.of(data.membership, truth["coefficients"], truth["loadings"], family, np.float64)
+    features = LogRateFeatures.of(
+        data.membership, GeneParameters(truth["coefficients"], truth["loadings"]), family, np.float64
+    )
     covariance = reference.unpack(packed, 2)
     states = CellStates(mean, packed, np.linalg.slogdet(covariance.numpy())[1], np.ones(30))
     block = LikelihoodBlock(data, quadrature)
@@ -269,7 +272,7 @@ def test_an_indefinite_curvature_does_not_stop_cells():
     b, c = np.full((3, 1), 0.5), np.full((3, 1), 2.5)
     family = FAMILIES["fullrank"](1)
     states = CellStates.at(np.zeros((5, 1)), family, 0.02, np.float64)
-    features = LogRateFeatures.of(data.membership, b, c, family, np.float64)
+    features = LogRateFeatures.of(data.membership, GeneParameters(b, c), family, np.float64)
     block = LikelihoodBlock(data, Quadrature(likelihood, 12, np.float64))
     block.load(0, 5, data.counts)
     block.update_expectations(states, features)

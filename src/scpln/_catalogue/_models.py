@@ -19,7 +19,7 @@ OF_VALUES = "gaussian"
 OF_ALL = Result(('uns["KEY"]',), "what was fitted and how")
 """What every model writes."""
 RESULTS = (
-    Result(('obsm["X_KEY"]',), 'latent state of every cell: sc.pp.neighbors(adata, use_rep="X_KEY")'),
+    Result(('obsm["X_KEY"]',), 'every cell in latent space: sc.pp.neighbors(adata, use_rep="X_KEY")'),
     Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
     Result(
         ('obs["KEY_iw_bound"]', 'obs["KEY_gap"]', 'obs["KEY_ess"]', 'obs["KEY_pareto_k"]'),
@@ -104,6 +104,13 @@ MODELS = {
             page="models/plnpca",
             options=(
                 Option(
+                    "prior",
+                    "prior of loadings, under which dimensions that explain nothing vanish; none is maximum likelihood",
+                    "choice",
+                    choices=("learned", "none"),
+                    default="learned",
+                ),
+                Option(
                     "amortized",
                     "let an encoder give the posteriors, shared by all cells, from the counts; autoencoders always do",
                     "switch",
@@ -129,7 +136,12 @@ MODELS = {
             ),
             defaults={"max_epochs": 500, "batch_size": 512, "learning_rate": 0.004, "n_threads": "all"},
             notes={"max_epochs": "of the Gaussians"},
-            results=(Result(('varm["KEY_loadings"]',), "loadings of every gene"),),
+            results=(
+                Result(('varm["KEY_loadings"]',), "loadings of every gene"),
+                Result(
+                    ('obsm["KEY_state"]',), "posterior mean of the latent state, in the coordinates of the loadings"
+                ),
+            ),
             figures=("loadings", "correlation_circle", "variance_explained", "gene_correlation"),
             takes_mudata=True,
             stochastic=("n_steps", "learning_rate"),

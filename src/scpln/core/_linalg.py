@@ -80,10 +80,10 @@ def multiply(matrices: Array, vectors: Array) -> Array:
 
 
 def congruence(transform: Array) -> Array:
-    """Matrix K with `packed(T V Tᵀ) = packed(V) @ K` for symmetric V and q × q `transform` T."""
-    rows, columns = tril_indices(transform.shape[0])
-    direct = transform[np.ix_(rows, rows)] * transform[np.ix_(columns, columns)]
-    crossed = transform[np.ix_(rows, columns)] * transform[np.ix_(columns, rows)]
+    """Matrix K with `packed(T V Tᵀ) = packed(V) @ K` for symmetric V (q × q) and `transform` T (k × q)."""
+    (to_rows, to_columns), (rows, columns) = (tril_indices(size) for size in transform.shape)
+    direct = transform[np.ix_(to_rows, rows)] * transform[np.ix_(to_columns, columns)]
+    crossed = transform[np.ix_(to_rows, columns)] * transform[np.ix_(to_columns, rows)]
     return (direct + np.where(rows == columns, 0.0, 1.0) * crossed).T
 
 
@@ -91,3 +91,9 @@ def packed_outer(vectors: Array) -> Array:
     """Packed outer products v vᵀ, (n, q(q+1)/2), of vectors (n, q)."""
     rows, columns = tril_indices(vectors.shape[1])
     return vectors[:, rows] * vectors[:, columns]
+
+
+def inner_weights(q: int) -> Array:
+    """Weights (q(q+1)/2,) with `tr(M N) = (weights * packed(M)) · packed(N)` for symmetric matrices: 2 off the diagonal."""
+    rows, columns = tril_indices(q)
+    return np.where(rows == columns, 1.0, 2.0)

@@ -230,6 +230,15 @@ class Design:
             columns.append((get_numbers(obs, key, self.arguments[key]) - center) / spread)
         return np.column_stack(columns)
 
+    @property
+    def average(self) -> NDArray[np.float64]:
+        """The row of X (d,) of no cell in particular: half-way between all categories, at the means of numbers."""
+        row = np.zeros(len(self.names))
+        row[0] = 1
+        for key, categories in self.factors.items():
+            row[self.columns_of(key)] = 1 / len(categories)
+        return row
+
     def in_units(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coefficients (p, d) of numbers in the units of their columns of obs, from those of X.
 

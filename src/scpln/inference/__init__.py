@@ -1,7 +1,14 @@
 """How a bound is maximised: the closed-form Poisson bound of PLN-PCA and its solver, and stochastic training. No AnnData."""
 
 from scpln.core import ABSENT, CountData
-from scpln.inference.newton import FitResult, GaussianFamilyName, describe_stuck, identified_rotation
+from scpln.inference.newton import (
+    FitResult,
+    GaussianFamilyName,
+    GenePrior,
+    GenePriorName,
+    describe_stuck,
+    identified_rotation,
+)
 from scpln.inference.newton.general import elbo_likelihood, fit_likelihood, infer_likelihood, start_gaussian
 from scpln.inference.newton.poisson import elbo, fit, infer
 from scpln.inference.query import CoefficientPrior, ColumnFit, fit_columns
@@ -35,6 +42,8 @@ __all__ = [
     "CountData",
     "FitResult",
     "GaussianFamilyName",
+    "GenePrior",
+    "GenePriorName",
     "Minibatches",
     "NotFiniteError",
     "as_batch",

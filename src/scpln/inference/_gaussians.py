@@ -99,13 +99,16 @@ def _fit_real(
     likelihood.load_state_dict(own.state_dict())
     likelihood.rescale(log_unit)
     shift = data.n_genes * log_unit
-    history = {**result.history, "elbo": [bound - shift for bound in result.history["elbo"]]}
+    bounds = {name: [bound - shift for bound in result.history[name]] for name in ("elbo", "objective")}
+    factor, prior, spread = math.exp(log_unit), result.prior, result.spread
     return replace(
         result,
-        coefficients=result.coefficients * math.exp(log_unit),
-        loadings=result.loadings * math.exp(log_unit),
+        coefficients=result.coefficients * factor,
+        loadings=result.loadings * factor,
         elbo=result.elbo - shift,
-        history=history,
+        history={**result.history, **bounds},
+        prior=None if prior is None else prior.scaled(factor),
+        spread=None if spread is None else spread * factor**2,
     )
 
 

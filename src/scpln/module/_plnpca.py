@@ -48,6 +48,10 @@ class PLNPCAModule(LatentModule):
         What a flow knows of them, (n, c).
     elbo
         Each training cell's contribution to the bound, in nats, (n,).
+    spread
+        Covariances of the loadings' posteriors, packed lower triangles (p, q(q+1)/2); (0, q(q+1)/2) where they are known.
+    expression_base, expression_center, expression_axes
+        What expression is seen from (`scpln.model.PLNPCA.get_latent_representation`): axes are 0 until they are needed.
     rotation
         Axes R (q, q) in which a mean-field posterior is diagonal: z there is z Rᵀ.
     reference
@@ -70,6 +74,10 @@ class PLNPCAModule(LatentModule):
     context: torch.Tensor
     elbo: torch.Tensor
     rotation: torch.Tensor
+    spread: torch.Tensor
+    expression_base: torch.Tensor
+    expression_center: torch.Tensor
+    expression_axes: torch.Tensor
 
     def __init__(self, generative: Generative, approximation: Approximation | None = None) -> None:
         super().__init__(generative)
@@ -78,6 +86,9 @@ class PLNPCAModule(LatentModule):
         self.reference = copy.deepcopy(generative) if starts_elsewhere else None
         q = generative.decoder.n_latent
         self.register_buffer("rotation", torch.eye(q, dtype=torch.float64))
+        self.set_spread(np.zeros((0, q * (q + 1) // 2)))
+        p = len(cast("torch.Tensor", generative.decoder.loadings))
+        self.set_expression(np.zeros(p), np.zeros(p), np.zeros((p, q)))
         self.set_cells(np.zeros((0, q), np.float32), np.zeros((0, q * (q + 1) // 2), np.float32), np.zeros(0))
         self.requires_grad_(False)
 
@@ -141,8 +152,28 @@ class PLNPCAModule(LatentModule):
         for name, value in values.items():
             self.register_buffer(name, torch.as_tensor(value))
 
+    def set_spread(self, spread: ArrayLike) -> None:
+        """Store the covariances of the loadings' posteriors, packed (p, q(q+1)/2)."""
+        self.register_buffer("spread", torch.as_tensor(np.asarray(spread, np.float32)))
+
+    def set_expression(self, base: ArrayLike, center: ArrayLike, axes: ArrayLike) -> None:
+        """Store what expression is seen from: log-rates (p,) at average covariates, and a mean (p,) and axes (p, q)."""
+        for name, value in (("base", base), ("center", center), ("axes", axes)):
+            self.register_buffer(f"expression_{name}", torch.as_tensor(np.asarray(value, np.float64)))
+
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take over a state, which may have any number of cells."""
+        """Take over a state, which may have any number of cells; models of earlier versions know loadings exactly."""
+        added = ("spread", "expression_base", "expression_center", "expression_axes")
+        if not any(name in tensors for name in added):
+            tensors = {**tensors, **{name: getattr(self, name) for name in added}}
+        if missing := [name for name in added if name not in tensors]:
+            msg = f"there is no {missing[0]!r}."
+            raise ValueError(msg)
+        spread = tensors["spread"]
+        if spread.shape[1:] != self.spread.shape[1:] or len(spread) not in (0, len(self.loadings)):
+            msg = f"'spread' of the loadings has shape {tuple(spread.shape)}, which this model has not."
+            raise ValueError(msg)
+        self.register_buffer("spread", torch.empty_like(spread))
         for name in self.by_cell:
             own, given = getattr(self, name), tensors[name]
             if (
@@ -199,6 +230,12 @@ class PLNPCAModule(LatentModule):
         """
         eta, variance = self._log_rates(design, mean, covariance, genes)
         return self._to_rates(eta, variance).numpy()
+
+    def rates_at(self, base: ArrayLike, mean: ArrayLike, covariance: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Rates as `rates`, with log-rates `base` (p,) in place of what a design adds."""
+        nothing = np.zeros((1, self.coefficients.shape[1]))
+        eta, variance = self._log_rates(nothing, mean, covariance, None)
+        return self._to_rates(eta + as_double(base), variance).numpy()
 
     def _log_rates(
         self, design: ArrayLike, mean: ArrayLike, covariance: ArrayLike | None, genes: ArrayLike | None

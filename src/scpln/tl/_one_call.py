@@ -64,7 +64,7 @@ def plnpca(
     {round_counts}
     {output}
     {more}
-        ``n_transforms``, ``flow_hidden``, ``encoder_hidden``; ``max_epochs``, ``n_steps``, ``n_importance_samples``,
+        ``prior``, ``n_transforms``, ``flow_hidden``, ``encoder_hidden``; ``max_epochs``, ``n_steps``, ``n_importance_samples``,
         ``seed``, ``n_threads``, ``progress``, …
 
     Returns
@@ -72,7 +72,10 @@ def plnpca(
     {annotated}
 
     ``obsm["X_{key_added}"]``
-        Latent states: posterior means (n × q), components ordered by the variance that they explain.
+        Cells for neighbours, clusters and embeddings: principal components of the expression that their latent states
+        stand for (n × components kept), see :meth:`scpln.model.PLNPCA.get_latent_representation`.
+    ``obsm["{key_added}_state"]``
+        Latent states: posterior means (n × q), components ordered by the variance of log-rates that they explain.
     ``varm["{key_added}_loadings"]``
         Loadings (p × q); of a MuData, those of each modality in the modality.
     {elbo}

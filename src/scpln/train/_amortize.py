@@ -60,6 +60,7 @@ def train_approximation(
     seed: int,
     reestimate: bool,
     encoder_fixed: bool = False,
+    log_prior: Callable[[Generative], torch.Tensor] | None = None,
     n_threads: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Ascent:
@@ -83,6 +84,8 @@ def train_approximation(
         Threads of torch; by default one, since on busy cores several take up to thirty times as long.
     reestimate, encoder_fixed
         Whether the model moves too, and whether an encoder stays as it is; a flow on it moves.
+    log_prior
+        Log-density of the model's parameters, nats, which is added to the bound of all cells where they move.
     on_step
         Called with the number of steps and the mean bound per cell.
 
@@ -115,6 +118,8 @@ def train_approximation(
     generator = torch.Generator().manual_seed(seed)
 
     def step(cells: NDArray[np.intp], batch: Batch) -> torch.Tensor:
+        if log_prior is not None and reestimate:
+            (-log_prior(generative) / data.n_cells).backward()
         return backpropagate_bound(
             lambda z: generative.log_joint(z, batch),
             approximation(batch, None if gaussians is None else gaussians(cells)),

@@ -8,6 +8,7 @@ from ._retry import describe_stuck
 from ._rotation import identified_rotation
 from ._stages import COARSE_CELLS, COARSE_RATIO, START_VARIANCE
 from ._states import CellStates
+from .prior import GenePrior, GenePriorName
 
 __all__ = [
     "COARSE_CELLS",
@@ -20,6 +21,8 @@ __all__ = [
     "GaussianFamily",
     "GaussianFamilyName",
     "GeneParameters",
+    "GenePrior",
+    "GenePriorName",
     "describe_stuck",
     "identified_rotation",
 ]

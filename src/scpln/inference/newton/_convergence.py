@@ -26,7 +26,10 @@ def has_settled(bounds: list[float], tol: float) -> bool:
 
 
 class History:
-    """Mean bound per cell and seconds since the start, after each accepted iteration of the last `reset`."""
+    """Mean bound per cell, what is maximised, and seconds since the start, after each accepted iteration of the last `reset`.
+
+    What is maximised is the bound itself, or, under a prior of the genes' parameters, that of counts and loadings together.
+    """
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -35,9 +38,16 @@ class History:
     def reset(self) -> None:
         """Forget the bounds of another problem, but not the time they took."""
         self.elbo: list[float] = []
+        self.objective: list[float] = []
         self.seconds: list[float] = []
 
-    def add(self, elbo: float) -> None:
+    @property
+    def lists(self) -> dict[str, list[float]]:
+        """All of it, by name."""
+        return {"elbo": self.elbo, "objective": self.objective, "seconds": self.seconds}
+
+    def add(self, elbo: float, objective: float) -> None:
         """Note an accepted iteration."""
         self.elbo.append(elbo)
+        self.objective.append(objective)
         self.seconds.append(time.perf_counter() - self._started)

@@ -33,8 +33,8 @@ class GaussianFamily(ABC):
         """Packed V = `variance` · I for n cells."""
 
     @abstractmethod
-    def features(self, loadings: Array) -> Array:
-        """Features (p, size) whose product with the packed V is ½ C_jᵀ V C_j."""
+    def features(self, matrices: Array) -> Array:
+        """Features (p, size) whose product with the packed V is ½ tr(M_j V), of packed symmetric `matrices` (p, q(q+1)/2)."""
 
     @abstractmethod
     def trace(self, packed: Array) -> Array:
@@ -79,6 +79,10 @@ class GaussianFamily(ABC):
         """
 
     @abstractmethod
+    def principal_axes(self, second_moment: Array) -> tuple[Array, Array]:
+        """Variances (q,) along axes W (q, q) that the family can have: principal ones, or its own."""
+
+    @abstractmethod
     def transform(self, packed: Array, matrix: Array) -> Array:
         """Packed T V Tᵀ, for a `matrix` T under which the family is closed."""
 
@@ -101,8 +105,8 @@ class FullRank(GaussianFamily):
         packed[:, self._diagonal] = variance
         return packed
 
-    def features(self, loadings: Array) -> Array:
-        return linalg.packed_outer(loadings) * np.where(self._rows == self._columns, 0.5, 1.0)
+    def features(self, matrices: Array) -> Array:
+        return matrices * np.where(self._rows == self._columns, 0.5, 1.0)
 
     def trace(self, packed: Array) -> Array:
         return packed[:, self._diagonal].sum(1)
@@ -136,6 +140,10 @@ class FullRank(GaussianFamily):
         values, vectors = np.linalg.eigh(second_moment)
         return (vectors * np.sqrt(values)) @ vectors.T
 
+    def principal_axes(self, second_moment: Array) -> tuple[Array, Array]:
+        values, vectors = np.linalg.eigh(second_moment)
+        return values, vectors
+
     def transform(self, packed: Array, matrix: Array) -> Array:
         return packed @ linalg.congruence(matrix).astype(packed.dtype)
 
@@ -156,8 +164,8 @@ class MeanField(GaussianFamily):
     def isotropic(self, n: int, variance: float) -> Array:
         return np.full((n, self.size), variance)
 
-    def features(self, loadings: Array) -> Array:
-        return 0.5 * loadings**2
+    def features(self, matrices: Array) -> Array:
+        return 0.5 * matrices[:, self._diagonal]
 
     def trace(self, packed: Array) -> Array:
         return packed.sum(1)
@@ -189,6 +197,9 @@ class MeanField(GaussianFamily):
 
     def rescaling(self, second_moment: Array) -> Array:
         return np.diag(np.sqrt(np.diag(second_moment)))
+
+    def principal_axes(self, second_moment: Array) -> tuple[Array, Array]:
+        return np.diag(second_moment), np.eye(self.n_latent)
 
     def transform(self, packed: Array, matrix: Array) -> Array:
         return packed * (np.diag(matrix) ** 2).astype(packed.dtype)

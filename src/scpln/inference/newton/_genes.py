@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scpln.inference.newton.poisson import GeneStatistics
 
     from ._families import GaussianFamily
+    from .prior import GenePrior
 
 
 #: Largest root-mean-square change of a gene's log-rates (weighted by its rates) in one step.
@@ -24,10 +25,14 @@ MAX_LOADING_CHANGE = 1.0
 
 @dataclass
 class GeneParameters:
-    """Coefficients B (p, d) and loadings C (p, q)."""
+    """Coefficients B (p, d) and loadings C (p, q), which may be uncertain.
+
+    Posteriors of the loadings are N(C_j, S_j), with S packed as lower triangles (p, q(q+1)/2); known if it is None.
+    """
 
     coefficients: Array
     loadings: Array
+    spread: Array | None = None
 
     @property
     def stacked(self) -> Array:
@@ -35,9 +40,14 @@ class GeneParameters:
         return np.hstack([self.coefficients, self.loadings])
 
     @classmethod
-    def unstacked(cls, stacked: Array, n_covariates: int) -> GeneParameters:
+    def unstacked(cls, stacked: Array, n_covariates: int, spread: Array | None = None) -> GeneParameters:
         """Inverse of `stacked`."""
-        return cls(stacked[:, :n_covariates].copy(), stacked[:, n_covariates:].copy())
+        return cls(stacked[:, :n_covariates].copy(), stacked[:, n_covariates:].copy(), spread)
+
+    def rotated(self, axes: Array) -> GeneParameters:
+        """The same with the latent space rotated, z → z W."""
+        spread = self.spread if self.spread is None else self.spread @ linalg.congruence(axes.T)
+        return GeneParameters(self.coefficients, self.loadings @ axes, spread)
 
     def bound(self, count_design: Array, statistics: GeneStatistics) -> Array:
         """Each gene's part of the bound, Σ_i y_ij (x_i·B_j + m_i·C_j) − A_ij, (p,), for statistics taken at these parameters."""
@@ -56,6 +66,7 @@ class GeneModel:
     curvature: Array
     total: Array
     n_covariates: int
+    prior: GenePrior | None = None  # whose part gradient and curvature have
 
     @classmethod
     def of(
@@ -117,4 +128,7 @@ class GeneModel:
 
     def squared_change(self, step: Array) -> Array:
         """Mean squared change of each gene's log-rates, weighted by its rates, that a step (p, d + q) makes, (p,)."""
-        return np.maximum((self.weigh(step[None])[0] * step).sum(1), 0) / self.total
+        squares = (self.weigh(step[None])[0] * step).sum(1)
+        if self.prior is not None:
+            squares -= self.prior.squares(step)
+        return np.maximum(squares, 0) / self.total

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from scpln.core import Array
 
+    from .prior import GenePrior
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -25,11 +27,18 @@ class FitResult:
         Means m (n, q) and covariances V of the posteriors as packed lower triangles (n, q(q+1)/2), row by row.
     elbo
         Exact bound of each cell, nats, (n,).
+    prior
+        Prior of the genes' coefficients and loadings, in the same rotation.
+    spread
+        Covariances S of the loadings' posteriors as packed lower triangles (p, q(q+1)/2); None without a prior.
+    n_kept
+        Latent dimensions that explain anything, at most q: the others, last, have loadings of 0.
     rotation
         W (q, q): the axes in which a mean-field posterior is diagonal are z @ Wᵀ. The identity for full rank.
     history
         Lists with one entry per accepted iteration of the last stage, which has the requested posterior and all cells: `"elbo"`
-        (mean bound per cell, nats) and `"seconds"` since the start of the first.
+        (mean bound per cell, nats), `"objective"` (what is maximised: with a prior, the bound of counts and loadings
+        together) and `"seconds"` since the start of the first.
     converged, reason
         Whether the bound stopped rising, and why training stopped, in words.
     stuck
@@ -46,6 +55,9 @@ class FitResult:
     converged: bool
     reason: str
     stuck: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+    prior: GenePrior | None = None
+    spread: Array | None = None
+    n_kept: int = -1
 
     @property
     def interrupted(self) -> bool:

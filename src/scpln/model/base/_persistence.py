@@ -6,7 +6,8 @@ import logging
 import weakref
 from abc import abstractmethod
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Self
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import uuid4
 
 import pandas as pd
@@ -44,6 +45,8 @@ class Persistent(Explained, BaseModelClass):
 
     module: torch.nn.Module
     init_params_: dict[str, Any]
+    #: What models of earlier versions were made with, of arguments that were added since.
+    _former_defaults: ClassVar[dict[str, Any]] = {}
     training_: dict[str, Any]
     history_: dict[str, pd.DataFrame] | None
     #: Of a model of cells that were mapped onto a reference: its design, and where the module grew.
@@ -181,7 +184,7 @@ class Persistent(Explained, BaseModelClass):
                     "Pass adata= to compute from cells, or adata=False if that is meant."
                 )
         with saved.described():
-            model = cls(registry=saved.metadata["registry"], **saved.metadata["init_params"])
+            model = cls(registry=saved.metadata["registry"], **{**cls._former(), **saved.metadata["init_params"]})
             model._restore(saved)
             repr(model)  # which reads most of what was restored
         if adata is not None and adata is not False:
@@ -190,6 +193,12 @@ class Persistent(Explained, BaseModelClass):
         if chosen is not None:
             model.to_device("cuda" if chosen == "gpu" else chosen)
         return model
+
+    @classmethod
+    def _former(cls) -> dict[str, Any]:
+        """What models of earlier versions were made with, of the arguments that this class takes."""
+        known = signature(cls).parameters
+        return {name: value for name, value in cls._former_defaults.items() if name in known}
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickles and copies keep: everything, with whether the own cells are those of training."""

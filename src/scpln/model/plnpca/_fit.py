@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scpln.core import _linalg as linalg
 from scpln.core import hold_interrupts
 from scpln.inference import describe_stuck, gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
 from scpln.module import GaussianPosterior, Generative, LinearDecoder, PLNPCAModule
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     OnStep = Callable[[int, float], None]
 
+#: Least variance of loadings that stochastic gradients are asked to keep to.
+LEAST_VARIANCE = 1e-4
 #: Draws that a flow's bound is the mean of.
 ELBO_DRAWS = 200
 #: Seed of the draws that stored bounds of flows are the mean of.
@@ -49,7 +52,30 @@ def gaussian_module(result: FitResult, likelihood: Likelihood, approximation: Ap
     module = PLNPCAModule(Generative(decoder, likelihood).double(), approximation)
     module.set_cells(result.mean, result.covariance, result.elbo)
     module.rotation.copy_(torch.from_numpy(result.rotation))
+    if result.spread is not None:
+        module.set_spread(result.spread)
     return module
+
+
+def log_prior(result: FitResult) -> Callable[[Generative], torch.Tensor] | None:
+    """Log-density of coefficients and loadings under the prior that a fit learned, in its coordinates, for gradients."""
+    prior = result.prior
+    if prior is None or not prior.learned:
+        return None
+    codes = torch.from_numpy(prior.codes)
+    # Of dimensions that vanished, no more is asked than steps of Adam can do.
+    values, vectors = np.linalg.eigh(prior.precision)
+    precision = (vectors * np.minimum(values, 1 / LEAST_VARIANCE)[:, None]) @ vectors.transpose(0, 2, 1)
+    by_group = [torch.from_numpy(array).float() for array in (prior.center, prior.weight, precision)]
+    center, weight, matrices = (array[codes] for array in by_group)
+
+    def density(model: Generative) -> torch.Tensor:
+        linear = model.decoder.linear_map()
+        assert linear is not None
+        b, c = linear
+        return -0.5 * ((weight * (b - center) ** 2).sum() + torch.einsum("pk,pkl,pl->", c, matrices, c))
+
+    return density
 
 
 def in_diagonal_axes(result: FitResult) -> FitResult:
@@ -62,7 +88,14 @@ def in_diagonal_axes(result: FitResult) -> FitResult:
         mean=gaussian.mean.astype(np.float32),
         covariance=gaussian.packed_covariance.astype(np.float32),
         rotation=np.eye(len(w)),
+        prior=None if result.prior is None else result.prior.moved(w.T),
+        spread=None if result.spread is None else rotated_packed(result.spread, w),
     )
+
+
+def rotated_packed(spread: NDArray[np.floating], transform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Packed T S Tᵀ of packed symmetric matrices S (p, q(q+1)/2)."""
+    return spread.astype(np.float64) @ linalg.congruence(transform)
 
 
 def start_shared(
@@ -86,6 +119,7 @@ def train_shared(
     data: CountData,
     module: PLNPCAModule,
     options: GradientOptions,
+    density: Callable[[Generative], torch.Tensor] | None = None,
     n_threads: int | None = None,
     on_step: OnStep | None = None,
 ) -> Ascent:
@@ -102,6 +136,7 @@ def train_shared(
             n_importance=options.n_importance_samples,
             reestimate=options.reestimate,
             encoder_fixed=options.two_step,
+            log_prior=density,
             **_settings(options, n_threads, on_step),
         )
     finally:
@@ -117,6 +152,8 @@ def finish_shared(data: CountData, module: PLNPCAModule, n_threads: int | None =
         loadings = module.loadings.numpy()
         frame = torch.from_numpy(identified_rotation(loadings))
         module.loadings.copy_(torch.from_numpy(loadings) @ frame)
+        if len(module.spread):
+            module.set_spread(rotated_packed(module.spread.numpy(), frame.numpy().T))
         module.approximation.frame.copy_(frame)
         gaussian, context = encode(module, data, GaussianPosterior(module.mean, module.covariance), n_threads)
     return store(module, data, module.compose(gaussian, context), n_threads) and not held.pressed

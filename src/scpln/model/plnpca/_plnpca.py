@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import scvi
 
 from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
+from scpln.inference import GenePriorName
 from scpln.model.abilities import (
     Differential,
     ExactSampling,
     LikelihoodParameters,
     Loadings,
     PriorPredictive,
-    QueryMapping,
 )
 from scpln.model.base import (
     DEEPEST,
@@ -32,6 +32,7 @@ from scpln.train import torch_random
 from scpln.utils import as_bool, as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
 
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
+from ._representation import Representation
 from ._training import PLNPCATraining
 
 if TYPE_CHECKING:
@@ -49,7 +50,13 @@ ENCODER_HIDDEN = [128, 128]
 
 
 class PLNPCA(
-    QueryMapping, Loadings, LikelihoodParameters, Differential, PLNPCATraining, ExactSampling, PriorPredictive
+    Representation,
+    Loadings,
+    LikelihoodParameters,
+    Differential,
+    PLNPCATraining,
+    ExactSampling,
+    PriorPredictive,
 ):
     r"""Poisson log-normal principal component analysis of counts.
 
@@ -69,11 +76,17 @@ class PLNPCA(
         cell's latent state, while each has size factors, loadings and a likelihood of its own. What a cell lacks adds
         nothing to its bound.
     n_latent
-        Latent dimensions q, at most the number of cells and of genes.
+        Most latent dimensions q, at most the number of cells and of genes. Under a learned prior, those that explain
+        nothing vanish; see `n_latent_kept`.
     posterior
         Variational family: ``"fullrank"``, Gaussians with any covariance; ``"meanfield"``, with diagonal ones, all
         in the same axes, which gives a lower bound; ``"flow"``, a normalizing flow on top of full-rank Gaussians, which
         starts at these and raises the bound.
+    prior
+        Prior of what genes have: ``"learned"``, loadings :math:`C_{jk} \sim N(0, \tau_k^2)`, with a variance of each
+        dimension that is learned from all genes and vanishes where it explains nothing, and coefficients of covariates
+        around their mean; or ``"none"``, maximum likelihood, under which loadings of genes that few cells have may
+        grow without limit.
     likelihood
         Distribution of the counts: ``"poisson"``, ``"nb"`` (negative binomial), ``"zip"`` and ``"zinb"`` (with zero
         inflation), each with parameters of every gene; ``"bernoulli"``, for whether a count is not zero; or
@@ -115,6 +128,7 @@ class PLNPCA(
 
     module: PLNPCAModule
     _takes_mudata = True
+    _former_defaults: ClassVar[dict[str, Any]] = {"prior": "none"}
     _elbo_draws = ELBO_DRAWS
 
     def __init__(
@@ -123,6 +137,7 @@ class PLNPCA(
         n_latent: int = 10,
         *,
         posterior: PosteriorName = "fullrank",
+        prior: GenePriorName = "learned",
         likelihood: str | Mapping[str, str] = "poisson",
         amortized: bool = False,
         flow: str | None = None,
@@ -133,12 +148,14 @@ class PLNPCA(
     ) -> None:
         super().__init__(adata, registry=registry)
         one_of("posterior", posterior, get_args(PosteriorName))
+        one_of("prior", prior, get_args(GenePriorName))
         likelihood = check_likelihood(likelihood, self._sizes_of_modalities, is_count_data=self.is_count_data)
         n_latent = positive_integer("n_latent", n_latent)
         if registry is None:  # cells that are mapped onto a reference may be few
             self._check_n_latent(n_latent)
         self.n_latent = n_latent
         self.posterior: PosteriorName = posterior
+        self.prior: GenePriorName = prior
         self.likelihood = likelihood
         self.amortized = amortized = as_bool("amortized", amortized)
         _check_belongs(
@@ -305,6 +322,7 @@ class PLNPCA(
         posterior, values = self._infer(adata, None, with_elbo=True)
         uns: dict[str, Any] = {
             "elbo": float(np.mean(values)),
+            "n_latent_kept": self.n_latent_kept,
             "variance_explained": self.get_variance_explained().to_numpy(),
         }
         if self.modalities:
@@ -313,7 +331,8 @@ class PLNPCA(
                 name: self.get_variance_explained(name).to_numpy() for name in self.modalities
             }
         return Annotation(
-            latent=posterior.mean.astype(np.float32),
+            latent=self._expression_space().coordinates(on_cpu(self.module), posterior),
+            obsm={"state": posterior.mean.astype(np.float32)},
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
             varm={"loadings": self.get_loadings()},

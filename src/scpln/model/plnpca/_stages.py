@@ -12,7 +12,7 @@ from scpln.model.abilities import NOTHING_NEW
 from scpln.train import Ascent, NotFiniteError
 from scpln.utils import progress_bar
 
-from ._fit import finish_shared, gaussian_module, in_diagonal_axes, start_shared, train_shared, warn_stuck
+from ._fit import finish_shared, gaussian_module, in_diagonal_axes, log_prior, start_shared, train_shared, warn_stuck
 from ._options import Outcome
 from ._query import fit_coefficients, store_posteriors, train_inputs
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scpln.data import Cells
-    from scpln.inference import GaussianFamilyName
+    from scpln.inference import FitResult, GaussianFamilyName, GenePriorName
     from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
 
     from ._options import GradientOptions, NewtonOptions
@@ -33,10 +33,11 @@ def train_gaussians(
     likelihood: Likelihood,
     family: GaussianFamilyName,
     options: NewtonOptions,
+    prior: GenePriorName,
     make_approximation: Callable[[], Approximation | None],
     *,
     progress: bool,
-) -> tuple[PLNPCAModule, Outcome]:
+) -> tuple[PLNPCAModule, Outcome, FitResult]:
     """Fit B, C and the cells' Gaussians: the module, with a flow or an encoder that is not trained yet, and how it went."""
     with progress_bar(f"{name}, {family} Gaussians", options.max_epochs, at_most=True, show=progress) as bar:
         result = fit_gaussians(
@@ -44,6 +45,7 @@ def train_gaussians(
             n_latent,
             likelihood,
             posterior=family,
+            prior=prior,
             max_iter=options.max_epochs,
             tol=options.tol,
             seed=options.seed,
@@ -56,9 +58,10 @@ def train_gaussians(
     warn_stuck(result.stuck, len(cells.names), cells.names)
     outcome = Outcome(result.converged, result.reason, asdict(options), dict(result.history))
     approximation = None if result.interrupted else make_approximation()
+    outcome.options["n_latent_kept"] = result.n_kept
     if approximation is not None:
         result = in_diagonal_axes(result)
-    return gaussian_module(result, likelihood, approximation), outcome
+    return gaussian_module(result, likelihood, approximation), outcome, result
 
 
 def train_approximation_of(
@@ -66,6 +69,7 @@ def train_approximation_of(
     cells: Cells,
     module: PLNPCAModule,
     options: GradientOptions,
+    fitted: FitResult,
     n_threads: int | None,
     *,
     progress: bool,
@@ -81,7 +85,7 @@ def train_approximation_of(
             bar.finish(ascent.reason)
         if not ascent.interrupted:
             with progress_bar(name, options.n_steps, unit="step", show=progress) as bar:
-                ascent = train_shared(cells.data, module, options, n_threads, bar.update)
+                ascent = train_shared(cells.data, module, options, log_prior(fitted), n_threads, bar.update)
                 bar.finish(ascent.reason)
     except NotFiniteError as error:
         if len(error.cells):

@@ -27,6 +27,7 @@ from ._stages import train_approximation_of, train_gaussians, train_on_reference
 
 if TYPE_CHECKING:
     from scpln.data import Cells
+    from scpln.inference import GenePriorName
     from scpln.model.base import Cost, PosteriorName
     from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
 
@@ -42,6 +43,7 @@ class PLNPCATraining(Bounds):
     n_latent: int
     likelihood: str | dict[str, str]
     posterior: PosteriorName
+    prior: GenePriorName
     amortized: bool
     flow: str | None
     _sizes: dict[str, Any]
@@ -189,19 +191,22 @@ class PLNPCATraining(Bounds):
             self._conclude(cells, module, outcome, newton)
             return
         announce(self._cost(newton, gradient), self.summary_stats.n_cells, len(self.genes))
-        module, outcome = train_gaussians(
+        module, outcome, fitted = train_gaussians(
             name,
             cells,
             self.n_latent,
             self._new_likelihood(),
             family,
             newton,
+            self.prior,
             lambda: self._new_approximation(gradient.n_importance_samples, seed),
             progress=progress,
         )
         if module.approximation is not None:
             name = f"{name}, {self._kind}"
-            ascent, failure = train_approximation_of(name, cells, module, gradient, newton.n_threads, progress=progress)
+            ascent, failure = train_approximation_of(
+                name, cells, module, gradient, fitted, newton.n_threads, progress=progress
+            )
             outcome.add_stochastic(ascent, failure, gradient)
         self._conclude(cells, module, outcome, newton)
 

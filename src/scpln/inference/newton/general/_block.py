@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scpln.core import Array, CountData, DType, Rows
     from scpln.inference.expectations import Expectation, Expectations
     from scpln.inference.newton._families import GaussianFamily
+    from scpln.inference.newton._genes import GeneParameters
     from scpln.inference.newton._states import CellStates
 
 #: Cells × genes × nodes of one block: few enough for the third-level cache, in float32.
@@ -32,19 +33,36 @@ class LogRateFeatures:
     variance: Array  # C_jᵀ · C_j, (p, size)
     curvature: Array  # (1, C_j C_jᵀ packed), (p, 1 + q(q+1)/2)
     loadings: Array  # C, (p, q)
+    family: GaussianFamily
+    uncertain: bool  # whether there is S_j, too: C_j C_jᵀ + S_j in place of C_j C_jᵀ, and S_j at the ends
 
     @classmethod
-    def of(
-        cls, membership: Array, coefficients: Array, loadings: Array, family: GaussianFamily, dtype: DType
-    ) -> LogRateFeatures:
-        """Features of genes' groups (p, G), B (p, d) and C (p, q), in the given precision."""
-        one = np.ones((len(loadings), 1))
+    def of(cls, membership: Array, genes: GeneParameters, family: GaussianFamily, dtype: DType) -> LogRateFeatures:
+        """Features of genes' groups (p, G), B (p, d), C (p, q) and S, in the given precision."""
+        loadings, spread = genes.loadings, genes.spread
+        one, outer = np.ones((len(loadings), 1)), linalg.packed_outer(loadings)
+        of_spread = []
+        if spread is not None:
+            outer += spread
+            of_spread = [spread]
+        squares = [linalg.inner_weights(loadings.shape[1]) * s for s in of_spread]
         return cls(
-            np.hstack([membership, coefficients, loadings]).astype(dtype),
-            (2 * family.features(loadings)).astype(dtype),
-            np.hstack([one, linalg.packed_outer(loadings)]).astype(dtype),
+            np.hstack([membership, genes.coefficients, loadings]).astype(dtype),
+            np.hstack([2 * family.features(outer), *squares]).astype(dtype),
+            np.hstack([one, outer, *of_spread]).astype(dtype),
             loadings.astype(dtype),
+            family,
+            spread is not None,
         )
+
+    def slope(self, slope: Array, weight: Array, mean: Array) -> Array:
+        """Slope of cells' expected log-probabilities by their means, (n, q), from E[ℓ'] and −E[ℓ''], (n, p)."""
+        by_mean: Array = slope @ self.loadings
+        if self.uncertain:
+            q = self.loadings.shape[1]
+            pull = weight @ self.curvature[:, 1 + q * (q + 1) // 2 :]
+            by_mean -= linalg.multiply(linalg.unpack(pull, q), mean)
+        return by_mean
 
 
 class LikelihoodBlock:
@@ -92,7 +110,10 @@ class LikelihoodBlock:
 
     def moments(self, mean: Array, variance: Array, features: LogRateFeatures) -> tuple[Array, Array]:
         """Means μ and variances v of the log-rates, (n, p) each, at posteriors N(m, V)."""
-        return np.hstack([self._known, mean]) @ features.mean.T, variance @ features.variance.T
+        states = variance
+        if features.uncertain:
+            states = np.hstack([variance, features.family.covariance(variance) + linalg.packed_outer(mean)])
+        return np.hstack([self._known, mean]) @ features.mean.T, states @ features.variance.T
 
 
 def block_size(data: CountData, rule: Expectations, n_threads: int, batch_size: int | None) -> int:

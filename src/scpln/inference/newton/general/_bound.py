@@ -10,6 +10,7 @@ from scpln.core import _linalg as linalg
 from scpln.core import threads
 from scpln.inference.expectations import expectations_of
 from scpln.inference.newton._families import FullRank
+from scpln.inference.newton._genes import GeneParameters
 from scpln.inference.newton._states import CellStates
 from scpln.train import torch_threads
 
@@ -80,7 +81,7 @@ def elbo_likelihood(
     """
     q = loadings.shape[1]
     family = FullRank(q)
-    features = LogRateFeatures.of(data.membership, coefficients, loadings, family, np.float64)
+    features = LogRateFeatures.of(data.membership, GeneParameters(coefficients, loadings), family, np.float64)
     rule = expectations_of(likelihood, n_nodes, np.float64)
     result = np.empty(data.n_cells)
 

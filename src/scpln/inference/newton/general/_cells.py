@@ -43,7 +43,7 @@ def step_cells(
     """
     cells, now = block.cells, block.expectation
     old = states.take(cells)
-    gradient = now.slope @ features.loadings - old.mean
+    gradient = features.slope(now.slope, now.weight, old.mean) - old.mean
     length = old.step if last is None else last.next_length(gradient, old.step)
     total, precision, covariance, log_det_precision = _curvature(now, old, features, family)
 
@@ -125,7 +125,8 @@ def _definite(precision: Array, current: Array, convex: Array) -> Array:
 
 def _precision(weight: Array, features: LogRateFeatures) -> tuple[Array, Array]:
     statistics = weight @ features.curvature
-    precision = linalg.unpack(statistics[:, 1:], features.loadings.shape[1])
+    q = features.loadings.shape[1]
+    precision = linalg.unpack(statistics[:, 1 : 1 + q * (q + 1) // 2], q)
     np.einsum("aan->an", precision)[...] += 1
     return statistics[:, 0], precision
 

@@ -222,7 +222,10 @@ def _analyse(residuals: Residuals, n_latent: int, seed: int, history: History) -
         scale = np.sqrt(noise)[:, None]
         image = residuals.covariance_times(basis / scale) / scale
         factors, gain = Factors.leading(basis, image, noise, n_latent)
-        history.add(-0.5 * float(np.log(2 * np.pi * noise).sum() + (variance / noise).sum() - gain))
+        history.add(
+            -0.5 * float(np.log(2 * np.pi * noise).sum() + (variance / noise).sum() - gain),
+            -0.5 * float(np.log(2 * np.pi * noise).sum() + (variance / noise).sum() - gain),
+        )
         if iteration > POWER_ITERATIONS and abs(history.elbo[-1] - history.elbo[-2]) < TOLERANCE:
             return factors, True
         if iteration >= POWER_ITERATIONS:

@@ -12,8 +12,7 @@ from scpln.inference.expectations import expectations_of, read_parameters, write
 from scpln.inference.newton._axes import independent_axes
 from scpln.inference.newton._convergence import History
 from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName, MeanField
-from scpln.inference.newton._result import FitResult
-from scpln.inference.newton._rotation import identified_rotation
+from scpln.inference.newton._identified import identified
 from scpln.inference.newton._stages import (
     AXES_ITERATIONS,
     BETWEEN_STAGES,
@@ -24,11 +23,12 @@ from scpln.inference.newton._stages import (
     STEPS_FROM_PRIOR,
 )
 from scpln.inference.newton._states import CellStates
+from scpln.inference.newton.prior import GenePrior, GenePriorName
 from scpln.train import torch_threads
 
 from ._bound import elbo_likelihood
 from ._genes import LikelihoodGenes
-from ._infer import n_nodes, optimize_posteriors_likelihood, posteriors, precision, precisions
+from ._infer import n_nodes, nearest_definite, optimize_posteriors_likelihood, precision, precisions
 from ._solver import LikelihoodSolver
 from ._start import cells_for_axes, expected_counts, require_fit_of, starting_point
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scpln.core import Array, CountData, DType
+    from scpln.inference.newton._result import FitResult
     from scpln.module import Likelihood
 
 #: Nodes while the bound is maximised.
@@ -48,6 +49,7 @@ def fit_likelihood(
     likelihood: Likelihood,
     *,
     posterior: GaussianFamilyName = "fullrank",
+    prior: GenePriorName = "none",
     max_iter: int = 500,
     tol: float = 1e-4,
     seed: int = 0,
@@ -104,21 +106,21 @@ def fit_likelihood(
                 likelihood.initialise(expected_counts(data, start))
             family, dtype = FAMILIES[posterior](start.loadings.shape[1]), precision(data, likelihood, pool)
             options = Options(pool, batch_size, n_threads, max_iter, tol, on_iteration)
-            fitting = _LikelihoodFitting(likelihood, family, dtype, options)
+            fitting = _LikelihoodFitting(likelihood, family, prior, dtype, options)
             genes, cells, least = fitting.initialize(data, start)
         solver = fitting.stopped(data, genes, cells) if held.pressed else fitting.run(data, genes, cells, least, seed)
         with hold_interrupts() as held:
-            result = fitting.result(data, solver.genes, solver.cells)
-            if not result.elbo.mean() >= least - tol:
+            result = fitting.result(data, solver)
+            if not result.elbo.mean() >= least - tol and not solver.prior.learned:
                 cells = fitting.initialize(data, start)[1]
-                result = fitting.result(data, genes, cells)
+                result = fitting.result(data, fitting.stopped(data, genes, cells))
                 solver.converged, solver.reason = False, f"the start is better than the end ({solver.reason})"
     history = fitting.history
     if not history.elbo:  # interrupted before the last stage
-        history.add(float(result.elbo.mean()))
+        history.add(float(result.elbo.mean()), float(result.elbo.mean()))
     return replace(
         result,
-        history={"elbo": history.elbo, "seconds": history.seconds},
+        history=history.lists,
         converged=solver.converged,
         reason=held.after(solver.reason),
     )
@@ -142,6 +144,7 @@ class _LikelihoodFitting:
 
     likelihood: Likelihood
     family: GaussianFamily
+    prior: GenePriorName
     dtype: DType
     options: Options
     history: History = field(default_factory=History)
@@ -190,8 +193,9 @@ class _LikelihoodFitting:
 
     def _from_genes(self, data: CountData, part: LikelihoodSolver, least: float) -> LikelihoodSolver:
         """All cells, from parameters fitted on a part of them, unless these start below `least`."""
-        means = np.zeros((data.n_cells, self.family.n_latent))
-        solver = self._solver(data, part.genes, CellStates.at(means, self.family, START_VARIANCE, self.dtype))
+        means = np.zeros((data.n_cells, part.family.n_latent))
+        cells = CellStates.at(means, part.family, START_VARIANCE, self.dtype)
+        solver = self._solver(data, part.genes, cells, part.prior, part.family)
         self.history.reset()
         if part.interrupted:
             solver.interrupted, solver.reason = True, part.reason
@@ -199,11 +203,21 @@ class _LikelihoodFitting:
             self._iterate(solver, self.options.max_iter, first_cell_steps=STEPS_FROM_PRIOR, least=least)
         return solver
 
-    def _solver(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
+    def _solver(
+        self,
+        data: CountData,
+        genes: LikelihoodGenes,
+        cells: CellStates,
+        prior: GenePrior | None = None,
+        family: GaussianFamily | None = None,
+    ) -> LikelihoodSolver:
+        prior, family = prior or GenePrior.of(self.prior, data, self.family.n_latent), family or self.family
         nodes = n_nodes(self.likelihood, FIT_NODES)
         rule = expectations_of(self.likelihood, nodes, self.dtype, requires_grad=True)
         options = self.options
-        return LikelihoodSolver(data, self.family, rule, genes, cells, pool=options.pool, batch_size=options.batch_size)
+        return LikelihoodSolver(
+            data, family, rule, genes, cells, prior, pool=options.pool, batch_size=options.batch_size
+        )
 
     def _iterate(
         self,
@@ -228,30 +242,21 @@ class _LikelihoodFitting:
         """Axes in which the cells' full-rank posteriors are most independent."""
         sample = cells_for_axes(solver.data)
         data = solver.data.subset(sample, self.options.batch_size)
-        return independent_axes(precisions(data, solver.genes, solver.cells.take(sample), self.family, self.likelihood))
+        genes = replace(solver.genes, linear=replace(solver.genes.linear, spread=None))
+        return independent_axes(precisions(data, genes, solver.cells.take(sample), solver.family, self.likelihood))
 
-    def result(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> FitResult:
+    def result(self, data: CountData, solver: LikelihoodSolver) -> FitResult:
         """Result in the identified rotation, with posteriors at their optimum; sets the likelihood's parameters."""
-        options = self.options
+        options, genes, cells, family = self.options, solver.genes, solver.cells, solver.family
         write_parameters(self.likelihood, genes.parameters)
+        known = replace(genes.linear, spread=None)
         stuck = optimize_posteriors_likelihood(
-            data, genes.linear, cells, self.family, self.likelihood, pool=options.pool, batch_size=options.batch_size
+            data, known, cells, family, self.likelihood, pool=options.pool, batch_size=options.batch_size
         )
-        rotation = identified_rotation(genes.linear.loadings)
-        mean, covariance = posteriors(cells, self.family, rotation)
-        loadings = genes.linear.loadings @ rotation
-        return FitResult(
-            coefficients=genes.linear.coefficients,
-            loadings=loadings,
-            mean=mean,
-            covariance=covariance,
-            elbo=self.bound(data, genes.linear.coefficients, loadings, mean, covariance),
-            rotation=rotation if isinstance(self.family, MeanField) else np.eye(self.family.n_latent),
-            history={},
-            converged=False,
-            reason="",
-            stuck=stuck,
-        )
+        result = identified(genes.linear, cells, solver.prior, family, self.family.n_latent)
+        covariance = nearest_definite(result.covariance)
+        bound = self.bound(data, result.coefficients, result.loadings, result.mean, covariance)
+        return replace(result, covariance=covariance, elbo=bound, stuck=stuck)
 
     def bound(
         self,

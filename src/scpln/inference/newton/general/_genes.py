@@ -40,7 +40,7 @@ class LikelihoodGenes:
     def at(self, stacked: Array) -> LikelihoodGenes:
         """Genes of the same shape with other numbers, (p, d + q + g)."""
         k = stacked.shape[1] - self.parameters.shape[1]
-        linear = GeneParameters.unstacked(stacked[:, :k], self.linear.coefficients.shape[1])
+        linear = GeneParameters.unstacked(stacked[:, :k], self.linear.coefficients.shape[1], self.linear.spread)
         return LikelihoodGenes(linear, stacked[:, k:].copy())
 
     def expanded(self, expansion: Expansion) -> LikelihoodGenes:
@@ -117,6 +117,11 @@ class GeneCurvature:
     def __iadd__(self, other: GeneCurvature) -> GeneCurvature:
         self._sums += other._sums
         return self
+
+    @property
+    def total(self) -> Array:
+        """Σ_i w_ij of every gene (the design's first column is 1)."""
+        return self["design"][:, 0]
 
     def by(self, loadings: Array) -> tuple[Array, Array]:
         """Curvature by B and C, (d + q, d + q, p), for sums taken at `loadings`, and Σ_i w_ij, (p,).

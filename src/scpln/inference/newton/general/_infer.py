@@ -144,7 +144,7 @@ def _optimize(
     batch_size: int | None,
 ) -> NDArray[np.intp]:
     """The same in one precision."""
-    features = LogRateFeatures.of(data.membership, genes.coefficients, genes.loadings, family, cells.dtype)
+    features = LogRateFeatures.of(data.membership, genes, family, cells.dtype)
     rule = expectations_of(likelihood, n_nodes(likelihood, INFER_NODES), cells.dtype)
     block = block_size(data, rule, pool.n_threads, batch_size)
 
@@ -166,7 +166,7 @@ def precisions(
     rule = expectations_of(likelihood, n_nodes(likelihood, INFER_NODES), cells.dtype)
     rule.parameters = genes.parameters
     linear = genes.linear
-    features = LogRateFeatures.of(data.membership, linear.coefficients, linear.loadings, family, cells.dtype)
+    features = LogRateFeatures.of(data.membership, linear, family, cells.dtype)
     block = LikelihoodBlock(data, rule)
     block.load(0, data.n_cells, data.rows(0, data.n_cells))
     block.update_expectations(cells, features)

@@ -51,7 +51,7 @@ class GeneralCells(CellProblem):
     ) -> Sum:
         """Sum over blocks of cells of a function of the derivatives of their expected log-probabilities."""
         data = self.data
-        features = LogRateFeatures.of(data.membership, genes.coefficients, genes.loadings, self.family, cells.dtype)
+        features = LogRateFeatures.of(data.membership, genes, self.family, cells.dtype)
         rule = expectations_of(self.likelihood, n_nodes(self.likelihood, INFER_NODES), cells.dtype)
         size = block_size(data, rule, self.pool.n_threads, self.batch_size)
 

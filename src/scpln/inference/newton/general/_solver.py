@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scpln.core import _linalg as linalg
 from scpln.inference.newton._acceleration import SecantAcceleration
 from scpln.inference.newton._convergence import (
     ACCELERATION_DEPTH,
@@ -21,7 +22,7 @@ from scpln.inference.newton._convergence import (
     has_settled,
 )
 from scpln.inference.newton._expansion import Expansion
-from scpln.inference.newton._genes import GeneParameters
+from scpln.inference.newton.prior import entropy, reduced, relevant_axes
 
 from ._block import LikelihoodBlock, LogRateFeatures, block_size
 from ._cells import move_cells, step_cells
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from scpln.inference.newton._families import GaussianFamily
     from scpln.inference.newton._genes import GeneModel
     from scpln.inference.newton._states import CellStates
+    from scpln.inference.newton.prior import GenePrior
 
 #: Mean change of the likelihood's parameters after which their curvature is taken anew.
 STALE_CHANGE = 0.05
@@ -75,11 +77,22 @@ class Iterate:
     sums: PassSums
     parameter_curvature: Array  # curvature by γ, (g, g, p), positive definite
     parameter_change: float  # mean change of γ since it was taken
+    prior: GenePrior  # of B and C
 
     @property
     def bound(self) -> float:
         """Mean bound per cell, nats."""
         return self.sums.gradient.bound / len(self.cells.mean)
+
+    @property
+    def penalized_bound(self) -> float:
+        """The bound with the log-density of the genes' prior, per cell, nats."""
+        return self.bound + self.prior.total_log_density(self.genes.linear) / len(self.cells.mean)
+
+    @property
+    def objective(self) -> float:
+        """What is maximised, per cell, nats: with uncertain loadings, the bound of counts and loadings together."""
+        return self.penalized_bound + entropy(self.genes.linear) / len(self.cells.mean)
 
 
 class LikelihoodSolver:
@@ -92,12 +105,13 @@ class LikelihoodSolver:
         rule: Expectations,
         genes: LikelihoodGenes,
         cells: CellStates,
+        prior: GenePrior,
         *,
         pool: Threads,
         batch_size: int | None,
     ) -> None:
         self.data, self.family, self._rule = data, family, rule
-        self.genes, self.cells = genes, cells
+        self.genes, self.cells, self.prior = genes, cells, prior
         self._pool, self._block = pool, block_size(data, rule, pool.n_threads, batch_size)
         self._damping = np.zeros(data.n_genes)
         self._predicted_gains: list[float] = []  # gain per cell predicted by the genes' quadratic models, by iteration
@@ -128,8 +142,8 @@ class LikelihoodSolver:
                 self.diverged = True
                 return
             for iterate in self._iterations(first, max_iter - len(history.elbo)):
-                self.genes, self.cells = iterate.genes, iterate.cells
-                history.add(iterate.bound)
+                self.genes, self.cells, self.prior = iterate.genes, iterate.cells, iterate.prior
+                history.add(iterate.bound, iterate.objective)
                 if on_iteration is not None:
                     on_iteration(len(history.elbo), iterate.bound)
                 self.reason = self._convergence_reason(history, tol)
@@ -150,16 +164,16 @@ class LikelihoodSolver:
             variance, log_det = self.family.rotate(self.cells.variance, axes)
             mean = self.cells.mean @ axes.astype(self.cells.dtype)
             cells = replace(self.cells, mean=mean, variance=variance, log_det=log_det, step=self.cells.step.copy())
-            linear = GeneParameters(self.genes.linear.coefficients, self.genes.linear.loadings @ axes)
+            linear = self.genes.linear.rotated(axes)
             genes = LikelihoodGenes(linear, self.genes.parameters)
-            rotated = self._evaluate(genes, cells, None, cell_steps, check=check)
+            rotated = self._evaluate(genes, cells, self.prior.moved(axes), None, cell_steps, check=check)
             if rotated.bound >= history.elbo[-1]:
                 return rotated
-        return self._evaluate(self.genes, self.cells, None, cell_steps, check=check)
+        return self._evaluate(self.genes, self.cells, self.prior, None, cell_steps, check=check)
 
     def _convergence_reason(self, history: History, tol: float) -> str:
         """Why the iteration has converged, or nothing when it has not; as for Poisson counts."""
-        predicted_gains, bounds = self._predicted_gains[-2:], history.elbo
+        predicted_gains, bounds = self._predicted_gains[-2:], history.objective
         if (
             len(predicted_gains) == 2
             and np.isfinite(bounds[-1])
@@ -181,28 +195,51 @@ class LikelihoodSolver:
             yield iterate
             if iteration == max_iter - 1:
                 return
-            before = iterate.bound
+            before, smaller = iterate.bound, self._without_vanished(iterate)
+            if smaller is not None:
+                iterate, acceleration = smaller, SecantAcceleration(ACCELERATION_DEPTH)
+                continue
             iterate = self._improve(iterate, acceleration if accelerating else None)
             if iterate is not None and iteration > 1:
                 accelerating |= iterate.bound - before < ACCELERATION_START * abs(before)
 
+    def _without_vanished(self, iterate: Iterate) -> Iterate | None:
+        """The same without dimensions that explain nothing, if there are any."""
+        weight = float(iterate.sums.curvature.total.sum()) / self.data.n_cells
+        axes = relevant_axes(iterate.prior, self.family, weight)
+        if axes is None:
+            return None
+        cells, linear, prior, self.family = reduced(
+            iterate.cells, iterate.genes.linear, iterate.prior, self.family, axes
+        )
+        return self._evaluate(LikelihoodGenes(linear, iterate.genes.parameters), cells, prior, None)
+
     def _improve(self, iterate: Iterate, acceleration: SecantAcceleration | None) -> Iterate | None:
         """The next iterate, or none when no proposal is better than this one."""
-        model = self._model(iterate)
-        expansion = Expansion.at(iterate.cells, self.data.design, self.family)
-        start = iterate.genes.expanded(expansion).stacked
-        least = iterate.bound - ROUNDINGS * float(np.finfo(iterate.cells.dtype).eps) * abs(iterate.bound)
+        linear = iterate.genes.linear
+        model = iterate.prior.added_to(self._model(iterate), linear.stacked)
+        spread = iterate.prior.spread(model)
+        here = replace(iterate.genes, linear=replace(linear, spread=spread))
+        moved = here.at(here.stacked + model.step(self._damping)[0])
+        prior = iterate.prior.learn(moved.linear, model)
+        expansion = Expansion.at(iterate.cells, self.data.design, self.family, here.linear, prior)
+        prior = expansion.move_prior(prior)
+        start = here.expanded(expansion)
+        least = (
+            iterate.bound + (prior.total_log_density(start.linear) + self._gain(iterate, spread)) / self.data.n_cells
+        )
+        least -= ROUNDINGS * float(np.finfo(iterate.cells.dtype).eps) * abs(least)
         self._predicted_gains.append(model.step(np.zeros_like(self._damping))[1] / self.data.n_cells)
         for _ in range(MAX_FAILURES):
             step = model.step(self._damping)[0]
-            genes = iterate.genes.at(iterate.genes.stacked + step).expanded(expansion)
+            genes = here.at(here.stacked + step).expanded(expansion)
             if acceleration is not None:
-                genes = genes.at(acceleration.extrapolate(iterate.genes.stacked, genes.stacked, model))
+                genes = genes.at(acceleration.extrapolate(here.stacked, genes.stacked, model))
             cells = replace(iterate.cells, **{k: v.copy() for k, v in vars(iterate.cells).items()})
             expansion.move_cells(cells, self.data.design, self.family)
-            trial = self._evaluate(genes, cells, iterate)
-            far = self._too_far(genes.stacked - start, expansion, model, trial)
-            good = trial.bound >= least
+            trial = self._evaluate(genes, cells, prior, iterate)
+            far = self._too_far(iterate, start, expansion, trial)
+            good = trial.penalized_bound >= least
             if acceleration is not None and not good:
                 acceleration.retreat()
                 acceleration = None
@@ -213,18 +250,31 @@ class LikelihoodSolver:
                 return trial
         return None
 
+    def _gain(self, iterate: Iterate, spread: Array | None) -> float:
+        """By how much the bound rises with other covariances of the loadings' posteriors, nats."""
+        if spread is None:
+            return 0.0
+        old, curvature = iterate.genes.linear.spread, iterate.sums.curvature
+        weighted = curvature["mean_outer"] + self.family.covariance(curvature["variance"])
+        change = spread if old is None else spread - old
+        return -0.5 * float(((change * linalg.inner_weights(self.family.n_latent)) * weighted).sum())
+
     def _model(self, iterate: Iterate) -> GeneModel:
         loadings = iterate.genes.linear.loadings
         gradient, linear = iterate.sums.gradient.by(loadings), iterate.sums.curvature.by(loadings)
         return gene_model(gradient, linear, iterate.parameter_curvature, self.data.design.shape[1])
 
-    def _too_far(self, change: Array, expansion: Expansion, model: GeneModel, trial: Iterate) -> Array:
-        """Genes whose part of the bound falls at the end of their `change`, with cells where they were, (p,)."""
+    def _too_far(self, iterate: Iterate, start: LikelihoodGenes, expansion: Expansion, trial: Iterate) -> Array:
+        """Genes whose part of the objective falls at the end of their change from `start`, with cells where they were, (p,)."""
         d, q = expansion.shift.shape
-        by_b, by_c, by_gamma = np.split(model.gradient, [d, d + q], axis=1)
-        by_c = (by_c - by_b @ expansion.shift) @ np.linalg.inv(expansion.scale)
+        change = trial.genes.stacked - start.stacked
+        by_b, by_c, by_gamma = np.split(iterate.sums.gradient.by(iterate.genes.linear.loadings), [d, d + q], axis=1)
+        by_c = (by_c - by_b @ expansion.shift) @ np.linalg.inv(expansion.scale).T
         first = (np.hstack([by_b, by_c, by_gamma]) * change).sum(1)
         last = (trial.sums.gradient_before.by(trial.genes.linear.loadings) * change).sum(1)
+        of_prior = change[:, : d + q]
+        first += (trial.prior.gradient(start.linear.stacked) * of_prior).sum(1)
+        last += (trial.prior.gradient(trial.genes.linear.stacked) * of_prior).sum(1)
         slack = 1e-4 * self.data.n_cells / self.data.n_genes
         return ~(last >= OVERSHOOT * np.abs(first) - slack)
 
@@ -237,6 +287,7 @@ class LikelihoodSolver:
         self,
         genes: LikelihoodGenes,
         cells: CellStates,
+        prior: GenePrior,
         last: Iterate | None,
         cell_steps: int = 1,
         *,
@@ -252,14 +303,14 @@ class LikelihoodSolver:
         probe = ParameterProbe(self._rule) if stale else None
         sums = self._pass(genes, cells, probe, cell_steps, check=check)
         if stale or last is None:
-            return Iterate(genes, cells, sums, positive(sums.parameter_curvature), 0.0)
-        return Iterate(genes, cells, sums, last.parameter_curvature, parameter_change)
+            return Iterate(genes, cells, sums, positive(sums.parameter_curvature), 0.0, prior)
+        return Iterate(genes, cells, sums, last.parameter_curvature, parameter_change, prior)
 
     def _pass(
         self, genes: LikelihoodGenes, cells: CellStates, probe: ParameterProbe | None, cell_steps: int, *, check: bool
     ) -> PassSums:
         linear, membership = genes.linear, self.data.membership
-        features = LogRateFeatures.of(membership, linear.coefficients, linear.loadings, self.family, cells.dtype)
+        features = LogRateFeatures.of(membership, linear, self.family, cells.dtype)
 
         def process_chunk(start: int, stop: int) -> PassSums:
             sums = PassSums(self.data, self.family, genes.parameters.shape[1])

@@ -47,7 +47,9 @@ def require_fit_of(data: CountData, start: FitResult, likelihood: Likelihood) ->
 def expected_counts(data: CountData, start: FitResult) -> Iterator[tuple[CountBatch, torch.Tensor]]:
     """Counts y, and E[y] under a Poisson fit, block by block."""
     family = FullRank(start.loadings.shape[1])
-    features = LogRateFeatures.of(data.membership, start.coefficients, start.loadings, family, np.float32)
+    features = LogRateFeatures.of(
+        data.membership, GeneParameters(start.coefficients, start.loadings), family, np.float32
+    )
     for begin, end, rows in data.blocks(0, data.n_cells, data.block_size()):
         known = np.hstack([data.log_sizes[begin:end], data.design[begin:end], start.mean[begin:end]])
         log_rates = known.astype(np.float32) @ features.mean.T

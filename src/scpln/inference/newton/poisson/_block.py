@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from scpln.core import Array, CountData, DType, Rows
     from scpln.inference.newton._families import GaussianFamily
+    from scpln.inference.newton._genes import GeneParameters
     from scpln.inference.newton._states import CellStates
 
 
@@ -26,28 +27,34 @@ class GeneFeatures:
     rate: Array  # (e_j, B_j, C_j, ½ C_jᵀ · C_j), (p, G + d + q + size), with e_j the gene's group: log-rates
     curvature: Array  # (1, C_j, C_j C_jᵀ packed), (p, 1 + q + q(q+1)/2): totals, gradients, Hessians
     loadings: Array  # C, (p, q)
+    uncertain: bool  # whether both have S_j, too: C_j C_jᵀ + S_j in place of C_j C_jᵀ, and S_j at their ends
 
     @classmethod
-    def of(
-        cls, membership: Array, coefficients: Array, loadings: Array, family: GaussianFamily, dtype: DType
-    ) -> GeneFeatures:
-        """Features of genes' groups (p, G), B (p, d) and C (p, q), in the given precision."""
-        one = np.ones((len(loadings), 1))
-        rate = np.hstack([membership, coefficients, loadings, family.features(loadings)])
-        curvature = np.hstack([one, loadings, linalg.packed_outer(loadings)])
-        return cls(rate.astype(dtype), curvature.astype(dtype), loadings.astype(dtype))
+    def of(cls, membership: Array, genes: GeneParameters, family: GaussianFamily, dtype: DType) -> GeneFeatures:
+        """Features of genes' groups (p, G), B (p, d), C (p, q) and S, in the given precision."""
+        loadings, spread = genes.loadings, genes.spread
+        one, outer = np.ones((len(loadings), 1)), linalg.packed_outer(loadings)
+        of_spread = []
+        if spread is not None:
+            outer += spread
+            of_spread = [spread]
+        squares = [linalg.inner_weights(loadings.shape[1]) * 0.5 * s for s in of_spread]
+        rate = np.hstack([membership, genes.coefficients, loadings, family.features(outer), *squares])
+        curvature = np.hstack([one, loadings, outer, *of_spread])
+        return cls(rate.astype(dtype), curvature.astype(dtype), loadings.astype(dtype), spread is not None)
 
 
 class RateBlock:
     """A block of cells: its counts and rates, in buffers that are reused from block to block."""
 
     def __init__(self, size: int, data: CountData, family: GaussianFamily, dtype: DType) -> None:
-        self._data, self._dtype = data, dtype
+        self._data, self._family, self._dtype = data, family, dtype
         p, d = data.n_genes, data.design.shape[1]
         self._counts = np.empty((size, p), dtype)
         self._rates = np.empty((size, p), dtype)
         self._n_known = data.membership.shape[1] + d
-        self._inputs = np.empty((size, self._n_known + family.n_latent + family.size), dtype)
+        n_squares = family.n_latent * (family.n_latent + 1) // 2
+        self._inputs = np.empty((size, self._n_known + family.n_latent + family.size + n_squares), dtype)
 
     def load(self, start: int, stop: int, rows: Rows) -> None:
         """Take in the cells `start` to `stop`, whose counts are `rows`."""
@@ -80,22 +87,36 @@ class RateBlock:
 
     def evaluate(self, mean: Array, variance: Array, features: GeneFeatures) -> Array:
         """Expected rates A (n, p) at posteriors N(m, V), and return their totals per cell."""
-        self.inputs[:, self._n_known :] = np.hstack([mean, variance])
-        self._exponentiate(self.inputs, self.rates, features)
+        inputs = self._fill(self.inputs, mean, variance, features)
+        self._exponentiate(inputs, self.rates, features)
         return self.rates.sum(1)
 
-    def curvature(self, features: GeneFeatures) -> tuple[Array, Array, Array]:
-        """Totals Σ_j A_ij (n,), slopes Cᵀ A_i (n, q), and precisions H_i = I + Cᵀ diag(A_i) C (q, q, n), of each cell."""
+    def curvature(self, mean: Array, features: GeneFeatures) -> tuple[Array, Array, Array]:
+        """Totals Σ_j A_ij (n,), slopes Cᵀ A_i (n, q), and precisions H_i = I + Cᵀ diag(A_i) C (q, q, n), of cells at `mean`.
+
+        Uncertain loadings add Σ_j A_ij S_j to the precisions, and its product with the mean to the slopes.
+        """
         q = features.loadings.shape[1]
-        statistics = self.rates @ features.curvature
-        precision = linalg.unpack(statistics[:, 1 + q :], q)
+        statistics, end = self.rates @ features.curvature, 1 + q + q * (q + 1) // 2
+        slopes, precision = statistics[:, 1 : 1 + q], linalg.unpack(statistics[:, 1 + q : end], q)
         np.einsum("aan->an", precision)[...] += 1
-        return statistics[:, 0], statistics[:, 1 : 1 + q], precision
+        if features.uncertain:
+            slopes = slopes + linalg.multiply(linalg.unpack(statistics[:, end:], q), mean)
+        return statistics[:, 0], slopes, precision
+
+    def _fill(self, inputs: Array, mean: Array, variance: Array, features: GeneFeatures) -> Array:
+        """Write what the log-rates' features are multiplied by, in place, and return the columns that there are."""
+        states = [mean, variance]
+        if features.uncertain:
+            packed = self._family.covariance(variance)
+            states.append(packed + linalg.packed_outer(mean))
+        inputs = inputs[:, : features.rate.shape[1]]
+        np.concatenate(states, axis=1, out=inputs[:, self._n_known :])
+        return inputs
 
     def reevaluate(self, rows: NDArray[np.intp], mean: Array, variance: Array, features: GeneFeatures) -> None:
         """Replace the rates of a few rows."""
-        inputs = self.inputs[rows]
-        inputs[:, self._n_known :] = np.hstack([mean, variance])
+        inputs = self._fill(self.inputs[rows], mean, variance, features)
         rates = np.empty((len(rows), self.rates.shape[1]), self._dtype)
         self._exponentiate(inputs, rates, features)
         self.rates[rows] = rates

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from scpln.core import Array, CountData
     from scpln.inference.newton._families import GaussianFamily
+    from scpln.inference.newton._genes import GeneParameters
 
 
 @np.errstate(invalid="ignore", divide="ignore", over="ignore")  # a step that overflows is not taken
@@ -30,7 +31,7 @@ def step_cells(
     """
     cells, q = block.cells, family.n_latent
     mean, variance, log_det = states.mean[cells], states.variance[cells], states.log_det[cells]
-    total, expected, precision = block.curvature(features)
+    total, expected, precision = block.curvature(mean, features)
     slopes = block.counts @ features.loadings
     gradient = slopes - expected - mean
     length = states.step[cells] if last is None else last.next_length(gradient, states.step[cells])
@@ -81,12 +82,10 @@ def move_cells(
     return np.empty(0, np.intp)
 
 
-def precisions(
-    data: CountData, coefficients: Array, loadings: Array, states: CellStates, family: GaussianFamily
-) -> Array:
+def precisions(data: CountData, genes: GeneParameters, states: CellStates, family: GaussianFamily) -> Array:
     """Precisions H_i (q, q, n) of the best posteriors of any covariance for the current rates of a few cells."""
-    features = GeneFeatures.of(data.membership, coefficients, loadings, family, states.dtype)
+    features = GeneFeatures.of(data.membership, genes, family, states.dtype)
     block = RateBlock(data.n_cells, data, family, states.dtype)
     block.load(0, data.n_cells, data.rows(0, data.n_cells))
     block.update_expectations(states, features)
-    return block.curvature(features)[2]
+    return block.curvature(states.mean, features)[2]

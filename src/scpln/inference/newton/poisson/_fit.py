@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scpln.core import Threads, hold_interrupts, threads
-from scpln.core import _linalg as linalg
 from scpln.inference.newton._axes import independent_axes
 from scpln.inference.newton._convergence import FALL, History
 from scpln.inference.newton._families import FullRank, GaussianFamily, GaussianFamilyName, MeanField
 from scpln.inference.newton._genes import GeneParameters
-from scpln.inference.newton._result import FitResult
-from scpln.inference.newton._rotation import identified_rotation
+from scpln.inference.newton._identified import identified
 from scpln.inference.newton._stages import (
     AXES_CELLS,
     AXES_ITERATIONS,
@@ -26,6 +24,7 @@ from scpln.inference.newton._stages import (
     STEPS_FROM_PRIOR,
 )
 from scpln.inference.newton._states import CellStates
+from scpln.inference.newton.prior import GenePrior, GenePriorName
 
 from ._bound import elbo
 from ._cells import precisions
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scpln.core import CountData
+    from scpln.inference.newton._result import FitResult
 
 #: Full-rank iterations that mean-field starts from.
 FULL_RANK_ITERATIONS = 4
@@ -47,6 +47,7 @@ def fit(
     n_latent: int,
     *,
     posterior: GaussianFamilyName = "fullrank",
+    prior: GenePriorName = "none",
     max_iter: int = 500,
     tol: float = 1e-4,
     seed: int = 0,
@@ -55,6 +56,9 @@ def fit(
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> FitResult:
     """Maximise the closed-form Poisson bound of PLN-PCA over posteriors, coefficients and loadings.
+
+    Under a prior of the loadings, these have posteriors N(C_j, S_j) during the fit, and it is the bound of counts and
+    loadings together that is maximised (`history["objective"]`). The bound that is reported is that of the counts at C.
 
     Mean-field starts from a few full-rank iterations, in the axes in which the posteriors are most independent, since
     its own bound has spurious optima that depend on the rotation of C. Many cells start from the solution for some of
@@ -66,6 +70,9 @@ def fit(
         Counts, offsets and design.
     n_latent
         Latent dimensions q.
+    prior
+        `"learned"` for a normal prior of what genes have, learned from all of them (`GenePrior`), under which dimensions
+        that explain nothing vanish; `"none"` for maximum likelihood.
     posterior
         `"fullrank"` for any Gaussian covariance per cell, `"meanfield"` for a diagonal one.
     max_iter
@@ -93,30 +100,22 @@ def fit(
     ((30, 2), True)
     """
     with threads(n_threads) as pool:
-        fitting = _Fitting(pool, batch_size, max_iter, tol, on_iteration)
+        fitting = _Fitting(pool, prior, batch_size, max_iter, tol, on_iteration)
         solver = fitting.run(data, n_latent, posterior, seed)
         with hold_interrupts() as held:
             stuck = optimize_posteriors(
-                data, solver.genes, solver.cells, solver.family, pool=pool, batch_size=batch_size
+                data, replace(solver.genes, spread=None), solver.cells, solver.family, pool=pool, batch_size=batch_size
             )
-            rotation = identified_rotation(solver.genes.loadings)
-            loadings, mean = solver.genes.loadings @ rotation, solver.cells.mean @ rotation.astype(solver.cells.dtype)
-            covariance = solver.family.covariance(solver.cells.variance) @ linalg.congruence(rotation.T).astype(
-                solver.cells.dtype
-            )
-            coefficients = solver.genes.coefficients
-            bound = elbo(data, coefficients, loadings, mean, covariance, batch_size=batch_size, n_threads=n_threads)
+            result = identified(solver.genes, solver.cells, solver.prior, solver.family, n_latent)
+            b, c, mean, covariance = result.coefficients, result.loadings, result.mean, result.covariance
+            bound = elbo(data, b, c, mean, covariance, batch_size=batch_size, n_threads=n_threads)
             fitting.check(solver, float(bound.mean()))
     if not fitting.history.elbo:  # interrupted before the last stage
-        fitting.history.add(float(bound.mean()))
-    return FitResult(
-        coefficients=coefficients,
-        loadings=loadings,
-        mean=mean,
-        covariance=covariance,
+        fitting.history.add(float(bound.mean()), float(bound.mean()))
+    return replace(
+        result,
         elbo=bound,
-        rotation=rotation if posterior == "meanfield" else np.eye(n_latent),
-        history={"elbo": fitting.history.elbo, "seconds": fitting.history.seconds},
+        history=fitting.history.lists,
         converged=solver.converged,
         reason=held.after(solver.reason),
         stuck=stuck,
@@ -128,6 +127,7 @@ class _Fitting:
     """The stages of a fit. Each starts where the one before it ended, and none runs after an interrupt."""
 
     pool: Threads
+    prior: GenePriorName
     batch_size: int | None
     max_iter: int
     tol: float
@@ -170,7 +170,7 @@ class _Fitting:
         genes = GeneParameters(coefficients, np.zeros((data.n_genes, n_latent)))
         family = FullRank(n_latent)
         cells = CellStates.at(scores, family, START_VARIANCE, totals.dtype)
-        solver = self._solver(data, family, totals, genes, cells)
+        solver = self._solver(data, family, totals, genes, cells, GenePrior.of(self.prior, data, n_latent))
         self._iterate(solver, max_iter, first_cell_steps=0)
         return solver
 
@@ -180,7 +180,7 @@ class _Fitting:
         cells = full_rank.cells
         variance = family.pack(cells.variance)
         states = CellStates(cells.mean, variance, np.log(variance).sum(1), np.ones_like(cells.step))
-        solver = self._solver(data, family, full_rank.totals, full_rank.genes, states, after=full_rank)
+        solver = self._solver(data, family, full_rank.totals, full_rank.genes, states, full_rank.prior, after=full_rank)
         sample = np.unique(np.linspace(0, data.n_cells - 1, AXES_CELLS).astype(int))
         counts = data.subset(sample, self.batch_size)
         self.history.reset()
@@ -189,7 +189,7 @@ class _Fitting:
                 break
             genes = solver.genes
             with hold_interrupts() as held:
-                part = precisions(counts, genes.coefficients, genes.loadings, states.take(sample), family)
+                part = precisions(counts, replace(genes, spread=None), solver.cells.take(sample), solver.family)
                 solver.rotate(independent_axes(part))
             if held.pressed:
                 solver.interrupted, solver.reason = True, BETWEEN_STAGES
@@ -206,7 +206,7 @@ class _Fitting:
             totals = Totals.of(data, self.pool, data.block_size(self.batch_size))
             means = np.zeros((data.n_cells, part.family.n_latent))
             cells = CellStates.at(means, part.family, START_VARIANCE, totals.dtype)
-            solver = self._solver(data, part.family, totals, part.genes, cells, after=part)
+            solver = self._solver(data, part.family, totals, part.genes, cells, part.prior, after=part)
         if held.pressed:
             solver.interrupted, solver.reason = True, BETWEEN_STAGES
         self.history.reset()
@@ -221,9 +221,10 @@ class _Fitting:
         totals: Totals,
         genes: GeneParameters,
         cells: CellStates,
+        prior: GenePrior,
         after: Solver | None = None,
     ) -> Solver:
-        solver = Solver(data, family, totals, genes, cells, pool=self.pool, batch_size=self.batch_size)
+        solver = Solver(data, family, totals, genes, cells, prior, pool=self.pool, batch_size=self.batch_size)
         if after is not None and after.interrupted:
             solver.interrupted, solver.reason = True, after.reason
         return solver

@@ -119,7 +119,7 @@ def _optimize(
     batch_size: int | None,
 ) -> NDArray[np.intp]:
     """The same in one precision."""
-    features = GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, family, cells.dtype)
+    features = GeneFeatures.of(data.membership, genes, family, cells.dtype)
     block = data.block_size(batch_size)
 
     def process_chunk(start: int, stop: int) -> list[NDArray[np.intp]]:

@@ -38,7 +38,7 @@ class PoissonCells(CellProblem):
     ) -> Sum:
         """Sum over blocks of cells of a function of the derivatives of their expected log-probabilities."""
         data = self.data
-        features = GeneFeatures.of(data.membership, genes.coefficients, genes.loadings, self.family, cells.dtype)
+        features = GeneFeatures.of(data.membership, genes, self.family, cells.dtype)
         size = data.block_size(self.batch_size)
 
         def process_chunk(start: int, stop: int) -> Any:

@@ -7,11 +7,12 @@ acceleration. The pass is all that reads the data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scpln.core import _linalg as linalg
 from scpln.inference.newton._acceleration import SecantAcceleration
 from scpln.inference.newton._convergence import (
     ACCELERATION_DEPTH,
@@ -23,6 +24,7 @@ from scpln.inference.newton._convergence import (
 )
 from scpln.inference.newton._expansion import Expansion
 from scpln.inference.newton._genes import GeneModel, GeneParameters
+from scpln.inference.newton.prior import entropy, reduced, relevant_axes
 
 from ._block import GeneFeatures, RateBlock
 from ._cells import move_cells
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from scpln.core import Array, CountData, Threads
     from scpln.inference.newton._families import GaussianFamily
     from scpln.inference.newton._states import CellStates
+    from scpln.inference.newton.prior import GenePrior
 
     from ._start import Totals
 
@@ -62,12 +65,13 @@ class Solver:
         totals: Totals,
         genes: GeneParameters,
         cells: CellStates,
+        prior: GenePrior,
         *,
         pool: Threads,
         batch_size: int | None,
     ) -> None:
         self.data, self.family, self.totals = data, family, totals
-        self.genes, self.cells = genes, cells
+        self.genes, self.cells, self.prior = genes, cells, prior
         self._pool, self._block = pool, data.block_size(batch_size)
         self._constant = float(totals.constant.sum())
         self._damping = np.zeros(data.n_genes)
@@ -96,11 +100,11 @@ class Solver:
         self.converged = False
         self._predicted_gains.clear()
         try:
-            for bound in self._iterations(max_iter - len(history.elbo), first_cell_steps):
+            for bound, objective in self._iterations(max_iter - len(history.elbo), first_cell_steps):
                 if least is not None and not history.elbo and not bound >= least:
                     self.diverged = True
                     return
-                history.add(bound)
+                history.add(bound, objective)
                 if on_iteration is not None:
                     on_iteration(len(history.elbo), bound)
                 self.reason = self._convergence_reason(history, tol)
@@ -118,35 +122,42 @@ class Solver:
         dtype = self.cells.dtype
         self.cells.mean[...] = self.cells.mean @ axes.astype(dtype)
         self.cells.variance[...], self.cells.log_det[...] = self.family.rotate(self.cells.variance, axes)
-        self.genes = GeneParameters(self.genes.coefficients, self.genes.loadings @ axes)
+        self.genes = self.genes.rotated(axes)
+        self.prior = self.prior.moved(axes)
 
-    def _iterations(self, max_iter: int, first_cell_steps: int) -> Iterator[float]:
-        """Iterate, and yield the mean bound per cell whenever it did not fall."""
+    def _iterations(self, max_iter: int, first_cell_steps: int) -> Iterator[tuple[float, float]]:
+        """Iterate, and yield mean bound and objective per cell whenever the bound with the log-prior did not fall."""
         acceleration = SecantAcceleration(ACCELERATION_DEPTH)
-        accelerating, baseline = False, None
-        best = -np.inf
+        accelerating, baseline, least = False, None, -np.inf
         for iteration in range(max_iter):
             statistics = self._pass(first_cell_steps if iteration == 0 else 1)
             gene_bounds = self.genes.bound(self.totals.count_design, statistics)
-            bound = float(gene_bounds.sum() - statistics.divergence + self._constant) / self.data.n_cells
-            if self._fallback is not None and not bound >= best - ROUNDING * abs(best):
+            bound = float(gene_bounds.sum() - statistics.divergence + self._constant)
+            penalized = bound + self.prior.total_log_density(self.genes)
+            if self._fallback is not None and not penalized >= least - ROUNDING * abs(least):
                 acceleration.retreat()
                 self.genes, self._fallback, baseline = self._fallback, None, None
                 continue
-            small = iteration > 2 and bound - best < ACCELERATION_START * abs(bound)
+            small = iteration > 2 and penalized - least < ACCELERATION_START * abs(penalized)
             accelerating = accelerating or small
-            best, self._fallback = bound, None
-            yield bound
+            self._fallback = None
+            yield bound / self.data.n_cells, (penalized + entropy(self.genes)) / self.data.n_cells
             if iteration == max_iter - 1:
                 return
-            baseline = self._step_genes(statistics, gene_bounds, baseline, acceleration if accelerating else None)
+            if self._drop_vanished(statistics):
+                acceleration, baseline, least = SecantAcceleration(ACCELERATION_DEPTH), None, -np.inf
+                continue
+            baseline, density = self._step_genes(
+                statistics, gene_bounds, baseline, acceleration if accelerating else None
+            )
+            least = bound + density
 
     def _convergence_reason(self, history: History, tol: float) -> str:
         """Why the iteration has converged, or nothing when it has not.
 
         Small gains alone would also be met on a plateau: either many of them, or a vanishing gradient, decide.
         """
-        predicted_gains, bounds = self._predicted_gains[-2:], history.elbo
+        predicted_gains, bounds = self._predicted_gains[-2:], history.objective
         if (
             len(predicted_gains) == 2
             and np.isfinite(bounds[-1])
@@ -160,7 +171,7 @@ class Solver:
     def _pass(self, cell_steps: int) -> GeneStatistics:
         """Step every cell and sum what the genes need."""
         genes, membership = self.genes, self.data.membership
-        features = GeneFeatures.of(membership, genes.coefficients, genes.loadings, self.family, self.cells.dtype)
+        features = GeneFeatures.of(membership, genes, self.family, self.cells.dtype)
 
         def process_chunk(start: int, stop: int) -> GeneStatistics:
             statistics = GeneStatistics(self.data, self.family)
@@ -184,10 +195,11 @@ class Solver:
         bounds: Array,
         baseline: Baseline | None,
         acceleration: SecantAcceleration | None,
-    ) -> Baseline | None:
-        """Step every gene. Without extrapolation, return what the step must improve on."""
+    ) -> tuple[Baseline | None, float]:
+        """Step every gene. Return what the step must improve on, without extrapolation, and what to add to the bound."""
         count_design, d = self.totals.count_design, self.data.design.shape[1]
         model = GeneModel.of(self.genes, count_design, statistics, self.family)
+        model = self.prior.added_to(model, self.genes.stacked)
         failed = self._failed(statistics, baseline)
         self._damping = np.where(failed, np.maximum(4 * self._damping, 1.0), 0.25 * self._damping)
         self._damping[self._damping < 1e-3] = 0
@@ -197,24 +209,44 @@ class Solver:
         if baseline is not None and failed.any():
             before = baseline.genes.stacked[failed]
             start[failed], step[failed] = before, 0.25 * (start[failed] - before)
-        moved = GeneParameters.unstacked(start + step, d)
+        spread, by_spread = self._next_spread(model, statistics)
+        moved, here = GeneParameters.unstacked(start + step, d, spread), replace(self.genes, spread=spread)
 
-        expansion = Expansion.at(self.cells, self.data.design, self.family)
+        prior = self.prior.learn(moved, model)
+        expansion = Expansion.at(self.cells, self.data.design, self.family, moved, prior)
+        self.prior = expansion.move_prior(prior)
         expansion.move_cells(self.cells, self.data.design, self.family)
-        image = expansion.move_genes(moved)
+        image, old = expansion.move_genes(moved), expansion.move_genes(here)
+        density = float(self.prior.total_log_density(old) + by_spread.sum())
         if acceleration is not None:
             extrapolated = acceleration.extrapolate(self.genes.stacked, image.stacked, model)
-            self.genes, self._fallback = GeneParameters.unstacked(extrapolated, d), image
-            return None
-        old = expansion.move_genes(self.genes)
+            self.genes, self._fallback = GeneParameters.unstacked(extrapolated, d, image.spread), image
+            return None, density
         count_mean = expansion.move_count_mean(statistics.count_mean, count_design)
-        bounds = np.where(failed, -np.inf, bounds)
         self.genes = image
-        return Baseline(old, bounds, count_mean)
+        return Baseline(old, np.where(failed, -np.inf, bounds + by_spread), count_mean), density
+
+    def _next_spread(self, model: GeneModel, statistics: GeneStatistics) -> tuple[Array | None, Array]:
+        """Covariances of the loadings' posteriors, and by how much each gene's part of the bound rises with them, (p,)."""
+        spread = self.prior.spread(model)
+        if spread is None:
+            return None, np.zeros(self.data.n_genes)
+        weighted = statistics["mean_outer"] + self.family.covariance(statistics["variance"])
+        change = spread if self.genes.spread is None else spread - self.genes.spread
+        return spread, -0.5 * np.einsum("ps,ps->p", change * linalg.inner_weights(self.family.n_latent), weighted)
+
+    def _drop_vanished(self, statistics: GeneStatistics) -> bool:
+        """Whether there were dimensions that explain nothing, which are then left out."""
+        axes = relevant_axes(self.prior, self.family, float(statistics.total.sum()) / self.data.n_cells)
+        if axes is None:
+            return False
+        self.cells, self.genes, self.prior, self.family = reduced(self.cells, self.genes, self.prior, self.family, axes)
+        return True
 
     def _failed(self, statistics: GeneStatistics, baseline: Baseline | None) -> NDArray[np.bool_]:
         """Genes whose last step lowered their part of the bound, (p,)."""
         if baseline is None:
             return np.zeros(self.data.n_genes, bool)
         reached = self.genes.linear(self.totals.count_design, baseline.count_mean) - statistics.rates_before
+        reached += self.prior.log_density(self.genes) - self.prior.log_density(baseline.genes)
         return ~(reached >= baseline.bound - 1e-3 - ROUNDING * statistics.rates_before)

@@ -93,7 +93,7 @@ def latent_free_statistics(
     data: CountData, parameters: GeneParameters, family: FullRank, pool: Threads, block: int
 ) -> GeneStatistics:
     """Gene statistics of a model without latent state."""
-    features = GeneFeatures.of(data.membership, parameters.coefficients, parameters.loadings, family, np.float64)
+    features = GeneFeatures.of(data.membership, parameters, family, np.float64)
     states = CellStates.at(np.zeros((data.n_cells, 0)), family, 1.0, np.float64)
 
     def process_chunk(start: int, stop: int) -> GeneStatistics:
@@ -125,7 +125,7 @@ def principal_scores(
     n, p = data.n_cells, data.n_genes
     width = min(n_latent + OVERSAMPLING, n, p)
     family = FullRank(0)
-    features = GeneFeatures.of(data.membership, coefficients, np.zeros((p, 0)), family, np.float32)
+    features = GeneFeatures.of(data.membership, GeneParameters(coefficients, np.zeros((p, 0))), family, np.float32)
     projected = np.empty((n, width), np.float32)
     empty = np.empty((block, 0), np.float32)
 
