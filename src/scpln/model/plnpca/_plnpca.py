@@ -8,7 +8,9 @@ import numpy as np
 import scvi
 
 from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
+from scpln.inference import StateDensity
 from scpln.model.abilities import (
+    CELLS_OF_DENSITY,
     Differential,
     ExactSampling,
     LikelihoodParameters,
@@ -300,6 +302,14 @@ class PLNPCA(
         if with_elbo is True or (with_elbo and module.has_exact_bound(posterior)):
             values = bound(module.generative, data, posterior, positions=positions, seed=seed, **settings)
         return posterior, values
+
+    def _kept_states(self) -> dict[str, Any]:
+        n = len(self.module.elbo)
+        if self.query_ is not None or not n:
+            return self.states_
+        cells = np.random.default_rng(0).choice(n, min(n, CELLS_OF_DENSITY), replace=False)
+        posterior = self.module.posterior(np.sort(cells))
+        return {"density": StateDensity.of(posterior.mean, posterior.packed_covariance).to_lists()}
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
