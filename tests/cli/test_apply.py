@@ -79,6 +79,16 @@ def test_prediction_is_that_of_the_library(cells, run, capsys, model):
         assert name in summary
 
 
+def test_cells_far_from_all_labels_are_refused_on_request(cells, run, capsys):
+    assert run("predict", "known.h5ad", "--reject", "0.3", "--summary", "summary.json", model="countgmvae") == 0
+    out, summary = ad.read_h5ad("out.h5ad"), json.loads(Path("summary.json").read_text())
+    model = scpln.model.CountGMVAE.load(cells / "countgmvae", adata=False)
+    expected = model.predict(ad.read_h5ad(cells / "known.h5ad"), reject=0.3)
+    assert list(out.obs["countgmvae_label"]) == list(expected)
+    assert summary["refused"] == (expected == "unknown").sum() > 0
+    assert "obs['countgmvae_label']" in summary["added"]
+
+
 def test_diagnostics_on_request(run):
     assert run("predict", "known.h5ad", "--diagnostics", "--key-added", "new") == 0
     out = ad.read_h5ad("out.h5ad")

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.special import logsumexp, softmax
+from scipy.stats import multivariate_normal
 
 from scpln.inference import (
     ABSENT,
     CoefficientPrior,
     CountData,
+    StateDensity,
     elbo,
     elbo_likelihood,
     fit,
@@ -15,6 +18,7 @@ from scpln.inference import (
     infer,
     infer_likelihood,
 )
+from scpln.inference.query._anchors import REFERENCE_CELLS, Anchors
 from scpln.module import make_likelihood
 
 NEW = np.array([False, False, True])
@@ -186,3 +190,73 @@ def test_several_new_columns_at_once():
     result = fit_columns(data, start, loadings, likelihood_module, np.array([False, False, True, True]))
     assert np.corrcoef(result.coefficients[:, 2], truth)[0, 1] > 0.97
     assert np.corrcoef(result.coefficients[:, 3], effect)[0, 1] > 0.97
+
+
+def one_type(n=300, *, seed=0, effect=0.3):
+    """A reference's density of states with four groups of cells; counts of cells of one of these, in a new batch."""
+    rng, p = np.random.default_rng(seed), 60
+    centers = 2.5 * np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    states = np.repeat(centers, 50, axis=0) + 0.3 * rng.normal(size=(200, 2))
+    density = StateDensity.of(states, np.tile([0.02, 0.0, 0.02], (200, 1)))
+    start = np.column_stack([rng.normal(1, 0.5, p), np.zeros(p)])
+    loadings, truth = rng.normal(0, 0.3, (p, 2)), rng.normal(0, effect, p)
+    own = centers[0] + 0.3 * rng.normal(size=(n, 2))
+    counts = rng.poisson(np.exp(start[:, 0] + truth + own @ loadings.T))
+    data = CountData(sp.csr_matrix(counts.astype(float)), np.zeros(n), np.ones((n, 2)))
+    return data, start, loadings, density, truth, own
+
+
+@pytest.mark.parametrize("posterior", ["fullrank", "meanfield"])
+def test_a_batch_of_one_cell_type_stays_with_it(posterior):
+    """With the prior N(0, I) of states, coefficients take the cell type up."""
+    data, start, loadings, density, truth, own = one_type()
+    likelihood, new = make_likelihood("poisson", 60), np.array([False, True])
+    far = {}
+    for name, given in {"none": None, "density": density}.items():
+        fit = fit_columns(data, start, loadings, likelihood, new, density=given, posterior=posterior)
+        mean, _ = infer(data, fit.coefficients, loadings)
+        far[name] = np.linalg.norm(mean.mean(0) - own.mean(0)), np.abs(fit.coefficients[:, 1] - truth).mean()
+        assert fit.converged
+    assert far["none"][0] > 2
+    assert far["density"][0] < 0.3
+    assert far["density"][1] < 0.05 < far["none"][1]
+
+
+def test_density_is_that_of_a_mixture_and_turns_with_its_coordinates():
+    *_, density, _, _ = one_type()
+    points = np.random.default_rng(1).normal(0, 2, (7, 2))
+    joint = np.column_stack(
+        [
+            np.log(weight) + multivariate_normal(mean, density.covariance).logpdf(points)
+            for weight, mean in zip(density.weights, density.means, strict=True)
+        ]
+    )
+    probable, log_density = density.assign(points, density.weights)
+    constant = -0.5 * np.linalg.slogdet(2 * np.pi * density.covariance)[1]
+    np.testing.assert_allclose(log_density + constant, logsumexp(joint, axis=1))
+    np.testing.assert_allclose(probable, softmax(joint, axis=1), atol=1e-12)
+    axes = np.linalg.qr(np.random.default_rng(2).normal(size=(2, 2)))[0]
+    np.testing.assert_allclose(density.turned(axes).assign(points @ axes.T, density.weights)[0], probable)
+    again = StateDensity.from_lists(density.to_lists())
+    np.testing.assert_array_equal(again.assign(points, again.weights)[0], probable)
+
+
+def test_anchors_split_the_density_of_a_mixture():
+    """The bound of a Gaussian posterior under a mixture is that under each cell's own prior and what anchors add."""
+    *_, density, _, _ = one_type()
+    rng = np.random.default_rng(0)
+    mean, variance = rng.normal(0, 2, (5, 2)), 0.1 * np.eye(2)
+    anchors = Anchors(density, np.array([0, 0, 1, 1, 1]))
+    anchors.update(mean)
+    log_weights = np.log(anchors.weights[anchors.batches])
+
+    def expected(center):
+        inside = multivariate_normal(np.zeros(2), density.covariance)
+        trace = np.trace(np.linalg.solve(density.covariance, variance))
+        return inside.logpdf(mean - center) - 0.5 * trace
+
+    r = anchors.probabilities
+    by_component = np.column_stack([expected(center) for center in density.means])
+    direct = (r * (by_component + log_weights - np.log(r))).sum()
+    direct += REFERENCE_CELLS * (density.weights * np.log(anchors.weights)).sum()
+    assert expected(anchors.means).sum() + anchors.log_density() == pytest.approx(direct)

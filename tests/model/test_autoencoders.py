@@ -268,6 +268,28 @@ class TestMixture:
         del new.obs["label"]
         assert (model.predict(new) == adata.obs["class"][:50]).mean() > 0.95
 
+    def test_cells_of_an_unknown_type_are_refused(self, adata, tmp_path):
+        """And about the share that is asked for of those of known types."""
+        known = adata[adata.obs["class"] != "class 3"].copy()
+        reference, held_out = known[::2].copy(), known[1::2].copy()
+        setup_anndata(reference, labels_key="class")
+        model = CountGMVAE(reference, n_latent=3, n_hidden=32)
+        model.train(max_epochs=30, progress=False)
+        unseen = adata[adata.obs["class"] == "class 3"].copy()
+        model.save(tmp_path / "model")
+        loaded = CountGMVAE.load(tmp_path / "model", adata=False)
+        for each in (model, loaded):
+            refused = each.predict(held_out, reject=0.05) == "unknown"
+            assert 0 < refused.mean() < 0.15
+            assert (each.predict(held_out)[~refused] == each.predict(held_out, reject=0.05)[~refused]).all()
+            assert (each.predict(unseen, reject=0.05) == "unknown").mean() > 0.5
+        assert not (model.predict(held_out, reject=0) == "unknown").all()
+        with pytest.raises(ValueError, match="reject=2, but it must be from 0 to 1"):
+            model.predict(reject=2)
+        loaded.states_ = {}
+        with pytest.raises(RuntimeError, match="an earlier version trained it"):
+            loaded.predict(unseen, reject=0.05)
+
     def test_more_components_than_labels(self, adata):
         partial = adata.copy()
         partial.obs["label"] = partial.obs["label"].where(partial.obs["label"].isin(["class 0", "class 1"]))

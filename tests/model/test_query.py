@@ -1,5 +1,6 @@
 """Cells that are mapped onto a reference: they get what is new about them, and nothing else moves."""
 
+import warnings
 from functools import cache
 
 import anndata
@@ -336,3 +337,57 @@ def test_genes_of_modalities_are_prepared(tmp_path):
     np.testing.assert_array_equal(alone["prot"].X.toarray(), mdata["prot"].X.toarray())
     with pytest.raises(TypeError, match="must be a MuData, and this is an AnnData"):
         PLNPCA.prepare_query_anndata(rna, model)
+
+
+@pytest.mark.parametrize("name", ["plnpca", "amortized", "vae"])
+def test_what_mapping_goes_by_is_saved_with_the_model(name, tmp_path):
+    """Also with one that was mapped and not trained, or onto which others are mapped."""
+    model, options = train_reference(name)
+    query = make_cells()[1]
+    direct = map_onto(model, query.copy(), options)
+    type(model).load_query_data(query, model).save(tmp_path / "mapped")
+    loaded = type(model).load(tmp_path / "mapped", query.copy())
+    loaded.train(progress=False, **options)
+    np.testing.assert_array_equal(loaded.get_latent_representation(), direct.get_latent_representation())
+    assert loaded._kept_states() == direct._kept_states()
+    assert model._kept_states()["density"] == direct._kept_states()["density"]
+
+
+def make_types():
+    """Cells of four types and two batches."""
+    rng, p = np.random.default_rng(0), 60
+    kind, batch = rng.integers(0, 4, 500), rng.integers(0, 2, 500)
+    rates = rng.normal(1, 0.4, p) + rng.normal(0, 0.8, (4, p))[kind] + np.outer(batch, rng.normal(0, 0.3, p))
+    obs = pd.DataFrame({"batch": batch.astype(str), "kind": kind.astype(str)}, index=[f"c{i}" for i in range(500)])
+    return anndata.AnnData(rng.poisson(np.exp(rates)).astype(np.float32), obs)
+
+
+@pytest.mark.parametrize(("model_class", "more"), [(PLNPCA, {}), (CountVAE, {"max_epochs": 10})])
+def test_a_query_of_one_cell_type_keeps_it(model_class, more):
+    adata = make_types()
+    reference = adata[adata.obs["batch"] == "0"].copy()
+    query = adata[(adata.obs["batch"] == "1") & (adata.obs["kind"] == "2")].copy()
+    setup_anndata(reference, batch_key="batch")
+    model = model_class(reference, n_latent=3)
+    model.train(progress=False, **more)
+    mapped = map_onto(model, query, more)
+    states, of_query = model.get_latent_representation(), mapped.get_latent_representation()
+    nearest = ((of_query[:, None] - states) ** 2).sum(2).argmin(1)
+    assert (reference.obs["kind"].to_numpy()[nearest] == "2").mean() > 0.95
+
+
+def test_says_if_coefficients_cannot_be_told_from_composition():
+    adata = make_types()
+    reference = adata[adata.obs["batch"] == "0"].copy()
+    setup_anndata(reference, batch_key="batch")
+    model = PLNPCA(reference, n_latent=3)
+    model.train(progress=False)
+    query = adata[(adata.obs["batch"] == "1") & (adata.obs["kind"] == "2")].copy()
+    moved = query.copy()
+    outwards = 1.2 * model.get_latent_representation()[reference.obs["kind"] == "2"].mean(0)
+    moved.X = np.random.default_rng(0).poisson(query.X * np.exp(model.get_loadings().to_numpy() @ outwards))
+    with pytest.warns(UserWarning, match="cannot be told from the composition"):
+        map_onto(model, moved, {})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*composition.*")
+        map_onto(model, adata[adata.obs["batch"] == "1"].copy(), {})

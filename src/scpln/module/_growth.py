@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._batch import Batch
     from ._latent_module import LatentModule
     from ._loss import Loss
+    from .priors import Prior
 
 #: Names of the coefficients B of the design, and of tables with a row for each batch, in a module's state.
 COEFFICIENTS, BY_BATCH = "coefficients", "by_batch"
@@ -145,16 +146,26 @@ class GrownTraining(nn.Module):
         Where it grew.
     mean, spread
         μ and τ, (p, k).
+    prior
+        Of the states, while the new entries are trained; by default, the module's.
     """
 
     mean: torch.Tensor
     spread: torch.Tensor
 
     def __init__(
-        self, module: AutoencoderModule, growth: Growth, mean: NDArray[np.float64], spread: NDArray[np.float64]
+        self,
+        module: AutoencoderModule,
+        growth: Growth,
+        mean: NDArray[np.float64],
+        spread: NDArray[np.float64],
+        prior: Prior | None = None,
     ) -> None:
         super().__init__()
         self.module = module.requires_grad_(False)
+        self._own_prior = (module.generative.prior,)  # in a tuple, so that it is no part of this module
+        if prior is not None:
+            module.generative.prior = prior
         parameters = dict(module.named_parameters())
         self._names = [name for name in growth.dims if name in parameters]
         self._places = [
@@ -209,7 +220,8 @@ class GrownTraining(nn.Module):
 
     @torch.no_grad()
     def write_to_module(self) -> None:
-        """Write the trained entries into the module."""
+        """Write the trained entries into the module, whose prior is its own again."""
+        (self.module.generative.prior,) = self._own_prior
         parameters = dict(self.module.named_parameters())
         for name, (dim, index), entries in zip(self._names, self._places, self.entries, strict=True):
             parameters[name].index_copy_(dim, index, entries.detach())

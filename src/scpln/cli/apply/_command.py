@@ -32,6 +32,8 @@ from ._options import TRAINING, add_options
 from ._summary import SUMMARY, as_text, summarize
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from scpln.data import Data
     from scpln.model import ScplnModel
 
@@ -105,7 +107,10 @@ def run(args: argparse.Namespace, *, command: str) -> ExitCode:
     with redirect_stdout(sys.stderr), settings.override(seed=args.seed, threads=args.n_threads):
         if command == "map":
             adata, model = _mapped(adata, model, args)
+        labels = None if args.reject is None else model.predict(adata, reject=args.reject)
         model.annotate(adata, key_added=key, diagnostics=args.diagnostics)
+        if labels is not None:
+            _add_labels(adata, key, labels)
     seconds = time.perf_counter() - started
     try:
         if getattr(args, "save_model", None) is not None:
@@ -136,6 +141,12 @@ def _check_data(adata: Data, model: ScplnModel, args: argparse.Namespace) -> Non
     if is_mudata(args) and not model.modalities:
         msg = f"the model in {args.load_model} is of one AnnData: write the modality that it is for as .h5ad, and pass that"
         raise CommandError(msg)
+    if args.reject is not None and not hasattr(model, "predict"):
+        msg = f"--reject is for models with clusters or labels, and {args.load_model} is a {type(model).__name__}"
+        raise CommandError(msg)
+    if args.reject is not None and args.reject >= 1:
+        msg = f"--reject is a share of cells, below 1, not {args.reject:g}"
+        raise CommandError(msg)
     if args.command == "map" and not hasattr(model, "load_query_data"):
         msg = f"new cells cannot be mapped onto a {type(model).__name__}"
         raise CommandError(msg)
@@ -165,6 +176,16 @@ def _check_figure(adata: Data, reference: Data | None, args: argparse.Namespace,
     for name in args.color or ():
         known = [*adata.obs, f"{key}_cluster", *([] if reference is not None else [f"{key}_leiden"]), *genes]
         require("--color", name, known, "obs or the genes" if genes else "obs")
+
+
+def _add_labels(adata: Data, key: str, labels: NDArray) -> None:
+    """Add ``obs["{key}_label"]``, with cells that were refused."""
+    import pandas as pd
+
+    from scpln.model.base import claim
+
+    adata.obs[f"{key}_label"] = pd.Categorical([str(label) for label in labels])
+    claim(adata, key, [f"obs['{key}_label']"])
 
 
 def _mapped(adata: Data, model: Any, args: argparse.Namespace) -> tuple[Data, ScplnModel]:

@@ -37,6 +37,13 @@ def add_options(parser: argparse.ArgumentParser, *, learns: bool) -> None:
             "model does not have",
         )
         _add_training(parser.add_argument_group("training of what is new"))
+    group.add_argument(
+        "--reject",
+        type=positive_number,
+        metavar="SHARE",
+        help="also write labels of which cells far from all that the model was trained on are 'unknown', obs['KEY_label']: as far as "
+        "this share of those cells, such as 0.05; of a model with clusters or labels",
+    )
     group = parser.add_argument_group("computation")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     group.add_argument(

@@ -19,6 +19,7 @@ SUMMARY = """\
                          what was applied to what
   n_cells, n_genes, seed, versions
   new_categories         {column: categories that the model was not trained on}
+  refused                cells that --reject calls unknown, in obs["KEY_label"]
   clusters               {"n_components", "n_effective", "sizes": {name: cells}}
   bound                  mean over cells, in nats
   training               why the estimation of what is new ended
@@ -33,6 +34,7 @@ def summarize(
     model: ScplnModel, adata: Data, args: argparse.Namespace, key: str, seconds: float, added: list[str]
 ) -> dict[str, Any]:
     """Numbers and names; the help of the commands lists them."""
+    rejected = getattr(model, "rejected_name", None)
     return {
         "command": args.command,
         "versions": versions(),
@@ -44,6 +46,7 @@ def summarize(
         "n_cells": adata.n_obs,
         "n_genes": len(model.genes),
         "new_categories": getattr(model, "new_categories", {}),
+        "refused": None if args.reject is None else int((adata.obs[f"{key}_label"] == rejected).sum()),
         "clusters": clusters(adata, key),
         "bound": adata.uns[key].get("elbo"),
         "training": model.stop_reason if args.command == "map" else None,
@@ -69,6 +72,7 @@ def as_text(summary: dict[str, Any]) -> str:
         "new": "; ".join(f"{name}: {', '.join(each)}" for name, each in new.items()) or None,
         "training": summary["training"],
         "clusters": None if summary["clusters"] is None else clusters_in_words(**summary["clusters"]),
+        "unknown": None if summary["refused"] is None else f"{summary['refused']:,} cells",
         "bound per cell": None if summary["bound"] is None else f"{summary['bound']:.3f} nats",
         "seconds": f"{summary['seconds']:.1f}",
         "wrote": outputs["annotated"],

@@ -1,6 +1,7 @@
 """Coefficients of new columns of the design, with everything that was learned before as it is."""
 
 from ._columns import ColumnFit, fit_columns
+from ._density import StateDensity
 from ._prior import CoefficientPrior
 
-__all__ = ["CoefficientPrior", "ColumnFit", "fit_columns"]
+__all__ = ["CoefficientPrior", "ColumnFit", "StateDensity", "fit_columns"]

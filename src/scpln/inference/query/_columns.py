@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from scipy.linalg import block_diag
+from scipy.spatial.distance import cdist
 
 from scpln.core import threads
 from scpln.inference._gaussians import make_cell_problem
@@ -15,6 +16,8 @@ from scpln.inference.newton import FAMILIES, START_VARIANCE, CellProblem, CellSt
 from scpln.inference.newton.general import precision
 from scpln.train import torch_threads
 
+from ._anchors import Anchors
+from ._density import StateDensity
 from ._prior import CoefficientPrior
 
 if TYPE_CHECKING:
@@ -31,6 +34,10 @@ PRIOR_ITERATIONS = 10
 MAX_CHANGE, MAX_HALVINGS = 1.0, 8
 #: Curvature below which a gene says nothing about its coefficient.
 LEAST_CURVATURE = 1e-8
+#: Steps, and the last one's length at most, that find how far all states of a batch go together.
+SHIFT_STEPS, SHIFT_TOLERANCE = 30, 1e-4
+#: Distance of components, in units of their standard deviation, below which they are of one group of cells.
+APART = 1.0
 #: Decrease of the objective that is rounding error, nats per cell.
 ROUNDING = 1e-6
 
@@ -46,8 +53,12 @@ class ColumnFit:
     prior
         Prior of the new ones.
     history
-        After each iteration, ``elbo``, the mean bound of the cells that the new columns are about, in nats, and
-        ``seconds``.
+        After each iteration, ``elbo``, the mean bound of the cells that the new columns are about, under the density
+        of states, in nats, and ``seconds``.
+    overlap, shift
+        Of the new categories with the least and the most of it: how much of the reference's composition theirs shares, from 0 to
+        1, the overlap of the weights of the density's components; and how far their coefficients move all states, in
+        distances between neighbouring components. Far and with little overlap, the two cannot be told apart.
     converged, interrupted, reason
         Whether the optimum was found, whether Ctrl-C ended the search, and why it ended, in words.
     """
@@ -58,6 +69,8 @@ class ColumnFit:
     converged: bool
     reason: str
     interrupted: bool = False
+    overlap: float = 1.0
+    shift: float = 0.0
 
 
 def fit_columns(
@@ -67,6 +80,7 @@ def fit_columns(
     likelihood: Likelihood,
     new: NDArray[np.bool_],
     *,
+    density: StateDensity | None = None,
     posterior: GaussianFamilyName = "fullrank",
     rotation: Array | None = None,
     max_iter: int = 500,
@@ -91,6 +105,12 @@ def fit_columns(
     a shift of all states and one of the coefficients can replace each other: :math:`m_i \to m_i - \delta^T x_i`,
     :math:`b_j \to b_j + \delta C_j` leaves all log-rates as they are. The best δ is a linear solve.
 
+    With the prior N(0, I) of the states, the coefficients of a batch of one cell type take up what makes this type
+    different: it costs its cells less to be in the middle than genes to have coefficients. So with `density`, states are
+    expected where those of the reference are, in whatever proportions: their prior is a mixture, its components have
+    weights of their own in each batch, and posteriors, probabilities of the components and coefficients take turns, from
+    the states that the start of the coefficients gives. There may then be several optima.
+
     Parameters
     ----------
     data
@@ -101,6 +121,8 @@ def fit_columns(
         Distribution of the counts given their log-rates.
     new
         Which columns of the design are new, (d,).
+    density
+        Where the reference's states are; N(0, I) by default.
     posterior, rotation, batch_size, n_threads
         As in `infer`.
     max_iter
@@ -135,25 +157,62 @@ def fit_columns(
         dtype = precision(data, likelihood, pool)
         cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, dtype)
         problem = make_cell_problem(data, family, likelihood, pool, batch_size)
-        search = _Search(problem, genes, cells, new)
+        if density is None:
+            density = StateDensity.standard_normal(q)
+        else:
+            problem.optimize_posteriors(genes, cells)
+            density = density.turned(axes, diagonal=posterior == "meanfield")
+        search = _Search.of(problem, genes, cells, new, density)
         search.run(max_iter, tol, on_iteration)
     return ColumnFit(
-        search.genes.coefficients, search.prior, search.history, search.converged, search.reason, search.interrupted
+        search.coefficients,
+        search.prior,
+        search.history,
+        search.converged,
+        search.reason,
+        search.interrupted,
+        *search.overlap_and_shift(),
     )
 
 
 @dataclass
 class _Search:
-    """The alternation, and where it is."""
+    r"""The alternation, and where it is.
+
+    States are in units of the density, :math:`z_i = L (\mu_i + u_i)` with S = L Lᵀ and u_i ~ N(0, I): their posteriors are those
+    of u under loadings C L, and μ stands in further columns of the design, whose coefficients are C L, too.
+    """
 
     problem: CellProblem
     genes: GeneParameters
     cells: CellStates
     new: NDArray[np.bool_]
+    anchors: Anchors
     history: dict[str, list[float]] = field(default_factory=lambda: {"elbo": [], "seconds": []})
     converged: bool = False
     interrupted: bool = False
     reason: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        problem: CellProblem,
+        genes: GeneParameters,
+        cells: CellStates,
+        new: NDArray[np.bool_],
+        density: StateDensity,
+    ) -> Self:
+        """From states in the coordinates of the loadings."""
+        data, factor = problem.data, np.linalg.cholesky(density.covariance)
+        q, loadings = len(factor), genes.loadings @ factor
+        white = StateDensity(density.weights, np.linalg.solve(factor, density.means.T).T, np.eye(q))
+        _, batches = np.unique(data.design[:, new], axis=0, return_inverse=True)
+        anchors = Anchors(white, batches.ravel())
+        problem = replace(problem, data=replace(data, design=np.hstack([data.design, anchors.means])))
+        genes = GeneParameters(np.hstack([genes.coefficients, loadings]), loadings)
+        search = cls(problem, genes, cells, np.append(new, np.zeros(q, bool)), anchors)
+        search._place(np.linalg.solve(factor, cells.mean.T.astype(np.float64)).T)
+        return search
 
     def __post_init__(self) -> None:
         self.prior = CoefficientPrior.with_unit_spread(self.values, self.problem.data.groups)
@@ -163,10 +222,20 @@ class _Search:
         """The new coefficients b, (p, k)."""
         return self.genes.coefficients[:, self.new]
 
+    @property
+    def coefficients(self) -> Array:
+        """Those of the whole design, (p, d)."""
+        return self.genes.coefficients[:, : -self.cells.mean.shape[1]]
+
+    @property
+    def states(self) -> Array:
+        """Means of μ + u, (n, q)."""
+        return self.anchors.means + self.cells.mean
+
     def run(self, max_iter: int, tol: float, on_iteration: Callable[[int, float], None] | None) -> None:
         """Iterate until convergence or an interrupt."""
         begin, n = time.perf_counter(), self.problem.data.n_cells
-        best = (-np.inf, self.values, self.cells.mean.copy())  # bound, coefficients and means that it was reached from
+        best = (-np.inf, self.values, self.states)  # bound, coefficients and states that it was reached from
         halvings = 0
         try:
             while len(self.history["elbo"]) < max_iter:
@@ -179,7 +248,7 @@ class _Search:
                     self._move_to(0.5 * (self.values + best[1]), best[2])
                     continue
                 halvings = 0
-                best = (bound, self.values, self.cells.mean.copy())
+                best = (bound, self.values, self.states)
                 self.history["elbo"].append(bound / n)
                 self.history["seconds"].append(time.perf_counter() - begin)
                 if on_iteration is not None:
@@ -198,7 +267,7 @@ class _Search:
 
     def _bound(self) -> float:
         covariance = self.problem.family.covariance(self.cells.variance)
-        return float(self.problem.bound(self.genes, self.cells.mean, covariance).sum())
+        return float(self.problem.bound(self.genes, self.cells.mean, covariance).sum()) + self.anchors.log_density()
 
     def _improve(self) -> float:
         """One step of the prior, while it is learned, of the coefficients, and of the shift; the predicted gain."""
@@ -213,21 +282,47 @@ class _Search:
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         predicted_gain = 0.5 * float((gradient * step).sum())
         values = self.values + np.clip(step, -MAX_CHANGE, MAX_CHANGE)
-        shift = self._best_shift(values)
-        mean = self.cells.mean - (self.problem.data.design[:, self.new] @ shift).astype(self.cells.dtype)
-        self._move_to(values + self.genes.loadings @ shift.T, mean)
+        self._move_to(*self._shifted(values))
         return predicted_gain
 
-    def _best_shift(self, values: Array) -> Array:
-        """Shift δ (k, q) of the latent states into the coefficients that the priors of both like best."""
+    def _shifted(self, values: Array) -> tuple[Array, Array]:
+        """Coefficients and states after all states of a category went where the priors of both like it best, together."""
+        x, states = self.problem.data.design[:, self.new], self.states
+        for _ in range(SHIFT_STEPS):
+            shift = self._best_shift(values, states)
+            values, states = values + self.genes.loadings @ shift.T, states - x @ shift
+            if len(self.anchors.density.weights) == 1 or np.abs(shift).max() < SHIFT_TOLERANCE:
+                break
+            self.anchors.update(states)
+        return values, states
+
+    def overlap_and_shift(self) -> tuple[float, float]:
+        """As in `ColumnFit`: coefficients move states by as much as those nearest to them in the loadings' space do."""
+        density = self.anchors.density
+        if len(density.weights) == 1:
+            return 1.0, 0.0
+        distances = cdist(density.means, density.means)
+        nearest = np.where(distances > APART, distances, np.inf).min(1)
+        moved = np.linalg.lstsq(self.genes.loadings, self.values - self.prior.mean, rcond=None)[0]
+        overlap = np.minimum(self.anchors.weights, density.weights).sum(1).min()
+        return float(overlap), float(np.linalg.norm(moved, axis=0).max() / np.median(nearest))
+
+    def _best_shift(self, values: Array, states: Array) -> Array:
+        """Shift δ (k, q) of the latent states into the coefficients, while their probabilities of the components stay."""
         x, c = self.problem.data.design[:, self.new], self.genes.loadings
         weights = self.prior.precision
-        target = x.T @ self.cells.mean - (weights * (values - self.prior.mean)).T @ c
+        target = x.T @ (states - self.anchors.means) - (weights * (values - self.prior.mean)).T @ c
         system = np.kron(x.T @ x, np.eye(c.shape[1])) + block_diag(*((c.T * weight) @ c for weight in weights.T))
         return np.linalg.solve(system, target.ravel()).reshape(target.shape)
 
-    def _move_to(self, values: Array, mean: Array) -> None:
+    def _move_to(self, values: Array, states: Array) -> None:
         coefficients = self.genes.coefficients.copy()
         coefficients[:, self.new] = values
         self.genes = GeneParameters(coefficients, self.genes.loadings)
-        self.cells.mean[...] = mean
+        self._place(states)
+
+    def _place(self, states: Array) -> None:
+        self.anchors.update(states)
+        means = self.anchors.means
+        self.problem.data.design[:, -means.shape[1] :] = means  # this search's own array
+        self.cells.mean[...] = states - means

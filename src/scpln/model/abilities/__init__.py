@@ -10,10 +10,11 @@ from ._likelihood_parameters import LikelihoodParameters
 from ._loadings import Loadings
 from ._predictive import Predictive
 from ._prior_predictive import PriorPredictive
-from ._query import NOTHING_NEW, QueryMapping
+from ._query import CELLS_OF_DENSITY, NOTHING_NEW, QueryMapping, as_prior
 from ._terms import conditions
 
 __all__ = [
+    "CELLS_OF_DENSITY",
     "NOTHING_NEW",
     "UNRELIABLE",
     "Bounds",
@@ -25,6 +26,7 @@ __all__ = [
     "Predictive",
     "PriorPredictive",
     "QueryMapping",
+    "as_prior",
     "conditions",
     "effective_number",
 ]

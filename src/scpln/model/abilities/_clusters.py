@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from scpln.data import as_text, cell_positions, match, restore
-from scpln.utils import deprecated
+from scpln.utils import deprecated, in_range
 
 from ._prior_predictive import PriorPredictive
 from ._terms import BoundTerms
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from scpln.data import Data
     from scpln.model.base import Evaluated
     from scpln.module import GaussianMixture, Posterior, Prior
+
+
+#: Levels of the quantiles of distances that are kept, and how many cells those of all components count for in each of them.
+LEVELS, CELLS_OF_ALL = np.linspace(0, 1, 101), 10
+#: What cells are called that are none of the components.
+UNKNOWN = "unknown"
 
 
 class Clusters(BoundTerms, PriorPredictive):
@@ -78,24 +84,36 @@ class Clusters(BoundTerms, PriorPredictive):
         indices: Sequence[int] | ArrayLike | None = None,
         *,
         batch_size: int | None = None,
+        reject: float | None = None,
     ) -> NDArray:
         """Most probable component of each cell: its label where components stand for labels, or its number as text.
+
+        Probabilities say which of the components it is, not whether it is one of them: cells of a type that the model does
+        not know have a label, too, often with a probability near 1, unless `reject` is given.
 
         Parameters
         ----------
         adata, indices, batch_size
             As in `get_posterior`.
+        reject
+            Share of the reference's own cells to refuse, from 0 to 1, in every component alike: cells are ``"unknown"`` if
+            the mean of their posterior is farther from their component's, in units of its covariance, than those of that
+            share of the cells that training was validated on (of all, if these are fewer than 50). About so many new cells of
+            known types are refused wrongly. By default none are.
 
         Returns
         -------
         Labels of the cells (n,), of the type that they have in ``labels_key``: whole numbers, booleans and dates as such,
         and text and whatever else as text, in an array of objects. Where some components have no label, such as
-        ``"component 4"``, it is an array of objects, too, with these names for their cells.
+        ``"component 4"``, it is an array of objects, too, with these names for their cells. So it is with `reject`; if
+        a label is called ``"unknown"``, refused cells are ``"unknown (no label)"``.
 
         Raises
         ------
         RuntimeError
-            If the model is not trained.
+            If the model is not trained, or `reject` is given and it does not know how far the reference's cells are from their components.
+        ValueError
+            If `reject` is not from 0 to 1.
 
         Examples
         --------
@@ -107,13 +125,55 @@ class Clusters(BoundTerms, PriorPredictive):
         >>> model.train(max_epochs=2, progress=False)
         >>> model.predict().dtype
         dtype('int64')
+        >>> sorted(set(model.predict(reject=0.05)), key=str)
+        [1, 2, 'unknown']
         """
-        probabilities = self.get_cluster_probabilities(adata, indices, batch_size=batch_size).to_numpy()
+        limits = None if reject is None else self._limits(in_range("reject", reject, 0, 1))
+        posterior, _ = self._infer(adata, indices, batch_size=batch_size)
+        components, distances = self._component_distances(posterior)
         values = restore(self.label_names, self.label_dtype)
         extra = self.component_names[len(values) :]
-        if extra:
-            values = np.array([*values.astype(object), *extra], dtype=object)
-        return values[probabilities.argmax(1)]
+        if extra or limits is not None:
+            values = np.array([*values.astype(object), *extra, self.rejected_name], dtype=object)
+        if limits is not None:
+            components = np.where(distances > limits[components], len(values) - 1, components)
+        return values[components]
+
+    def _component_distances(self, posterior: Posterior) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Most probable component of each cell, and squared distance of its mean from that component's, in units of its covariance."""
+        prior = self.prior_on_cpu
+        components = posterior.responsibilities(prior).argmax(1)
+        with torch.no_grad():
+            away = torch.from_numpy(posterior.mean) - prior.loc[components]
+            white = torch.linalg.solve_triangular(prior.scale[components], away[..., None], upper=False)
+        return components, white.square().sum((1, 2)).numpy()
+
+    def _quantiles_of_distances(self, posterior: Posterior) -> list[list[float]]:
+        """Of the cells of each component, at `LEVELS`; of few cells, drawn to those of all."""
+        components, distances = self._component_distances(posterior)
+        of_all, result = np.quantile(distances, LEVELS), []
+        for component in range(self.prior.n_components):
+            own = distances[components == component]
+            weight = len(own) / (len(own) + CELLS_OF_ALL)
+            quantiles = np.quantile(own, LEVELS) if len(own) else of_all
+            result.append((weight * quantiles + (1 - weight) * of_all).tolist())
+        return result
+
+    def _limits(self, reject: float) -> NDArray[np.float64]:
+        """Distances beyond which this share of each component's cells are, (K,)."""
+        self._require_trained()
+        if "distances" not in self.states_:
+            msg = (
+                "reject= compares cells with those of the reference, and how far these are from their components is not known "
+                "of this model: an earlier version trained it, or its training was interrupted. Train it again, or leave reject= out."
+            )
+            raise RuntimeError(msg)
+        return np.array([np.interp(1 - reject, LEVELS, quantiles) for quantiles in self.states_["distances"]])
+
+    @property
+    def rejected_name(self) -> str:
+        """What `predict` calls cells that `reject` refuses."""
+        return UNKNOWN if UNKNOWN not in self.component_names else f"{UNKNOWN} (no label)"
 
     def get_component_parameters(self) -> dict[str, Any]:
         """Parameters of the mixture.

@@ -16,8 +16,9 @@ from mudata import MuData, set_options
 from scvi import REGISTRY_KEYS
 
 from scpln.data import DESIGN_KEY, Design, _manager, modality_slices
+from scpln.inference import StateDensity
 from scpln.model.base import ScplnModel
-from scpln.module import Growth
+from scpln.module import GaussianMixture, Growth
 from scpln.train import torch_random
 from scpln.utils import named, warn
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scpln")
 
+#: Most cells by whose states those of mapped cells go: more would not change it.
+CELLS_OF_DENSITY = 5_000
 #: Why a training ended that had nothing to do.
 NOTHING_NEW = "nothing to train, since all categories are known"
 
@@ -53,9 +56,9 @@ class QueryMapping(ScplnModel):
         looked at together. Cells of known categories need no training.
 
         New coefficients have a normal prior around the average of the known categories, with a shift and a spread that
-        are learned from all genes, so that few cells, and genes without counts, are enough. Since latent states of a
-        batch are centred by its coefficients, a batch of other cell types than the reference is pulled towards its
-        centre: the more, the more cells it has.
+        are learned from all genes, so that few cells, and genes without counts, are enough. PLN-PCA expects the new
+        cells' states where the reference's are, in proportions of their own: a batch of few cell types is drawn to
+        these types, and not to the centre of all.
 
         Parameters
         ----------
@@ -175,6 +178,14 @@ class QueryMapping(ScplnModel):
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> LatentModule:
         """A module into which saved tensors fit, but for those of cells and of the design."""
 
+    def _kept_states(self) -> dict[str, Any]:
+        """What mapped cells are told of where those of the reference are, as in `states_`."""
+        return self.states_
+
+    def _state_density(self) -> StateDensity | None:
+        """Density of the states of the cells that the model, or its reference, was trained on; None if it is not known."""
+        return StateDensity.from_lists(self.states_["density"]) if "density" in self.states_ else None
+
     @property
     def _growth(self) -> Growth:
         """Where the module grew, compared with the reference's."""
@@ -199,6 +210,7 @@ class QueryMapping(ScplnModel):
         tensors = {name: value.detach().cpu() for name, value in state.items() if name not in by_cell}
         design, n_batches = _manager.states(reference.registry)[DESIGN_KEY], self._n_batches(reference.registry)
         self.query_ = {"design": copy.deepcopy(design), "n_batches": n_batches, "dims": {}}
+        self.states_ = copy.deepcopy(reference._kept_states())
         with torch_random():
             module = self._empty_module(tensors)
         self.query_["dims"] = self._growth.grow(tensors, module).dims
@@ -213,6 +225,14 @@ class QueryMapping(ScplnModel):
             f"coefficients of {', '.join(new[:6])}{', …' if len(new) > 6 else ''}" if new else "nothing new to learn"
         )
         return {**super()._status(), "mapped onto a reference": mapped}
+
+
+def as_prior(density: StateDensity) -> GaussianMixture:
+    """The density of a reference's states as a prior that stays as it is."""
+    k, q = density.means.shape
+    prior = GaussianMixture(k, q, full=True, weights=density.weights.tolist())
+    prior.place(density.means, np.tile(density.covariance, (k, 1, 1)), density.weights)
+    return prior.requires_grad_(False)
 
 
 def _trained(cls: type[QueryMapping], model: Any) -> Any:

@@ -11,9 +11,11 @@ import numpy as np
 import scvi
 import torch
 
+from scpln.core import after_training
 from scpln.data import cell_positions, setup_args
-from scpln.inference import sampled_elbo
+from scpln.inference import StateDensity, sampled_elbo
 from scpln.model.abilities import (
+    CELLS_OF_DENSITY,
     Differential,
     ExactSampling,
     LikelihoodParameters,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from scpln.core import CountData
     from scpln.data import Cells
     from scpln.module import AutoencoderModule, Posterior
+    from scpln.train.epochs import GradientTraining
 
     from ._architecture import Architecture
     from ._start import Start
@@ -196,6 +199,20 @@ class Autoencoder(
                 n_threads=scvi.settings.num_threads,
                 on_cells=done,
             )
+
+    def _conclude(self, cells: Cells, outcome: GradientTraining, *more: Any) -> None:
+        try:
+            super()._conclude(cells, outcome, *more)
+        finally:  # it raises what training failed with
+            if self.query_ is None:
+                self.states_, _ = after_training(lambda: self._summary_of_states(cells.data), {}, outcome.reason)
+
+    def _summary_of_states(self, data: CountData) -> dict[str, Any]:
+        """What is kept of where the training cells' states are, as in `states_`."""
+        n = data.n_cells
+        some = np.random.default_rng(0).choice(n, min(n, CELLS_OF_DENSITY), replace=False)
+        posterior = self._encode(data.subset(np.sort(some)))
+        return {"density": StateDensity.of(posterior.mean, posterior.packed_covariance).to_lists()}
 
     def _refined(self, data: CountData, posterior: Posterior, n_steps: int, seed: int) -> Posterior:
         """Posteriors that are improved cell by cell, with everything else as it is."""

@@ -41,6 +41,10 @@ _BEFORE_TRAINING = 10
 MOST_COMPONENTS = 1_000
 
 
+#: So many validation cells at least say how far cells are from components; of fewer, all training cells do.
+FEWEST_HELD_OUT = 50
+
+
 class CountGMVAE(Clusters, Autoencoder):
     r"""Gaussian-mixture variational autoencoder of counts: it clusters cells while it learns their latent states.
 
@@ -276,6 +280,11 @@ class CountGMVAE(Clusters, Autoencoder):
                 (np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1]) == 0).sum()
             ),
         }
+
+    def _summary_of_states(self, data: CountData) -> dict[str, Any]:
+        held_out = self.validation_indices  # which are as far from the components as new cells are
+        some = data.subset(held_out) if len(held_out) >= FEWEST_HELD_OUT else data
+        return {"distances": self._quantiles_of_distances(self._encode(some))}
 
     def _status(self) -> dict[str, str]:
         status = super()._status()

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from scpln.inference import CoefficientPrior
+from scpln.model.abilities import as_prior
 from scpln.module import GrownTraining
 from scpln.train import Minibatches
 
 if TYPE_CHECKING:
     from scpln.core import CountData
+    from scpln.inference import StateDensity
     from scpln.module import AutoencoderModule, Growth
     from scpln.train.epochs import TrainingOptions
 
@@ -31,10 +33,17 @@ def options_on_reference(options: TrainingOptions, n_cells: int, max_epochs: int
     return replace(options, max_epochs=max_epochs, validation_size=0.0, early_stopping=False)
 
 
-def start_on_reference(module: AutoencoderModule, data: CountData, growth: Growth) -> GrownTraining:
-    """What to train of an autoencoder for cells that were mapped onto a reference, from where it starts."""
+def start_on_reference(
+    module: AutoencoderModule, data: CountData, growth: Growth, density: StateDensity | None = None
+) -> GrownTraining:
+    """What to train of an autoencoder for cells that were mapped onto a reference, from where it starts.
+
+    States are expected where those of the reference are, if their density is known, so that a batch of one cell type is not drawn
+    to the centre of all.
+    """
     prior = start_coefficients(module, data, growth)
-    return GrownTraining(module, growth, prior.mean, prior.spread)
+    prior_of_states = None if density is None else as_prior(density)
+    return GrownTraining(module, growth, prior.mean, prior.spread, prior_of_states)
 
 
 @torch.no_grad()

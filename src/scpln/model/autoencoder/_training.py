@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from scpln.core import CountData
     from scpln.data import Cells
+    from scpln.inference import StateDensity
     from scpln.model.base import Cost
     from scpln.module import AutoencoderModule, Growth, Posterior
     from scpln.train.epochs import GradientTraining
@@ -204,7 +205,7 @@ class AutoencoderTraining(Bounds):
         else:
             options = options_on_reference(options, cells.data.n_cells, max_epochs)
             module, origin = copy.deepcopy(self.module), "reference"
-            grown = start_on_reference(module, cells.data, self._growth)
+            grown = start_on_reference(module, cells.data, self._growth, self._state_density())
         module.n_samples = n_samples
         common = {"start": origin, "n_samples": n_samples}
         settings = {"model": repr(self._params()), **common, "fingerprint": cells.fingerprint()}
@@ -300,6 +301,10 @@ class AutoencoderTraining(Bounds):
     def _training_summary(self, data: CountData) -> dict[str, Any]:
         """More to say of a training."""
         return {}
+
+    @abstractmethod
+    def _state_density(self) -> StateDensity | None:
+        """Where the states of the training cells lie, or those of the reference if these were mapped; None if that is not known."""
 
     def _labels(self) -> NDArray[np.int64] | None:
         """Codes of the training cells' labels, for models that use them."""

@@ -51,6 +51,9 @@ class Persistent(Explained, BaseModelClass):
     history_: dict[str, pd.DataFrame] | None
     #: Of a model of cells that were mapped onto a reference: its design, and where the module grew.
     query_: dict[str, Any] | None = None
+    #: Where the states of the cells are that the model, or its reference, was trained on: ``density`` (`StateDensity`), and, of a
+    #: mixture, ``distances`` from their components (`Clusters`). Earlier versions kept nothing.
+    states_: dict[str, Any] = {}  # noqa: RUF012  # replaced, never changed
     _fingerprint: str
     #: The data that the model was trained on, and the signature of each of its cells then.
     _trained_cells: tuple[weakref.ref[Data], NDArray[np.uint64]] | None
@@ -122,6 +125,8 @@ class Persistent(Explained, BaseModelClass):
         }
         if self.query_ is not None:
             metadata["query"] = self.query_
+        if self.states_:
+            metadata["states"] = self.states_
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.module.state_dict().items()}
         if not_finite := [name for name, value in tensors.items() if not value.isfinite().all()]:
             metadata["not_finite"] = not_finite  # so that these are no damage
@@ -223,6 +228,7 @@ class Persistent(Explained, BaseModelClass):
     def _restore(self, saved: SavedModel) -> None:
         """Take over what was saved."""
         self.query_ = saved.metadata.get("query")
+        self.states_ = saved.metadata.get("states", {})
         self._load_tensors(saved.tensors)
         self.training_ = saved.metadata["training"]
         self.history_ = history_tables(_higher_is_better(saved.metadata))

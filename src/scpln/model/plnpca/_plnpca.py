@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import scvi
+import torch
 
 from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
-from scpln.inference import GenePriorName
+from scpln.inference import GenePriorName, StateDensity
 from scpln.model.abilities import (
+    CELLS_OF_DENSITY,
     Differential,
     ExactSampling,
     LikelihoodParameters,
@@ -38,7 +40,6 @@ from ._training import PLNPCATraining
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import torch
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -274,7 +275,10 @@ class PLNPCA(
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNPCAModule:
         shared = any(name.startswith("approximation.") for name in tensors)
         importance = int(shared) + 1
-        return self._new_module(self._new_approximation(importance) if shared else None)
+        module = self._new_module(self._new_approximation(importance) if shared else None)
+        if "spread" in tensors:
+            module.register_buffer("spread", torch.zeros_like(tensors["spread"]))
+        return module
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         self.module = self._empty_module(tensors)
@@ -317,6 +321,14 @@ class PLNPCA(
         if with_elbo is True or (with_elbo and module.has_exact_bound(posterior)):
             values = bound(module.generative, data, posterior, positions=positions, seed=seed, **settings)
         return posterior, values
+
+    def _kept_states(self) -> dict[str, Any]:
+        n = len(self.module.elbo)
+        if self.query_ is not None or not n:
+            return self.states_
+        cells = np.random.default_rng(0).choice(n, min(n, CELLS_OF_DENSITY), replace=False)
+        posterior = self.module.posterior(np.sort(cells))
+        return {"density": StateDensity.of(posterior.mean, posterior.packed_covariance).to_lists()}
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)

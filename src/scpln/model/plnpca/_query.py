@@ -9,8 +9,10 @@ import torch
 
 from scpln.core import hold_interrupts
 from scpln.inference import CoefficientPrior, ColumnFit, fit_columns
+from scpln.model.abilities import as_prior
 from scpln.module import Generative, GrownTraining, LinearDecoder, VAEModule
 from scpln.train import Ascent, Minibatches, NotFiniteError, ascend, torch_random, torch_threads
+from scpln.utils import warn
 
 from ._fit import infer_posterior, linear_parameters, store
 
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
 
     from scpln.core import CountData
     from scpln.data import Cells
-    from scpln.inference import GaussianFamilyName
+    from scpln.inference import GaussianFamilyName, StateDensity
     from scpln.module import Batch, Growth, PLNPCAModule
 
     from ._options import GradientOptions, NewtonOptions
+
+#: Of coefficients that cannot be told from composition: most overlap with the reference, and least shift of the states.
+OVERLAP, SHIFT = 0.5, 0.5
 
 
 def fit_coefficients(
@@ -34,9 +39,13 @@ def fit_coefficients(
     growth: Growth,
     family: GaussianFamilyName,
     options: NewtonOptions,
+    density: StateDensity | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> ColumnFit:
-    """Set new coefficients of PLN-PCA to their optimum under Gaussian posteriors; also those that a flow starts from."""
+    """Set new coefficients of PLN-PCA to their optimum under Gaussian posteriors; also those that a flow starts from.
+
+    The density of states is in the coordinates of the module's loadings, as are its posteriors.
+    """
     axes = module.rotation if module.approximation is None else module.approximation.frame
     fits = []
     for generative in (module.generative, module.reference):
@@ -51,6 +60,7 @@ def fit_coefficients(
             loadings,
             generative.likelihood,
             growth.is_new,
+            density=density if density is None or generative is module.generative else density.turned(axes.numpy()),
             posterior=family,
             rotation=axes.numpy(),
             max_iter=options.max_epochs,
@@ -61,7 +71,19 @@ def fit_coefficients(
         )
         cast("torch.Tensor", generative.decoder.coefficients).copy_(torch.from_numpy(fit.coefficients))
         fits.append(fit)
+    _warn_if_confounded(fits[0])
     return fits[0]
+
+
+def _warn_if_confounded(fit: ColumnFit) -> None:
+    """Say if what was learned moves the cells far, and their composition is another than the reference's."""
+    if fit.overlap < OVERLAP and fit.shift > SHIFT:
+        warn(
+            "The coefficients of the new categories cannot be told from the composition of their cells, which share "
+            f"{100 * fit.overlap:.0f} % of the reference's: they move all latent states by {fit.shift:.1f} times the distance "
+            "between neighbouring groups of the reference's cells, as another composition would, too. Check the labels that "
+            "follow by markers, or map cells of more types together."
+        )
 
 
 def train_inputs(
@@ -70,6 +92,7 @@ def train_inputs(
     growth: Growth,
     prior: CoefficientPrior,
     options: GradientOptions,
+    density: StateDensity | None,
     n_threads: int | None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> tuple[Ascent, NotFiniteError | None]:
@@ -80,7 +103,8 @@ def train_inputs(
     approximation = module.approximation
     assert approximation is not None
     decoder = LinearDecoder(module.coefficients, module.loadings @ approximation.frame.T)
-    generative = Generative(decoder, copy.deepcopy(module.generative.likelihood)).float()
+    prior_of_states = None if density is None else as_prior(density.turned(approximation.frame.numpy()))
+    generative = Generative(decoder, copy.deepcopy(module.generative.likelihood), prior_of_states).float()
     vae = VAEModule(generative, approximation, data.n_cells)
     vae.n_samples = options.n_samples
     training = GrownTraining(vae, growth, prior.mean, prior.spread)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scpln.data import Cells
-    from scpln.inference import FitResult, GaussianFamilyName, GenePriorName
+    from scpln.inference import FitResult, GaussianFamilyName, GenePriorName, StateDensity
     from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
 
     from ._options import GradientOptions, NewtonOptions
@@ -103,6 +103,7 @@ def train_on_reference(
     cells: Cells,
     module: PLNPCAModule,
     growth: Growth,
+    density: StateDensity | None,
     family: GaussianFamilyName,
     newton: NewtonOptions,
     gradient: GradientOptions,
@@ -115,12 +116,12 @@ def train_on_reference(
     outcome = Outcome(True, NOTHING_NEW, asdict(newton), {})
     if growth.is_new.any():
         with progress_bar(name, newton.max_epochs, at_most=True, show=progress) as bar:
-            fit = fit_coefficients(module, cells.data, growth, family, newton, bar.update)
+            fit = fit_coefficients(module, cells.data, growth, family, newton, density, bar.update)
             bar.finish(fit.reason)
         outcome = Outcome(fit.converged, fit.reason, asdict(newton), dict(fit.history))
         if module.encodes and not fit.interrupted:
             with progress_bar(f"{name} and inputs", gradient.n_steps, unit="step", show=progress) as bar:
-                settings = gradient, newton.n_threads, bar.update
+                settings = gradient, density, newton.n_threads, bar.update
                 ascent, failure = train_inputs(module, cells.data, growth, fit.prior, *settings)
                 bar.finish(ascent.reason)
             outcome.add_stochastic(ascent, failure, gradient)

@@ -27,7 +27,7 @@ from ._stages import train_approximation_of, train_gaussians, train_on_reference
 
 if TYPE_CHECKING:
     from scpln.data import Cells
-    from scpln.inference import GenePriorName
+    from scpln.inference import GenePriorName, StateDensity
     from scpln.model.base import Cost, PosteriorName
     from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
 
@@ -67,6 +67,10 @@ class PLNPCATraining(Bounds):
     @abstractmethod
     def _growth(self) -> Growth:
         """Where the module grew, compared with the reference's."""
+
+    @abstractmethod
+    def _state_density(self) -> StateDensity | None:
+        """Where the training cells' states lie, or those of the reference if these were mapped; None if that is not known."""
 
     @abstractmethod
     def _new_likelihood(self) -> Likelihood:
@@ -185,9 +189,8 @@ class PLNPCATraining(Bounds):
         cells, name, family = self._read(None), type(self).__name__, self._gaussian_family
         if self.query_ is not None:
             name = f"{name}, new coefficients"
-            module, outcome = train_on_reference(
-                name, cells, self.module, self._growth, family, newton, gradient, progress=progress
-            )
+            given = self._growth, self._state_density(), family, newton, gradient
+            module, outcome = train_on_reference(name, cells, self.module, *given, progress=progress)
             self._conclude(cells, module, outcome, newton)
             return
         announce(self._cost(newton, gradient), self.summary_stats.n_cells, len(self.genes))

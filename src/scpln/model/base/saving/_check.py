@@ -56,6 +56,7 @@ _REGISTRY = {
     "scvi_version": str,
     "_scvi_uuid": str,
 }
+_DENSITY = {"weights": [float], "means": [[float]], "covariance": [[float]]}
 _METADATA = {
     "class": str,
     "scpln_version": str,
@@ -72,6 +73,7 @@ _METADATA = {
     "format?": int,
     "fingerprint": str,
     "not_finite?": [str],
+    "states?": {"density?": _DENSITY, "distances?": [[float]]},
     "query?": {"design": _FIELDS[DESIGN_KEY], "n_batches": int, "dims": dict},
 }
 _METHODS = ("setup_anndata", "setup_mudata")
