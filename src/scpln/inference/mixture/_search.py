@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -12,11 +12,14 @@ from ._moves import split_and_merge, to_number
 from ._starts import components_of_groups, kmeans_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from ._sites import Sites
+
+#: Groups of cells (n,) from their states (n, q) and a seed.
+Grouping: TypeAlias = "Callable[[NDArray[np.float64], int], NDArray[np.int64]]"
 
 #: Cells that starts and numbers of components are compared on, at most; all of them make the mixture in the end.
 _CELLS = 1_200
@@ -32,14 +35,14 @@ def fit_mixture(
     sites: Sites,
     n_components: int | None,
     *,
-    groups: Sequence[NDArray[np.int64]] = (),
+    groups: Sequence[Grouping] = (),
     known: NDArray[np.int64] | None = None,
     prior: ComponentPrior | None = None,
     seed: int = 0,
 ) -> MixtureFit:
     """Fit a mixture by expectation maximisation from several starts, of which the best bound is taken.
 
-    Starts are k-means on posterior means, and given groups, whose number is made that of the components by merging those
+    Starts are k-means on posterior means, and other groups, whose number is made that of the components by merging those
     that overlap or splitting the largest. The best one is improved by moves that merge two components and split a third.
 
     Parameters
@@ -50,7 +53,7 @@ def fit_mixture(
         Components K; with None, the fewest whose held-out bound is within one standard error of the best, on the way from the
         largest start down by merging those components that overlap most.
     groups
-        Groups of the cells, (n,) each, from other methods.
+        Other methods that group cells, from their states (n, q) and a seed: at most 1,200 of the cells.
     known
         Component of each cell (n,), −1 where it is not known. Components of those have the moments of their cells at the
         start, and there are no moves.
@@ -73,7 +76,8 @@ def fit_mixture(
         assert n_components is not None
         return _semi_supervised(sites, n_components, known, prior, seed)
     some = np.unique(np.linspace(0, n - 1, min(n, _CELLS)).astype(int))
-    part, given = sites[some], [np.asarray(one)[some] for one in groups]
+    part = sites[some]
+    given = [find(part.mean, seed) for find in groups]
     if n_components is None:
         n_components = choose_n_components(part, given, prior, seed=seed)
     starts = [*given, *(kmeans_groups(part.mean, n_components, seed=seed + i) for i in range(_KMEANS))]

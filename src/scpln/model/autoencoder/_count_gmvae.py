@@ -15,7 +15,7 @@ from scpln.utils import as_bool, one_of, positive_integer_or_none, warn
 
 from ._architecture import Architecture, resolve_likelihood
 from ._autoencoder import Autoencoder
-from ._mixture_start import choose_n_components, start_components
+from ._mixture_start import start_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +65,9 @@ class CountGMVAE(Clusters, Autoencoder):
     The latter is what training maximises and its history shows; `get_elbo` is that of the mixture
     :math:`\sum_k q(k \mid y_i) q(z \mid y_i, k)`, which is above it.
 
-    Components start from k-means on the latent states of a PLN-PCA, have a weak prior, worth one cell each, that keeps
-    them in reach of the others, and variances above a floor.
+    Components start from a mixture that is fitted to the posteriors of a PLN-PCA, with their covariances, by expectation
+    maximisation from k-means and from Leiden's groups, of which the better bound is taken. They have a weak prior, worth
+    one cell each, that keeps them in reach of the others, and variances above a floor.
 
     If `setup_anndata` was given a ``labels_key``, the model is semi-supervised: each label has a component of its own,
     cells with a label belong to it in training, and those without (missing values, or the ``unlabeled_category``) are
@@ -227,14 +228,11 @@ class CountGMVAE(Clusters, Autoencoder):
     def _make_module(
         self, start: Start | None = None, labels: NDArray[np.int64] | None = None, seed: int = 0
     ) -> AutoencoderModule:
-        n_components = self._n_components
-        if n_components is None and start is not None:
-            n_components = choose_n_components(start.gaussian, full=self.full_covariance, seed=seed)
-        module = self._sized_module(n_components or _BEFORE_TRAINING)
-        if start is not None:
-            known = None if labels is None else labels[start.cells]
-            found = start_components(start.gaussian, n_components or _BEFORE_TRAINING, known, seed=seed)
-            cast("GaussianMixture", module.generative.prior).place(found.loc, found.covariance, found.weights)
+        if start is None:
+            return self._sized_module(self._n_components or _BEFORE_TRAINING)
+        found = start_components(start.gaussian, self._n_components, labels, seed=seed)
+        module = self._sized_module(found.n_components)
+        cast("GaussianMixture", module.generative.prior).place(found.loc, found.covariance, found.weights)
         return module
 
     def _check_start(self, start: StartKind) -> None:
