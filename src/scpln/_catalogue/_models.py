@@ -104,6 +104,12 @@ MODELS = {
             page="models/plnpca",
             options=(
                 Option(
+                    "n_components",
+                    "components of a mixture prior, which clusters cells; 1 is one normal prior",
+                    metavar="K",
+                    default=1,
+                ),
+                Option(
                     "amortized",
                     "let an encoder give the posteriors, shared by all cells, from the counts; autoencoders always do",
                     "switch",
@@ -129,7 +135,14 @@ MODELS = {
             ),
             defaults={"max_epochs": 500, "batch_size": 512, "learning_rate": 0.004, "n_threads": "all"},
             notes={"max_epochs": "of the Gaussians"},
-            results=(Result(('varm["KEY_loadings"]',), "loadings of every gene"),),
+            results=(
+                Result(('varm["KEY_loadings"]',), "loadings of every gene"),
+                Result(
+                    ('obs["KEY_cluster"]', 'obsm["KEY_cluster_probs"]'),
+                    "with a mixture prior: cluster of every cell, and probabilities of all clusters",
+                    always=False,
+                ),
+            ),
             figures=("loadings", "correlation_circle", "variance_explained", "gene_correlation"),
             takes_mudata=True,
             stochastic=("n_steps", "learning_rate"),

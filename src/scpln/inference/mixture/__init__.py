@@ -2,6 +2,7 @@
 
 from ._components import Components, Expectation, conditional, expect
 from ._em import ComponentPrior, MixtureFit, fit_components
+from ._posteriors import infer_mixture
 from ._search import choose_n_components, fit_mixture
 from ._sites import Sites
 
@@ -16,4 +17,5 @@ __all__ = [
     "expect",
     "fit_components",
     "fit_mixture",
+    "infer_mixture",
 ]

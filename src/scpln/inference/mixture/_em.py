@@ -39,11 +39,8 @@ class ComponentPrior:
     """
 
     cells: float = 20.0
-    scale: float | NDArray[np.float64] = 0.3
+    scale: float = 0.3
     weight: float = 1.0
-
-    def _scale(self, q: int) -> NDArray[np.float64]:
-        return np.eye(q) * self.scale if np.isscalar(self.scale) else np.asarray(self.scale)
 
     def maximize(self, moments: Moments, before: Components) -> Components:
         """Maximisation step. A component without cells keeps its mean."""
@@ -54,7 +51,7 @@ class ComponentPrior:
         divisor = moments.size + self.cells
         seen = divisor > 0
         covariance = before.covariance.copy()
-        covariance[seen] = (scatter + self.cells * self._scale(q))[seen] / divisor[seen, None, None]
+        covariance[seen] = (scatter + self.cells * self.scale * np.eye(q))[seen] / divisor[seen, None, None]
         weights = moments.size + self.weight
         return Components(loc, 0.5 * (covariance + covariance.transpose(0, 2, 1)), weights / weights.sum())
 
@@ -62,7 +59,7 @@ class ComponentPrior:
         """Log-density of the components, up to a constant."""
         inverse = np.linalg.inv(components.covariance)
         log_det = np.linalg.slogdet(components.covariance)[1]
-        traces = np.einsum("kab,ab->k", inverse, self._scale(inverse.shape[1]))
+        traces = self.scale * np.trace(inverse, axis1=1, axis2=2)
         value = -0.5 * self.cells * float((log_det + traces).sum())
         return value + (self.weight * float(np.log(components.weights).sum()) if self.weight else 0.0)
 
@@ -129,12 +126,11 @@ def fit_components(
     """
     prior, components = prior or ComponentPrior(), start
     history: list[float] = []
-    active, full, converged = None, True, False
+    active, refresh, converged = None, True, False
     expectation = expect(sites, components, known=known)
     history.append(float(expectation.log_likelihood.sum()) + prior.log_density(components))
     for step in range(max_iter):
-        full = step % _REFRESH == 0
-        if full:
+        if step % _REFRESH == 0:
             active = expectation.responsibilities > _NEGLIGIBLE
         components = prior.maximize(expectation.moments, components)
         refresh = (step + 1) % _REFRESH == 0

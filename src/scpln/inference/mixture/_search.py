@@ -26,7 +26,7 @@ _CELLS = 1_200
 #: Seeds of k-means, and groups that it makes where it has to say how many components there may be.
 _KMEANS, _MOST_GROUPS = 2, 20
 #: One cell of so many judges the number of components; losses of so many standard errors are none.
-_HELD_OUT, _STANDARD_ERRORS = 5, 1.0
+_HELD_OUT, _STANDARD_ERRORS = 5, 2.0
 #: Steps of a start before it is compared with others, and gain per cell, nats, at which it ends.
 _STEPS, _TOLERANCE = 20, 1e-3
 
@@ -50,7 +50,7 @@ def fit_mixture(
     sites
         Likelihoods of n cells, from their posteriors under N(0, I).
     n_components
-        Components K; with None, the fewest whose held-out bound is within one standard error of the best, on the way from the
+        Components K; with None, the fewest whose held-out bound is within two standard errors of the best, on the way from the
         largest start down by merging those components that overlap most.
     groups
         Other methods that group cells, from their states (n, q) and a seed: at most 1,200 of the cells.
@@ -88,7 +88,7 @@ def fit_mixture(
 
 
 def choose_n_components(sites: Sites, groups: Sequence[NDArray[np.int64]], prior: ComponentPrior, *, seed: int) -> int:
-    """Fewest components whose held-out bound is within one standard error of the best.
+    """Fewest components whose held-out bound is within two standard errors of the best.
 
     From groups that are many, or k-means, components are merged one pair after the other. A fifth of the cells is held out;
     components that overlap describe it hardly better than one in their place, so that they are merged.

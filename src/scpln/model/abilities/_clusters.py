@@ -22,20 +22,28 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.data import Data
-    from scpln.model.base import Evaluated
+    from scpln.model.base import Annotation, Evaluated
     from scpln.module import GaussianMixture, Posterior, Prior
 
 
 class Clusters(BoundTerms, PriorPredictive):
     """Models whose prior is a mixture of Gaussians."""
 
-    label_names: list[str]
+    label_names: list[str] = []  # noqa: RUF012
     #: Type of the labels' values, as `scpln.data.restore` takes it.
-    label_dtype: str
+    label_dtype: str = "text"
+
+    @property
+    def _is_mixture(self) -> bool:
+        """Whether the prior is a mixture, so that there are clusters."""
+        return True
 
     @property
     def prior(self) -> GaussianMixture:
         """The mixture p(z)."""
+        if not self._is_mixture:
+            msg = f"This {type(self).__name__} has one prior for all cells, and no clusters. Make it with n_components=8, say, or None."
+            raise ValueError(msg)
         return cast("GaussianMixture", self.module.generative.prior)
 
     @property
@@ -68,9 +76,11 @@ class Clusters(BoundTerms, PriorPredictive):
         adata, indices, batch_size
             As in `get_posterior`. Labels are not looked at: these are the probabilities that the counts give.
         """
+        self._require_trained()
+        prior = self.prior_on_cpu
         posterior, _ = self._infer(adata, indices, batch_size=batch_size)
         names = self._cell_names(adata, indices)
-        return pd.DataFrame(posterior.responsibilities(self.prior_on_cpu), index=names, columns=self.component_names)
+        return pd.DataFrame(posterior.responsibilities(prior), index=names, columns=self.component_names)
 
     def predict(
         self,
@@ -215,6 +225,8 @@ class Clusters(BoundTerms, PriorPredictive):
 
     def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
         """Numbers of components."""
+        if not self._is_mixture:
+            return super()._evaluation(adata, indices, n_samples, seed)
         probabilities = self.get_cluster_probabilities(adata, indices).to_numpy()
         return (
             super()
@@ -229,7 +241,9 @@ class Clusters(BoundTerms, PriorPredictive):
         )
 
     def _latent_and_clusters(self, adata: Data, indices: Any) -> tuple[NDArray | None, NDArray | None]:
-        latent, _ = super()._latent_and_clusters(adata, indices)
+        latent, clusters = super()._latent_and_clusters(adata, indices)
+        if not self._is_mixture:
+            return latent, clusters
         return latent, self.predict(adata, indices)
 
     def _component(self, component: Any) -> int:
@@ -252,6 +266,8 @@ class Clusters(BoundTerms, PriorPredictive):
         self, posterior: Posterior, divergence: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float64]]:
         """Shares of the component, and of the latent state given the component."""
+        if not self._is_mixture:
+            return super()._terms_of_divergence(posterior, divergence)
         of_components = self.prior.component_divergence(posterior.responsibilities(self.prior_on_cpu))
         return {"kl_z": divergence - of_components, "kl_k": of_components}
 
@@ -260,7 +276,17 @@ class Clusters(BoundTerms, PriorPredictive):
         """A copy of the mixture in float64, where posteriors are."""
         return copy.deepcopy(self.prior).cpu().double()
 
-    def _cell_names(self, adata: AnnData | None, indices: Any) -> pd.Index:
+    def _add_clusters(self, annotation: Annotation, adata: Data) -> None:
+        """Add clusters, their probabilities and components to what is written."""
+        probabilities = self.get_cluster_probabilities(adata)
+        annotation.obs["cluster"] = pd.Categorical(probabilities.idxmax(axis=1), categories=self.component_names)
+        annotation.obsm["cluster_probs"] = probabilities.to_numpy(dtype=np.float32)
+        annotation.uns |= {
+            "components": self.get_component_parameters(),
+            "n_effective_clusters": effective_number(probabilities.to_numpy().mean(0)),
+        }
+
+    def _cell_names(self, adata: Data | None, indices: Any) -> pd.Index:
         names = self._data_or_own(adata).obs_names
         positions = cell_positions(indices, len(names))
         return names if positions is None else names[positions]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
-import pandas as pd
 from scvi import REGISTRY_KEYS
 
 from scpln.data import read_labels, setup_args, states
@@ -284,12 +283,5 @@ class CountGMVAE(Clusters, Autoencoder):
 
     def _annotation(self, adata: AnnData, diagnostics: bool) -> Annotation:
         annotation = super()._annotation(adata, diagnostics)
-        probabilities = self.get_cluster_probabilities(adata)
-        names = self.component_names
-        annotation.obs["cluster"] = pd.Categorical(probabilities.idxmax(axis=1), categories=names)
-        annotation.obsm["cluster_probs"] = probabilities.to_numpy(dtype=np.float32)
-        annotation.uns |= {
-            "components": self.get_component_parameters(),
-            "n_effective_clusters": effective_number(probabilities.to_numpy().mean(0)),
-        }
+        self._add_clusters(annotation, adata)
         return annotation

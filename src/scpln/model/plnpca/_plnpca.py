@@ -31,7 +31,9 @@ from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
 from scpln.train import torch_random
 from scpln.utils import as_bool, as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
 
+from ._clusters import PLNPCAClusters
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
+from ._options import check_belongs
 from ._training import PLNPCATraining
 
 if TYPE_CHECKING:
@@ -49,7 +51,14 @@ ENCODER_HIDDEN = [128, 128]
 
 
 class PLNPCA(
-    QueryMapping, Loadings, LikelihoodParameters, Differential, PLNPCATraining, ExactSampling, PriorPredictive
+    PLNPCAClusters,
+    QueryMapping,
+    Loadings,
+    LikelihoodParameters,
+    Differential,
+    PLNPCATraining,
+    ExactSampling,
+    PriorPredictive,
 ):
     r"""Poisson log-normal principal component analysis of counts.
 
@@ -82,6 +91,12 @@ class PLNPCA(
     amortized
         Whether an encoder gives the posteriors, from the counts, in place of an optimum for each cell. New cells then
         take one pass through it; their bound is lower.
+    n_components
+        Components K of a Gaussian mixture as prior of z, :math:`z_i \sim \sum_k \pi_k N(m_k, V_k)`, whose clusters are the
+        model's own: for `get_cluster_probabilities`, `predict` and the other functions of clusters, and for `annotate`. It
+        is fitted after the genes, to the cells' posteriors with their covariances; each cell then has a Gaussian for each
+        of its four most probable components. None lets a held-out bound choose K; 1 is N(0, I). It goes with
+        ``posterior="fullrank"``.
     flow
         Kind of flow for ``posterior="flow"``: ``"sylvester"`` (the default: the closest for its time), ``"nsf"`` (neural
         splines), ``"iaf"`` and ``"maf"`` (inverse and masked autoregressive), ``"realnvp"``, ``"planar"`` or
@@ -122,6 +137,7 @@ class PLNPCA(
         adata: Data | None = None,
         n_latent: int = 10,
         *,
+        n_components: int | None = 1,
         posterior: PosteriorName = "fullrank",
         likelihood: str | Mapping[str, str] = "poisson",
         amortized: bool = False,
@@ -141,10 +157,11 @@ class PLNPCA(
         self.posterior: PosteriorName = posterior
         self.likelihood = likelihood
         self.amortized = amortized = as_bool("amortized", amortized)
-        _check_belongs(
+        check_belongs(
             posterior == "flow", "posterior='flow'", flow=flow, n_transforms=n_transforms, flow_hidden=flow_hidden
         )
-        _check_belongs(amortized, "amortized=True", encoder_hidden=encoder_hidden)
+        self._n_components = n_components = self._check_n_components(n_components, posterior, amortized=self.amortized)
+        check_belongs(amortized, "amortized=True", encoder_hidden=encoder_hidden)
         self.flow = None
         if posterior == "flow":
             self.flow = FLOW if flow is None else flow
@@ -244,7 +261,7 @@ class PLNPCA(
                 **self._sizes,
             )
 
-    def _new_module(self, approximation: Approximation | None = None) -> PLNPCAModule:
+    def _new_module(self, approximation: Approximation | None = None, n_components: int | None = None) -> PLNPCAModule:
         """Module that is not trained."""
         return PLNPCAModule.empty(
             len(self.genes),
@@ -252,12 +269,16 @@ class PLNPCA(
             self.n_latent,
             likelihood=self._new_likelihood(),
             approximation=approximation,
+            prior=self._new_prior(n_components),
         )
 
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNPCAModule:
         shared = any(name.startswith("approximation.") for name in tensors)
         importance = int(shared) + 1
-        return self._new_module(self._new_approximation(importance) if shared else None)
+        loc = tensors.get("generative.prior.loc")
+        return self._new_module(
+            self._new_approximation(importance) if shared else None, None if loc is None else len(loc)
+        )
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         self.module = self._empty_module(tensors)
@@ -312,7 +333,7 @@ class PLNPCA(
             uns["variance_explained_by_modality"] = {
                 name: self.get_variance_explained(name).to_numpy() for name in self.modalities
             }
-        return Annotation(
+        annotation = Annotation(
             latent=posterior.mean.astype(np.float32),
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
@@ -320,11 +341,6 @@ class PLNPCA(
             uns=uns,
             modalities=modality_slices(states(self.registry)),
         )
-
-
-def _check_belongs(used: bool, where: str, **arguments: object) -> None:
-    """Refuse arguments of something that the model does not have."""
-    for name, value in arguments.items():
-        if value is not None and not used:
-            msg = f"{name}={value!r} needs {where}."
-            raise ValueError(msg)
+        if self._is_mixture:
+            self._add_clusters(annotation, adata)
+        return annotation

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import scvi
 
-from scpln.core import after_training
+from scpln.core import Held, after_training
 from scpln.model.abilities import Bounds
 from scpln.model.base import announce, genes_by_quadrature
 from scpln.utils import (
@@ -22,6 +22,7 @@ from scpln.utils import (
 )
 
 from ._cost import cost_of_approximation, cost_of_gaussians
+from ._mixture import with_mixture
 from ._options import GradientOptions, NewtonOptions, Outcome
 from ._stages import train_approximation_of, train_gaussians, train_on_reference
 
@@ -44,6 +45,7 @@ class PLNPCATraining(Bounds):
     posterior: PosteriorName
     amortized: bool
     flow: str | None
+    _n_components: int | None
     _sizes: dict[str, Any]
 
     @property
@@ -55,6 +57,11 @@ class PLNPCATraining(Bounds):
     @abstractmethod
     def _gaussian_family(self) -> Literal["fullrank", "meanfield"]:
         """Variational family of the Gaussians that a posterior is or starts from."""
+
+    @property
+    @abstractmethod
+    def _is_mixture(self) -> bool:
+        """Whether the prior is a mixture."""
 
     @property
     @abstractmethod
@@ -180,6 +187,12 @@ class PLNPCATraining(Bounds):
         if two_step and not self.amortized:
             msg = "two_step=True trains an encoder in two steps, and this model has none. Make it with amortized=True."
             raise ValueError(msg)
+        if self._is_mixture and gradient.n_importance_samples > 1:
+            msg = (
+                f"n_importance_samples={n_importance_samples} trains a flow, which a mixture of Gaussians has none of. Leave it "
+                "out, or make the model with n_components=1."
+            )
+            raise ValueError(msg)
         cells, name, family = self._read(None), type(self).__name__, self._gaussian_family
         if self.query_ is not None:
             name = f"{name}, new coefficients"
@@ -199,6 +212,9 @@ class PLNPCATraining(Bounds):
             lambda: self._new_approximation(gradient.n_importance_samples, seed),
             progress=progress,
         )
+        if self._is_mixture:
+            module, whole = with_mixture(cells, module, self._n_components, newton)
+            outcome.reason = outcome.reason if whole else Held(pressed=True).after(outcome.reason)
         if module.approximation is not None:
             name = f"{name}, {self._kind}"
             ascent, failure = train_approximation_of(name, cells, module, gradient, newton.n_threads, progress=progress)
