@@ -187,12 +187,7 @@ class PLNPCATraining(Bounds):
         if two_step and not self.amortized:
             msg = "two_step=True trains an encoder in two steps, and this model has none. Make it with amortized=True."
             raise ValueError(msg)
-        if self._is_mixture and gradient.n_importance_samples > 1:
-            msg = (
-                f"n_importance_samples={n_importance_samples} trains a flow, which a mixture of Gaussians has none of. Leave it "
-                "out, or make the model with n_components=1."
-            )
-            raise ValueError(msg)
+        self._check_draws(gradient)
         cells, name, family = self._read(None), type(self).__name__, self._gaussian_family
         if self.query_ is not None:
             name = f"{name}, new coefficients"
@@ -273,6 +268,15 @@ class PLNPCATraining(Bounds):
             seed=0,
         )
         return self._cost(newton, gradient)
+
+    def _check_draws(self, gradient: GradientOptions) -> None:
+        """Refuse the importance-weighted bound of a mixture."""
+        if self._is_mixture and gradient.n_importance_samples > 1:
+            msg = (
+                f"n_importance_samples={gradient.n_importance_samples} trains a flow, which a mixture of Gaussians has none of. "
+                "Leave it out, or make the model with n_components=1."
+            )
+            raise ValueError(msg)
 
     def _is_stochastic(self, gradient: GradientOptions) -> bool:
         """Whether something is left for stochastic gradients after the Gaussians."""
