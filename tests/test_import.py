@@ -52,7 +52,7 @@ INSIDE = {
         ["newton.poisson"],
         ["newton.general"],
         ["sampling", "_gaussians"],
-        ["query"],
+        ["query", "mixture"],
     ],
     "model": [["base"], ["abilities"], ["plnpca", "autoencoder"]],
 }

@@ -14,6 +14,7 @@ KINDS = {
     **{f"PLNPCA, {name}": (PLNPCA, {"likelihood": name}) for name in ("poisson", "nb", "zip", "zinb", "bernoulli")},
     "PLNPCA, gaussian": (PLNPCA, {"likelihood": "gaussian"}),
     "PLNPCA, meanfield": (PLNPCA, {"posterior": "meanfield"}),
+    "PLNPCA, mixture": (PLNPCA, {"n_components": 2}),
     "PLNPCA, flow": (PLNPCA, FLOW),
     "PLNPCA, encoder": (PLNPCA, {"amortized": True, "encoder_hidden": [8]}),
     "CountVAE": (CountVAE, SMALL),

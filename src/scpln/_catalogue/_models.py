@@ -111,6 +111,12 @@ MODELS = {
                     default="learned",
                 ),
                 Option(
+                    "n_components",
+                    "components of a mixture prior, which clusters cells; 1 is one normal prior",
+                    metavar="K",
+                    default=1,
+                ),
+                Option(
                     "amortized",
                     "let an encoder give the posteriors, shared by all cells, from the counts; autoencoders always do",
                     "switch",
@@ -140,6 +146,11 @@ MODELS = {
                 Result(('varm["KEY_loadings"]',), "loadings of every gene"),
                 Result(
                     ('obsm["KEY_state"]',), "posterior mean of the latent state, in the coordinates of the loadings"
+                ),
+                Result(
+                    ('obs["KEY_cluster"]', 'obsm["KEY_cluster_probs"]'),
+                    "with a mixture prior: cluster of every cell, and probabilities of all clusters",
+                    always=False,
                 ),
             ),
             figures=("loadings", "correlation_circle", "variance_explained", "gene_correlation"),

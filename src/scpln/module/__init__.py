@@ -19,6 +19,8 @@ from scpln.module.posteriors import (
     GaussianPosterior,
     MixturePosterior,
     Posterior,
+    mixture_posterior,
+    most_probable,
     normal_points,
 )
 from scpln.module.priors import GaussianMixture, Prior, StandardNormal
@@ -76,6 +78,8 @@ __all__ = [
     "importance_bound",
     "make_flow",
     "make_likelihood",
+    "mixture_posterior",
+    "most_probable",
     "normal_points",
     "path_loss",
     "reaches_bound",

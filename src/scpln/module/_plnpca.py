@@ -10,7 +10,15 @@ import torch
 
 from scpln.module.decoders import LinearDecoder
 from scpln.module.likelihoods import expected_rate, make_likelihood, reaches_bound
-from scpln.module.posteriors import FlowPosterior, GaussianPosterior, as_double
+from scpln.module.posteriors import (
+    SLOTS,
+    FlowPosterior,
+    GaussianPosterior,
+    MixturePosterior,
+    as_double,
+    mixture_posterior,
+)
+from scpln.module.priors import StandardNormal
 
 from ._generative import Generative
 from ._latent_module import LatentModule
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
 
     from scpln.module.likelihoods import Likelihood
     from scpln.module.posteriors import Posterior
+    from scpln.module.priors import Prior
 
     from ._approximation import Approximation
     from ._batch import Batch
@@ -30,12 +39,14 @@ class PLNPCAModule(LatentModule):
 
     .. math::
         z_i \sim N(0, I_q), \quad \eta_{ij} = o_i + x_i \cdot B_j + z_i \cdot C_j, \quad
-        y_{ij} \sim p(y \mid \eta_{ij})
+        y_{ij} \sim p(y \mid \eta_{ij}),
+
+    or with z from a mixture of Gaussians.
 
     Parameters
     ----------
     generative
-        Decoder with B (p, d) and C (p, q), and likelihood.
+        Decoder with B (p, d) and C (p, q), likelihood, and prior.
     approximation
         Flow or encoder of the posteriors; None if each cell has a Gaussian of its own.
 
@@ -45,7 +56,8 @@ class PLNPCAModule(LatentModule):
         Means (n, q) and packed covariances (n, q(q+1)/2) of the training cells' Gaussians: their posteriors, or, in the
         coordinates of the reference, what a flow starts from.
     context
-        What a flow knows of them, (n, c).
+        What a flow knows of them, (n, c). Under a mixture, the probabilities of its components, (n, K); `mean` (n, M, q) and
+        `covariance` (n, M, q(q+1)/2) are then of the M most probable.
     elbo
         Each training cell's contribution to the bound, in nats, (n,).
     spread
@@ -89,7 +101,9 @@ class PLNPCAModule(LatentModule):
         self.set_spread(np.zeros((0, q * (q + 1) // 2)))
         p = len(cast("torch.Tensor", generative.decoder.loadings))
         self.set_expression(np.zeros(p), np.zeros(p), np.zeros((p, q)))
-        self.set_cells(np.zeros((0, q), np.float32), np.zeros((0, q * (q + 1) // 2), np.float32), np.zeros(0))
+        slots = () if isinstance(generative.prior, StandardNormal) else (min(SLOTS, generative.prior.n_components),)
+        mean, covariance = (np.zeros((0, *slots, width), np.float32) for width in (q, q * (q + 1) // 2))
+        self.set_cells(mean, covariance, np.zeros(0))
         self.requires_grad_(False)
 
     @classmethod
@@ -101,12 +115,13 @@ class PLNPCAModule(LatentModule):
         *,
         likelihood: str | Likelihood = "poisson",
         approximation: Approximation | None = None,
+        prior: Prior | None = None,
     ) -> Self:
         """Module of a model that is not trained: zeros, and no cells. The likelihood goes by name, or is taken as it is."""
         decoder = LinearDecoder(np.zeros((n_genes, n_covariates)), np.zeros((n_genes, n_latent)))
         if isinstance(likelihood, str):
             likelihood = make_likelihood(likelihood, n_genes)
-        return cls(Generative(decoder, likelihood).double(), approximation)
+        return cls(Generative(decoder, likelihood, prior).double(), approximation)
 
     @property
     def encodes(self) -> bool:
@@ -124,19 +139,32 @@ class PLNPCAModule(LatentModule):
         return cast("torch.Tensor", self.generative.decoder.loadings)
 
     def has_exact_bound(self, posterior: Posterior) -> bool:
-        """Under Gaussians it is in closed form, or by quadrature."""
-        return posterior.is_gaussian
+        """Under Gaussians, and mixtures of them, it is in closed form, or by quadrature."""
+        return posterior.is_gaussian or (isinstance(posterior, MixturePosterior) and posterior.is_of_gaussians)
 
     def expected_rates(
         self, design: ArrayLike, posterior: Posterior, genes: ArrayLike | None = None, offsets: ArrayLike = 0.0
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
         """Means of the rates under Gaussian posteriors (n, genes), as `rates`, and whether each is beyond the bound."""
+        if isinstance(posterior, MixturePosterior):
+            return self._expected_of_mixture(design, posterior, genes, offsets)
         if not posterior.is_gaussian:
             return None
         eta, variance = self._log_rates(design, posterior.mean, posterior.packed_covariance, genes)
         eta = eta + as_double(offsets)
         beyond = reaches_bound(eta, variance, self.generative.likelihood.largest_log_rate)
         return self._to_rates(eta, variance).numpy(), beyond.numpy()
+
+    def _expected_of_mixture(
+        self, design: ArrayLike, posterior: MixturePosterior, genes: ArrayLike | None, offsets: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+        total, beyond = 0.0, False
+        for weights, part in zip(posterior.weights.numpy().T, posterior.components, strict=True):
+            found = self.expected_rates(design, part, genes, offsets)
+            if found is None:
+                return None
+            total, beyond = total + weights[:, None] * found[0], beyond | (found[1] & (weights[:, None] > 0))
+        return np.asarray(total), np.asarray(beyond)
 
     def set_cells(
         self,
@@ -189,6 +217,8 @@ class PLNPCAModule(LatentModule):
     def posterior(self, cells: ArrayLike | None = None) -> Posterior:
         """Posteriors of the training cells, or of those at the given positions."""
         select = slice(None) if cells is None else np.asarray(cells)
+        if self.mean.ndim > 2:
+            return mixture_posterior(self.context[select], self.mean[select], self.covariance[select])
         return self.compose(GaussianPosterior(self.mean[select], self.covariance[select]), self.context[select])
 
     def compose(self, gaussian: GaussianPosterior, context: torch.Tensor) -> Posterior:

@@ -76,6 +76,9 @@ def plnpca(
         stand for (n × components kept), see :meth:`scpln.model.PLNPCA.get_latent_representation`.
     ``obsm["{key_added}_state"]``
         Latent states: posterior means (n × q), components ordered by the variance of log-rates that they explain.
+    ``obs["{key_added}_cluster"]``, ``obsm["{key_added}_cluster_probs"]``
+        With a mixture prior (``n_components``): most probable component of each cell, and the probabilities of all of them
+        (n × K).
     ``varm["{key_added}_loadings"]``
         Loadings (p × q); of a MuData, those of each modality in the modality.
     {elbo}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.data import Data
-    from scpln.model.base import Evaluated
+    from scpln.model.base import Annotation, Evaluated
     from scpln.module import GaussianMixture, Posterior, Prior
 
 
@@ -35,13 +35,21 @@ UNKNOWN = "unknown"
 class Clusters(BoundTerms, PriorPredictive):
     """Models whose prior is a mixture of Gaussians."""
 
-    label_names: list[str]
+    label_names: list[str] = []  # noqa: RUF012
     #: Type of the labels' values, as `scpln.data.restore` takes it.
-    label_dtype: str
+    label_dtype: str = "text"
 
     @property
-    def prior(self) -> GaussianMixture:
+    def _is_mixture(self) -> bool:
+        """Whether the prior is a mixture, so that there are clusters."""
+        return True
+
+    @property
+    def _mixture(self) -> GaussianMixture:
         """The mixture p(z)."""
+        if not self._is_mixture:
+            msg = f"This {type(self).__name__} has one prior for all cells, and no clusters. Make it with n_components=8, say, or None."
+            raise ValueError(msg)
         return cast("GaussianMixture", self.module.generative.prior)
 
     @property
@@ -51,9 +59,9 @@ class Clusters(BoundTerms, PriorPredictive):
         Where a label has such a name itself, a component without a label is ``"component 4 (no label)"``.
         """
         if not self.label_names:
-            return [str(number) for number in range(self.prior.n_components)]
+            return [str(number) for number in range(self._mixture.n_components)]
         names = list(self.label_names)
-        for number in range(len(names), self.prior.n_components):
+        for number in range(len(names), self._mixture.n_components):
             name = f"component {number}"
             while name in names:
                 name += " (no label)"
@@ -74,9 +82,11 @@ class Clusters(BoundTerms, PriorPredictive):
         adata, indices, batch_size
             As in `get_posterior`. Labels are not looked at: these are the probabilities that the counts give.
         """
+        self._require_trained()
+        prior = self.prior_on_cpu
         posterior, _ = self._infer(adata, indices, batch_size=batch_size)
         names = self._cell_names(adata, indices)
-        return pd.DataFrame(posterior.responsibilities(self.prior_on_cpu), index=names, columns=self.component_names)
+        return pd.DataFrame(posterior.responsibilities(prior), index=names, columns=self.component_names)
 
     def predict(
         self,
@@ -152,7 +162,7 @@ class Clusters(BoundTerms, PriorPredictive):
         """Of the cells of each component, at `LEVELS`; of few cells, drawn to those of all."""
         components, distances = self._component_distances(posterior)
         of_all, result = np.quantile(distances, LEVELS), []
-        for component in range(self.prior.n_components):
+        for component in range(self._mixture.n_components):
             own = distances[components == component]
             weight = len(own) / (len(own) + CELLS_OF_ALL)
             quantiles = np.quantile(own, LEVELS) if len(own) else of_all
@@ -186,9 +196,9 @@ class Clusters(BoundTerms, PriorPredictive):
         with torch.no_grad():
             return {
                 "names": self.component_names,
-                "weights": self.prior.log_weights.exp().cpu().double().numpy(),
-                "means": self.prior.loc.cpu().double().numpy(),
-                "covariances": self.prior.covariance.cpu().double().numpy(),
+                "weights": self._mixture.log_weights.exp().cpu().double().numpy(),
+                "means": self._mixture.loc.cpu().double().numpy(),
+                "covariances": self._mixture.covariance.cpu().double().numpy(),
             }
 
     def get_cluster_summary(self, adata: AnnData | None = None) -> pd.DataFrame:
@@ -275,6 +285,8 @@ class Clusters(BoundTerms, PriorPredictive):
 
     def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
         """Numbers of components."""
+        if not self._is_mixture:
+            return super()._evaluation(adata, indices, n_samples, seed)
         probabilities = self.get_cluster_probabilities(adata, indices).to_numpy()
         return (
             super()
@@ -289,7 +301,9 @@ class Clusters(BoundTerms, PriorPredictive):
         )
 
     def _latent_and_clusters(self, adata: Data, indices: Any) -> tuple[NDArray | None, NDArray | None]:
-        latent, _ = super()._latent_and_clusters(adata, indices)
+        latent, clusters = super()._latent_and_clusters(adata, indices)
+        if not self._is_mixture:
+            return latent, clusters
         return latent, self.predict(adata, indices)
 
     def _component(self, component: Any) -> int:
@@ -312,15 +326,27 @@ class Clusters(BoundTerms, PriorPredictive):
         self, posterior: Posterior, divergence: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float64]]:
         """Shares of the component, and of the latent state given the component."""
-        of_components = self.prior.component_divergence(posterior.responsibilities(self.prior_on_cpu))
+        if not self._is_mixture:
+            return super()._terms_of_divergence(posterior, divergence)
+        of_components = self._mixture.component_divergence(posterior.responsibilities(self.prior_on_cpu))
         return {"kl_z": divergence - of_components, "kl_k": of_components}
 
     @property
     def prior_on_cpu(self) -> GaussianMixture:
         """A copy of the mixture in float64, where posteriors are."""
-        return copy.deepcopy(self.prior).cpu().double()
+        return copy.deepcopy(self._mixture).cpu().double()
 
-    def _cell_names(self, adata: AnnData | None, indices: Any) -> pd.Index:
+    def _add_clusters(self, annotation: Annotation, adata: Data) -> None:
+        """Add clusters, their probabilities and components to what is written."""
+        probabilities = self.get_cluster_probabilities(adata)
+        annotation.obs["cluster"] = pd.Categorical(probabilities.idxmax(axis=1), categories=self.component_names)
+        annotation.obsm["cluster_probs"] = probabilities.to_numpy(dtype=np.float32)
+        annotation.uns |= {
+            "components": self.get_component_parameters(),
+            "n_effective_clusters": effective_number(probabilities.to_numpy().mean(0)),
+        }
+
+    def _cell_names(self, adata: Data | None, indices: Any) -> pd.Index:
         names = self._data_or_own(adata).obs_names
         positions = cell_positions(indices, len(names))
         return names if positions is None else names[positions]

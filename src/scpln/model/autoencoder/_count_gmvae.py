@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
-import pandas as pd
 from scvi import REGISTRY_KEYS
 
 from scpln.data import read_labels, setup_args, states
@@ -15,7 +14,7 @@ from scpln.utils import as_bool, one_of, positive_integer_or_none, warn
 
 from ._architecture import Architecture, resolve_likelihood
 from ._autoencoder import Autoencoder
-from ._mixture_start import choose_n_components, start_components
+from ._mixture_start import start_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +68,9 @@ class CountGMVAE(Clusters, Autoencoder):
     The latter is what training maximises and its history shows; `get_elbo` is that of the mixture
     :math:`\sum_k q(k \mid y_i) q(z \mid y_i, k)`, which is above it.
 
-    Components start from k-means on the latent states of a PLN-PCA, have a weak prior, worth one cell each, that keeps
-    them in reach of the others, and variances above a floor.
+    Components start from a mixture that is fitted to the posteriors of a PLN-PCA, with their covariances, by expectation
+    maximisation from k-means and from Leiden's groups, of which the better bound is taken. They have a weak prior, worth
+    one cell each, that keeps them in reach of the others, and variances above a floor.
 
     If `setup_anndata` was given a ``labels_key``, the model is semi-supervised: each label has a component of its own,
     cells with a label belong to it in training, and those without (missing values, or the ``unlabeled_category``) are
@@ -231,14 +231,11 @@ class CountGMVAE(Clusters, Autoencoder):
     def _make_module(
         self, start: Start | None = None, labels: NDArray[np.int64] | None = None, seed: int = 0
     ) -> AutoencoderModule:
-        n_components = self._n_components
-        if n_components is None and start is not None:
-            n_components = choose_n_components(start.gaussian, full=self.full_covariance, seed=seed)
-        module = self._sized_module(n_components or _BEFORE_TRAINING)
-        if start is not None:
-            known = None if labels is None else labels[start.cells]
-            found = start_components(start.gaussian, n_components or _BEFORE_TRAINING, known, seed=seed)
-            cast("GaussianMixture", module.generative.prior).place(found.loc, found.covariance, found.weights)
+        if start is None:
+            return self._sized_module(self._n_components or _BEFORE_TRAINING)
+        found = start_components(start.gaussian, self._n_components, labels, seed=seed)
+        module = self._sized_module(found.n_components)
+        cast("GaussianMixture", module.generative.prior).place(found.loc, found.covariance, found.weights)
         return module
 
     def _check_start(self, start: StartKind) -> None:
@@ -269,12 +266,12 @@ class CountGMVAE(Clusters, Autoencoder):
     @property
     def n_components(self) -> int | None:
         """Number of components K; None as long as training has to choose it."""
-        return self.prior.n_components if self.is_trained_ else self._n_components
+        return self._mixture.n_components if self.is_trained_ else self._n_components
 
     def _training_summary(self, data: CountData) -> dict[str, Any]:
         probabilities = self._encode(data).responsibilities(self.prior_on_cpu)
         return {
-            "n_components": self.prior.n_components,
+            "n_components": self._mixture.n_components,
             "n_effective_clusters": effective_number(probabilities.mean(0)),
             "n_empty_components": int(
                 (np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1]) == 0).sum()
@@ -295,12 +292,5 @@ class CountGMVAE(Clusters, Autoencoder):
 
     def _annotation(self, adata: AnnData, diagnostics: bool) -> Annotation:
         annotation = super()._annotation(adata, diagnostics)
-        probabilities = self.get_cluster_probabilities(adata)
-        names = self.component_names
-        annotation.obs["cluster"] = pd.Categorical(probabilities.idxmax(axis=1), categories=names)
-        annotation.obsm["cluster_probs"] = probabilities.to_numpy(dtype=np.float32)
-        annotation.uns |= {
-            "components": self.get_component_parameters(),
-            "n_effective_clusters": effective_number(probabilities.to_numpy().mean(0)),
-        }
+        self._add_clusters(annotation, adata)
         return annotation

@@ -41,22 +41,19 @@ class Start:
 
     Parameters
     ----------
-    cells
-        Their positions.
     data
         Their counts.
     gaussian
         Their posteriors.
     """
 
-    cells: NDArray[np.intp]
     data: CountData
     gaussian: GaussianPosterior
 
 
-def subsample_cells(n_cells: int) -> NDArray[np.intp]:
-    """Positions of at most 10,000 cells, evenly spread."""
-    return np.unique(np.linspace(0, n_cells - 1, min(n_cells, CELLS)).astype(int))
+def cells_to_start_from(cells: NDArray[np.intp]) -> NDArray[np.intp]:
+    """At most 10,000 of the training cells, evenly spread. Cells that validate are none of them, or their bound would lie."""
+    return cells[np.unique(np.linspace(0, len(cells) - 1, min(len(cells), CELLS)).astype(int))]
 
 
 @torch.no_grad()
@@ -66,8 +63,6 @@ def start_at_means(module: AutoencoderModule, data: CountData) -> None:
     Real values get the unit of the spread of their residuals.
     """
     generative = module.generative
-    cells = subsample_cells(data.n_cells)
-    data = data if len(cells) == data.n_cells else data.subset(cells)
     totals, size = np.zeros(data.n_genes), np.exp(data.offsets).sum()
     for _, batch in Minibatches(data, data.block_size()).in_order():
         totals += batch.counts.dense.double().sum(0).numpy()
@@ -99,14 +94,12 @@ def fit_plnpca(
     n_threads: int | None,
     on_iteration: OnStep | None = None,
 ) -> Start:
-    """Posteriors of at most 10,000 cells under a Poisson PLN-PCA of these, or factor analysis of real values."""
-    cells = subsample_cells(data.n_cells)
-    part = data if len(cells) == data.n_cells else data.subset(cells)
+    """Posteriors of cells under a Poisson PLN-PCA of these, or factor analysis of real values."""
     family: Literal["fullrank", "meanfield"] = "meanfield" if diagonal else "fullrank"
-    q = min(n_latent, *part.counts.shape)
+    q = min(n_latent, *data.counts.shape)
     if likelihood.is_count:
         result = fit(
-            part,
+            data,
             q,
             posterior=family,
             max_iter=ITERATIONS,
@@ -116,11 +109,11 @@ def fit_plnpca(
             on_iteration=on_iteration,
         )
     else:
-        scaled = in_unit(part, math.exp(residual_log_spread(part)))
+        scaled = in_unit(data, math.exp(residual_log_spread(data)))
         result = start_gaussian(scaled, q, likelihood, posterior=family, seed=seed, n_threads=n_threads)
     if result.interrupted:
         raise KeyboardInterrupt
-    return Start(cells, part, _padded(GaussianPosterior(result.mean, result.covariance), n_latent))
+    return Start(data, _padded(GaussianPosterior(result.mean, result.covariance), n_latent))
 
 
 def pretrain_encoder(

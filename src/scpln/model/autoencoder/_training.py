@@ -17,6 +17,7 @@ from scpln.train.epochs import (
     DeviceOptions,
     TrainingOptions,
     check_checkpoint,
+    split_cells,
     train_by_gradients,
 )
 from scpln.utils import (
@@ -42,7 +43,7 @@ from ._options import (
     training_options,
 )
 from ._query import options_on_reference, start_on_reference
-from ._start import ITERATIONS, STEPS, fit_plnpca, pretrain_encoder, start_at_means
+from ._start import ITERATIONS, STEPS, cells_to_start_from, fit_plnpca, pretrain_encoder, start_at_means
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +135,7 @@ class AutoencoderTraining(Bounds):
             weights that gave the best.
         start
             Where training starts: ``"plnpca"``, an encoder pretrained on the posteriors of a Poisson PLN-PCA of the
-            same data, or ``"random"`` networks.
+            same training cells, or ``"random"`` networks. Cells that validate have no part in it.
         accelerator, devices
             Where to compute, in Lightning's words; ``"auto"`` takes a GPU if there is one.
         seed
@@ -200,7 +201,8 @@ class AutoencoderTraining(Bounds):
         check_checkpoint(checkpoint.directory, resume=checkpoint.resume)
         labels, grown = self._labels(), None
         if self.query_ is None:
-            module = self._started(cells.data, labels, start, seed, n_threads, lightning.progress)
+            training, _ = split_cells(cells.data.n_cells, options.validation_size, options.seed)
+            module = self._started(cells.data, training, labels, start, seed, n_threads, lightning.progress)
             origin = str(start)
         else:
             options = options_on_reference(options, cells.data.n_cells, max_epochs)
@@ -313,13 +315,17 @@ class AutoencoderTraining(Bounds):
     def _started(
         self,
         data: CountData,
+        training: NDArray[np.intp],
         labels: NDArray[np.int64] | None,
         start: StartKind,
         seed: int,
         n_threads: int | None,
         progress: bool,
     ) -> AutoencoderModule:
-        """A new module at the start of training."""
+        """A new module at the start of training, from its training cells alone."""
+        chosen = cells_to_start_from(training)
+        if len(chosen) < data.n_cells:
+            data, labels = data.subset(chosen), None if labels is None else labels[chosen]
         diagonal, name = self.architecture.posterior == "meanfield", type(self).__name__
         with torch_random(seed):
             plnpca = None

@@ -6,6 +6,7 @@ from ._defaults import DEEPEST, FLOW, FLOW_HIDDEN, LARGEST_K_MAX, MOST_LATENT, W
 from ._estimator import ScplnModel
 from ._evaluated import Evaluated
 from ._explained import explained
+from ._leiden import leiden_groups
 from ._likelihood_choice import check_kind, check_likelihood, genes_by_quadrature, likelihood_of_genes
 from ._objective import Objective
 from ._ownership import claim
@@ -34,6 +35,7 @@ __all__ = [
     "claim",
     "explained",
     "genes_by_quadrature",
+    "leiden_groups",
     "likelihood_of_genes",
     "model_file",
     "network_weights",

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
-from scpln.core import _linalg as linalg
 from scpln.core import hold_interrupts
 from scpln.inference import describe_stuck, gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
-from scpln.module import GaussianPosterior, Generative, LinearDecoder, PLNPCAModule
+from scpln.inference.mixture import Components, infer_mixture
+from scpln.module import (
+    GaussianMixture,
+    GaussianPosterior,
+    Generative,
+    LinearDecoder,
+    MixturePosterior,
+    PLNPCAModule,
+    StandardNormal,
+    mixture_posterior,
+)
 from scpln.train import (
     Ascent,
     Minibatches,
@@ -25,6 +33,8 @@ from scpln.train import (
 )
 from scpln.utils import slow_bar, warn
 
+from ._axes import rotated_packed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -32,14 +42,13 @@ if TYPE_CHECKING:
 
     from scpln.core import CountData
     from scpln.inference import FitResult, GaussianFamilyName
+    from scpln.inference.mixture import Sites
     from scpln.module import Approximation, Likelihood, Posterior
 
     from ._options import GradientOptions
 
     OnStep = Callable[[int, float], None]
 
-#: Least variance of loadings that stochastic gradients are asked to keep to.
-LEAST_VARIANCE = 1e-4
 #: Draws that a flow's bound is the mean of.
 ELBO_DRAWS = 200
 #: Seed of the draws that stored bounds of flows are the mean of.
@@ -55,47 +64,6 @@ def gaussian_module(result: FitResult, likelihood: Likelihood, approximation: Ap
     if result.spread is not None:
         module.set_spread(result.spread)
     return module
-
-
-def log_prior(result: FitResult) -> Callable[[Generative], torch.Tensor] | None:
-    """Log-density of coefficients and loadings under the prior that a fit learned, in its coordinates, for gradients."""
-    prior = result.prior
-    if prior is None or not prior.learned:
-        return None
-    codes = torch.from_numpy(prior.codes)
-    # Of dimensions that vanished, no more is asked than steps of Adam can do.
-    values, vectors = np.linalg.eigh(prior.precision)
-    precision = (vectors * np.minimum(values, 1 / LEAST_VARIANCE)[:, None]) @ vectors.transpose(0, 2, 1)
-    by_group = [torch.from_numpy(array).float() for array in (prior.center, prior.weight, precision)]
-    center, weight, matrices = (array[codes] for array in by_group)
-
-    def density(model: Generative) -> torch.Tensor:
-        linear = model.decoder.linear_map()
-        assert linear is not None
-        b, c = linear
-        return -0.5 * ((weight * (b - center) ** 2).sum() + torch.einsum("pk,pkl,pl->", c, matrices, c))
-
-    return density
-
-
-def in_diagonal_axes(result: FitResult) -> FitResult:
-    """The same fit in the coordinates in which a mean-field posterior is diagonal."""
-    w = result.rotation
-    gaussian = GaussianPosterior(result.mean, result.covariance).rotate(w.T)
-    return replace(
-        result,
-        loadings=result.loadings @ w.T,
-        mean=gaussian.mean.astype(np.float32),
-        covariance=gaussian.packed_covariance.astype(np.float32),
-        rotation=np.eye(len(w)),
-        prior=None if result.prior is None else result.prior.moved(w.T),
-        spread=None if result.spread is None else rotated_packed(result.spread, w),
-    )
-
-
-def rotated_packed(spread: NDArray[np.floating], transform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Packed T S Tᵀ of packed symmetric matrices S (p, q(q+1)/2)."""
-    return spread.astype(np.float64) @ linalg.congruence(transform)
 
 
 def start_shared(
@@ -161,10 +129,7 @@ def finish_shared(data: CountData, module: PLNPCAModule, n_threads: int | None =
 
 def store(module: PLNPCAModule, data: CountData, posterior: Posterior, n_threads: int | None) -> bool:
     """Keep the posteriors of the training cells, and their bounds: NaN, and False returned, if Ctrl-C ends these."""
-    gaussian, context = posterior.gaussian, posterior.context
-    assert gaussian is not None
-    mean, covariance = gaussian.mean.astype(np.float32), gaussian.packed_covariance.astype(np.float32)
-    context = None if context is None else context.float()
+    mean, covariance, context = _to_keep(module, posterior)
     module.set_cells(mean, covariance, np.full(len(mean), np.nan), context)
     try:
         values = bound(module.generative, data, posterior, n_threads=n_threads)
@@ -172,6 +137,24 @@ def store(module: PLNPCAModule, data: CountData, posterior: Posterior, n_threads
         return False
     module.set_cells(mean, covariance, values, context)
     return True
+
+
+def _to_keep(module: PLNPCAModule, posterior: Posterior) -> tuple[Any, Any, Any]:
+    """Means, covariances and context of posteriors, as the module keeps them, in single precision."""
+    if isinstance(posterior, MixturePosterior):
+        parts = posterior.components
+        mean, covariance = (
+            np.stack(values, 1) for values in ([p.mean for p in parts], [p.packed_covariance for p in parts])
+        )
+        return (
+            mean.astype(np.float32),
+            covariance.astype(np.float32),
+            posterior.responsibilities(module.generative.prior).astype(np.float32),
+        )
+    gaussian, context = posterior.gaussian, posterior.context
+    assert gaussian is not None
+    context = None if context is None else context.float()
+    return gaussian.mean.astype(np.float32), gaussian.packed_covariance.astype(np.float32), context
 
 
 def _settings(options: GradientOptions, n_threads: int | None, on_step: OnStep | None) -> dict[str, Any]:
@@ -196,6 +179,9 @@ def infer_posterior(
     n_threads: int | None = None,
 ) -> Posterior:
     """Posteriors of other cells, with all parameters as they are. Warns of those that did not converge, by their `names`."""
+    if isinstance(module.generative.prior, GaussianMixture):
+        found = mixture_of(module, data, names=names, batch_size=batch_size, n_threads=n_threads)
+        return mixture_posterior(*found)
     gaussian = None
     if module.approximation is None or not module.approximation.encodes:
         model = module.generative if module.reference is None else module.reference
@@ -219,7 +205,12 @@ def refine_posterior(
     batch_size: int | None = None,
     n_threads: int | None = None,
 ) -> Posterior:
-    """Posteriors that are improved cell by cell: Gaussians to their optimum, those under a flow by gradient steps."""
+    """Posteriors that are improved cell by cell: Gaussians to their optimum, those under a flow by gradient steps.
+
+    Those under a mixture are at their optimum.
+    """
+    if isinstance(posterior, MixturePosterior):
+        return posterior
     if not posterior.is_gaussian:
         model = copy.deepcopy(module.generative).float()
         return refine(
@@ -228,6 +219,28 @@ def refine_posterior(
     axes = module.rotation if module.approximation is None else module.approximation.frame
     settings: dict[str, Any] = {"names": names, "batch_size": batch_size, "n_threads": n_threads}
     return _optimal_gaussians(module.generative, data, family, axes.numpy(), **settings)
+
+
+def mixture_of(
+    module: PLNPCAModule,
+    data: CountData,
+    *,
+    sites: Sites | None = None,
+    names: Sequence[Any] | None = None,
+    batch_size: int | None = None,
+    n_threads: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Probabilities of the components, and means and covariances under those that are most probable, as the module keeps them."""
+    prior = cast("GaussianMixture", module.generative.prior)
+    components = Components(
+        *(value.detach().cpu().double().numpy() for value in (prior.loc, prior.covariance, prior.log_weights.exp()))
+    )
+    settings: dict[str, Any] = {"batch_size": batch_size, "n_threads": n_threads}
+    stuck = partial(warn_stuck, names=names)
+    linear = linear_parameters(module.generative)
+    return infer_mixture(
+        data, *linear, module.generative.likelihood, components, sites=sites, on_stuck=stuck, **settings
+    )
 
 
 def _optimal_gaussians(
@@ -281,7 +294,9 @@ def bound(
     batch_size: int | None = None,
     n_threads: int | None = None,
 ) -> NDArray[np.float64]:
-    """Evidence lower bound of each cell: exact for Gaussians, the mean over draws for flows."""
+    """Evidence lower bound of each cell: exact for Gaussians and mixtures of them, the mean over draws for flows."""
+    if isinstance(posterior, MixturePosterior):
+        return _bound_of_mixture(model, data, posterior, batch_size=batch_size, n_threads=n_threads)
     if not posterior.is_gaussian:
         draws: dict[str, Any] = {"n_samples": ELBO_DRAWS, "seed": seed, "positions": positions}
         with slow_bar("Bounds", data.n_cells, unit="cell") as done:
@@ -289,6 +304,24 @@ def bound(
     b, c = linear_parameters(model)
     gaussian = posterior.mean, posterior.packed_covariance
     return gaussian_elbo(data, b, c, model.likelihood, *gaussian, batch_size=batch_size, n_threads=n_threads)
+
+
+def _bound_of_mixture(
+    model: Generative, data: CountData, posterior: MixturePosterior, **settings: int | None
+) -> NDArray[np.float64]:
+    r""":math:`\sum_k q(k) E_{q(z \mid k)}[\log p(y \mid z)] - KL(q(k) q(z \mid k) \,\|\, \pi_k p(z \mid k))`, which is below the bound of the mixture."""
+    b, c = linear_parameters(model)
+    divergence, standard = posterior.divergence(model.prior), StandardNormal(posterior.n_latent)
+    assert divergence is not None
+    total = -divergence
+    for weights, part in zip(posterior.weights.numpy().T, posterior.components, strict=True):
+        own = np.flatnonzero(weights)
+        if not len(own):
+            continue
+        some, cells = part[own], data if len(own) == data.n_cells else data.subset(own)
+        elbo = gaussian_elbo(cells, b, c, model.likelihood, some.mean, some.packed_covariance, **settings)
+        total[own] += weights[own] * (elbo + some.divergence(standard))
+    return total
 
 
 def linear_parameters(model: Generative) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

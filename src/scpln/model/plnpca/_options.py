@@ -82,3 +82,11 @@ class Outcome:
         self.options |= asdict(options)
         self.history |= {"stochastic_bound": ascent.bound, "stochastic_seconds": ascent.seconds}
         self.failure = failure
+
+
+def check_belongs(used: bool, where: str, **arguments: object) -> None:
+    """Refuse arguments of something that the model does not have."""
+    for name, value in arguments.items():
+        if value is not None and not used:
+            msg = f"{name}={value!r} needs {where}."
+            raise ValueError(msg)

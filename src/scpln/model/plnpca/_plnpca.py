@@ -9,9 +9,8 @@ import scvi
 import torch
 
 from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
-from scpln.inference import GenePriorName, StateDensity
+from scpln.inference import GenePriorName
 from scpln.model.abilities import (
-    CELLS_OF_DENSITY,
     Differential,
     ExactSampling,
     LikelihoodParameters,
@@ -33,7 +32,9 @@ from scpln.module import FLOWS, Approximation, PLNPCAModule, check_flow
 from scpln.train import torch_random
 from scpln.utils import as_bool, as_integers, one_of, positive_integer, positive_integer_or_none, resolve_seed
 
+from ._clusters import PLNPCAClusters
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
+from ._options import check_belongs
 from ._representation import Representation
 from ._training import PLNPCATraining
 
@@ -51,6 +52,7 @@ ENCODER_HIDDEN = [128, 128]
 
 
 class PLNPCA(
+    PLNPCAClusters,
     Representation,
     Loadings,
     LikelihoodParameters,
@@ -96,6 +98,12 @@ class PLNPCA(
     amortized
         Whether an encoder gives the posteriors, from the counts, in place of an optimum for each cell. New cells then
         take one pass through it; their bound is lower.
+    n_components
+        Components K of a Gaussian mixture as prior of z, :math:`z_i \sim \sum_k \pi_k N(m_k, V_k)`, whose clusters are the
+        model's own: for `get_cluster_probabilities`, `predict` and the other functions of clusters, and for `annotate`. It
+        is fitted after the genes, to the cells' posteriors with their covariances; each cell then has a Gaussian for each
+        of its four most probable components. None lets a held-out bound choose K; 1 is N(0, I). It goes with
+        ``posterior="fullrank"``.
     flow
         Kind of flow for ``posterior="flow"``: ``"sylvester"`` (the default: the closest for its time), ``"nsf"`` (neural
         splines), ``"iaf"`` and ``"maf"`` (inverse and masked autoregressive), ``"realnvp"``, ``"planar"`` or
@@ -137,6 +145,7 @@ class PLNPCA(
         adata: Data | None = None,
         n_latent: int = 10,
         *,
+        n_components: int | None = 1,
         posterior: PosteriorName = "fullrank",
         prior: GenePriorName = "learned",
         likelihood: str | Mapping[str, str] = "poisson",
@@ -159,10 +168,11 @@ class PLNPCA(
         self.prior: GenePriorName = prior
         self.likelihood = likelihood
         self.amortized = amortized = as_bool("amortized", amortized)
-        _check_belongs(
+        check_belongs(
             posterior == "flow", "posterior='flow'", flow=flow, n_transforms=n_transforms, flow_hidden=flow_hidden
         )
-        _check_belongs(amortized, "amortized=True", encoder_hidden=encoder_hidden)
+        self._n_components = n_components = self._check_n_components(n_components, posterior, amortized=self.amortized)
+        check_belongs(amortized, "amortized=True", encoder_hidden=encoder_hidden)
         self.flow = None
         if posterior == "flow":
             self.flow = FLOW if flow is None else flow
@@ -177,16 +187,6 @@ class PLNPCA(
         }
         self.module = self._new_module()
         self.init_params_ = self._get_init_params(locals())
-
-    def _check_n_latent(self, n_latent: int) -> None:
-        """These data must be able to have that many dimensions."""
-        n, p = self.summary_stats.n_cells, self.summary_stats.n_vars
-        if n_latent > min(n, p):
-            msg = (
-                f"n_latent={n_latent}, but it can be at most {min(n, p):,}, the smaller of the numbers of cells ({n:,}) "
-                f"and genes ({p:,})."
-            )
-            raise ValueError(msg)
 
     @classmethod
     def setup_mudata(
@@ -262,7 +262,7 @@ class PLNPCA(
                 **self._sizes,
             )
 
-    def _new_module(self, approximation: Approximation | None = None) -> PLNPCAModule:
+    def _new_module(self, approximation: Approximation | None = None, n_components: int | None = None) -> PLNPCAModule:
         """Module that is not trained."""
         return PLNPCAModule.empty(
             len(self.genes),
@@ -270,12 +270,16 @@ class PLNPCA(
             self.n_latent,
             likelihood=self._new_likelihood(),
             approximation=approximation,
+            prior=self._new_prior(n_components),
         )
 
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNPCAModule:
         shared = any(name.startswith("approximation.") for name in tensors)
         importance = int(shared) + 1
-        module = self._new_module(self._new_approximation(importance) if shared else None)
+        loc = tensors.get("generative.prior.loc")
+        module = self._new_module(
+            self._new_approximation(importance) if shared else None, None if loc is None else len(loc)
+        )
         if "spread" in tensors:
             module.register_buffer("spread", torch.zeros_like(tensors["spread"]))
         return module
@@ -322,14 +326,6 @@ class PLNPCA(
             values = bound(module.generative, data, posterior, positions=positions, seed=seed, **settings)
         return posterior, values
 
-    def _kept_states(self) -> dict[str, Any]:
-        n = len(self.module.elbo)
-        if self.query_ is not None or not n:
-            return self.states_
-        cells = np.random.default_rng(0).choice(n, min(n, CELLS_OF_DENSITY), replace=False)
-        posterior = self.module.posterior(np.sort(cells))
-        return {"density": StateDensity.of(posterior.mean, posterior.packed_covariance).to_lists()}
-
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
         uns: dict[str, Any] = {
@@ -342,7 +338,7 @@ class PLNPCA(
             uns["variance_explained_by_modality"] = {
                 name: self.get_variance_explained(name).to_numpy() for name in self.modalities
             }
-        return Annotation(
+        annotation = Annotation(
             latent=self._expression_space().coordinates(on_cpu(self.module), posterior),
             obsm={"state": posterior.mean.astype(np.float32)},
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
@@ -351,11 +347,6 @@ class PLNPCA(
             uns=uns,
             modalities=modality_slices(states(self.registry)),
         )
-
-
-def _check_belongs(used: bool, where: str, **arguments: object) -> None:
-    """Refuse arguments of something that the model does not have."""
-    for name, value in arguments.items():
-        if value is not None and not used:
-            msg = f"{name}={value!r} needs {where}."
-            raise ValueError(msg)
+        if self._is_mixture:
+            self._add_clusters(annotation, adata)
+        return annotation

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 
 from scpln.data import DESIGN_KEY, Design, states
-from scpln.model.abilities import Bounds, QueryMapping
+from scpln.inference import StateDensity
+from scpln.model.abilities import CELLS_OF_DENSITY, Bounds, QueryMapping
 from scpln.utils import as_bool, one_of
 
 from ._expression import ExpressionSpace
@@ -29,6 +30,16 @@ class Representation(QueryMapping, Bounds):
     """Models whose latent states can be seen from the genes."""
 
     module: PLNPCAModule
+
+    def _check_n_latent(self, n_latent: int) -> None:
+        """These data must be able to have that many dimensions."""
+        n, p = self.summary_stats.n_cells, self.summary_stats.n_vars
+        if n_latent > min(n, p):
+            msg = (
+                f"n_latent={n_latent}, but it can be at most {min(n, p):,}, the smaller of the numbers of cells ({n:,}) "
+                f"and genes ({p:,})."
+            )
+            raise ValueError(msg)
 
     @property
     def n_latent_kept(self) -> int:
@@ -106,3 +117,11 @@ class Representation(QueryMapping, Bounds):
     def _grow_from(self, reference: Self) -> None:
         reference._expression_space()
         super()._grow_from(reference)
+
+    def _kept_states(self) -> dict[str, Any]:
+        n = len(self.module.elbo)
+        if self.query_ is not None or not n:
+            return self.states_
+        cells = np.random.default_rng(0).choice(n, min(n, CELLS_OF_DENSITY), replace=False)
+        posterior = self.module.posterior(np.sort(cells))
+        return {"density": StateDensity.of(posterior.mean, posterior.packed_covariance).to_lists()}

@@ -12,7 +12,9 @@ from scpln.model.abilities import NOTHING_NEW
 from scpln.train import Ascent, NotFiniteError
 from scpln.utils import progress_bar
 
-from ._fit import finish_shared, gaussian_module, in_diagonal_axes, log_prior, start_shared, train_shared, warn_stuck
+from ._axes import in_diagonal_axes
+from ._fit import finish_shared, gaussian_module, start_shared, train_shared, warn_stuck
+from ._gene_prior import log_prior
 from ._options import Outcome
 from ._query import fit_coefficients, store_posteriors, train_inputs
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import scvi
 
-from scpln.core import after_training
+from scpln.core import Held, after_training
 from scpln.model.abilities import Bounds
 from scpln.model.base import announce, genes_by_quadrature
 from scpln.utils import (
@@ -22,6 +22,7 @@ from scpln.utils import (
 )
 
 from ._cost import cost_of_approximation, cost_of_gaussians
+from ._mixture import with_mixture
 from ._options import GradientOptions, NewtonOptions, Outcome
 from ._stages import train_approximation_of, train_gaussians, train_on_reference
 
@@ -46,6 +47,7 @@ class PLNPCATraining(Bounds):
     prior: GenePriorName
     amortized: bool
     flow: str | None
+    _n_components: int | None
     _sizes: dict[str, Any]
 
     @property
@@ -57,6 +59,11 @@ class PLNPCATraining(Bounds):
     @abstractmethod
     def _gaussian_family(self) -> Literal["fullrank", "meanfield"]:
         """Variational family of the Gaussians that a posterior is or starts from."""
+
+    @property
+    @abstractmethod
+    def _is_mixture(self) -> bool:
+        """Whether the prior is a mixture."""
 
     @property
     @abstractmethod
@@ -186,6 +193,7 @@ class PLNPCATraining(Bounds):
         if two_step and not self.amortized:
             msg = "two_step=True trains an encoder in two steps, and this model has none. Make it with amortized=True."
             raise ValueError(msg)
+        self._check_draws(gradient)
         cells, name, family = self._read(None), type(self).__name__, self._gaussian_family
         if self.query_ is not None:
             name = f"{name}, new coefficients"
@@ -205,6 +213,9 @@ class PLNPCATraining(Bounds):
             lambda: self._new_approximation(gradient.n_importance_samples, seed),
             progress=progress,
         )
+        if self._is_mixture:
+            module, whole = with_mixture(cells, module, self._n_components, newton)
+            outcome.reason = outcome.reason if whole else Held(pressed=True).after(outcome.reason)
         if module.approximation is not None:
             name = f"{name}, {self._kind}"
             ascent, failure = train_approximation_of(
@@ -265,6 +276,15 @@ class PLNPCATraining(Bounds):
             seed=0,
         )
         return self._cost(newton, gradient)
+
+    def _check_draws(self, gradient: GradientOptions) -> None:
+        """Refuse the importance-weighted bound of a mixture."""
+        if self._is_mixture and gradient.n_importance_samples > 1:
+            msg = (
+                f"n_importance_samples={gradient.n_importance_samples} trains a flow, which a mixture of Gaussians has none of. "
+                "Leave it out, or make the model with n_components=1."
+            )
+            raise ValueError(msg)
 
     def _is_stochastic(self, gradient: GradientOptions) -> bool:
         """Whether something is left for stochastic gradients after the Gaussians."""

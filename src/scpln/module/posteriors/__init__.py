@@ -4,10 +4,11 @@ from ._base import Posterior, as_double
 from ._conditional import Conditional, Draws
 from ._flow import FlowPosterior
 from ._gaussian import GaussianPosterior
-from ._mixture import MixturePosterior
+from ._mixture import SLOTS, MixturePosterior, mixture_posterior, most_probable
 from ._normal_points import normal_points
 
 __all__ = [
+    "SLOTS",
     "Conditional",
     "Draws",
     "FlowPosterior",
@@ -15,5 +16,7 @@ __all__ = [
     "MixturePosterior",
     "Posterior",
     "as_double",
+    "mixture_posterior",
+    "most_probable",
     "normal_points",
 ]

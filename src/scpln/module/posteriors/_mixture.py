@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scpln.module.priors import GaussianMixture
+
 from ._base import Posterior, as_double
+from ._gaussian import GaussianPosterior
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +18,35 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.module.priors import Prior
+
+
+#: Components that a cell has a posterior for, at most, where each cell has its own of them.
+SLOTS = 4
+
+
+def most_probable(probabilities: NDArray[np.floating]) -> NDArray[np.intp]:
+    """The four most probable components of each cell, or fewer, in the order of their probabilities (n, K)."""
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :SLOTS]
+
+
+def mixture_posterior(
+    probabilities: ArrayLike | torch.Tensor, mean: ArrayLike | torch.Tensor, covariance: ArrayLike | torch.Tensor
+) -> MixturePosterior:
+    """Posteriors with a Gaussian for each of the most probable components.
+
+    Parameters
+    ----------
+    probabilities
+        q(k | y), (n, K), in single precision.
+    mean, covariance
+        Means (n, M, q) and packed covariances (n, M, q(q+1)/2), in the order of `most_probable`.
+    """
+    single = np.asarray(probabilities, np.float32)
+    numbers = most_probable(single)
+    weights = np.take_along_axis(single, numbers, axis=1).astype(np.float64)
+    means, covariances = as_double(mean), as_double(covariance)
+    parts = [GaussianPosterior(means[:, slot], covariances[:, slot]) for slot in range(numbers.shape[1])]
+    return MixturePosterior(weights / weights.sum(1, keepdims=True), parts, numbers)
 
 
 class MixturePosterior(Posterior):
@@ -26,6 +58,9 @@ class MixturePosterior(Posterior):
         Probabilities q(k | y), (n, K).
     components
         Posteriors q(z | y, k) of the n cells, for each k.
+    numbers
+        Which of the prior's components these are of each cell, (n, M), where they are some of its K; by default all,
+        in their order.
 
     Examples
     --------
@@ -38,8 +73,13 @@ class MixturePosterior(Posterior):
     (array([1.]), array([4.]))
     """
 
-    def __init__(self, weights: ArrayLike | torch.Tensor, components: Sequence[Posterior]) -> None:
-        self.weights, self.components = as_double(weights), list(components)
+    def __init__(
+        self,
+        weights: ArrayLike | torch.Tensor,
+        components: Sequence[Posterior],
+        numbers: NDArray[np.intp] | None = None,
+    ) -> None:
+        self.weights, self.components, self.numbers = as_double(weights), list(components), numbers
 
     @property
     def draw_cost(self) -> int:  # type: ignore[override]
@@ -48,7 +88,31 @@ class MixturePosterior(Posterior):
 
     def responsibilities(self, prior: Prior) -> NDArray[np.float64]:
         """Probabilities q(k | y) of the components (n, K), which these posteriors have themselves."""
-        return self.weights.numpy()
+        if self.numbers is None:
+            return self.weights.numpy()
+        probabilities = np.zeros((len(self), prior.n_components))
+        np.put_along_axis(probabilities, self.numbers, self.weights.numpy(), axis=1)
+        return probabilities
+
+    @property
+    def is_of_gaussians(self) -> bool:
+        """Whether the components are Gaussians, so that expectations under each may have a closed form."""
+        return all(part.is_gaussian for part in self.components)
+
+    def divergence(self, prior: Prior) -> NDArray[np.float64] | None:
+        r"""Divergence of the state and its component, :math:`KL(q(k) q(z \mid k) \,\|\, \pi_k p(z \mid k))` (n,), in nats.
+
+        It is above that of the state alone. None where it has no closed form.
+        """
+        if not isinstance(prior, GaussianMixture) or not self.is_of_gaussians:
+            return None
+        n = len(self)
+        total = prior.component_divergence(self.responsibilities(prior))
+        for slot, part in enumerate(self.components):
+            numbers = np.full(n, slot) if self.numbers is None else self.numbers[:, slot]
+            within = prior.divergence_of_components(as_double(part.mean), as_double(part.covariance), numbers)
+            total += self.weights[:, slot].numpy() * within
+        return total
 
     @property
     def n_latent(self) -> int:
@@ -103,7 +167,8 @@ class MixturePosterior(Posterior):
     def __getitem__(self, cells: Any) -> MixturePosterior:
         """Posteriors of some of the cells."""
         cells = np.atleast_1d(np.arange(len(self))[cells])
-        return MixturePosterior(self.weights[cells], [part[cells] for part in self.components])
+        numbers = None if self.numbers is None else self.numbers[cells]
+        return MixturePosterior(self.weights[cells], [part[cells] for part in self.components], numbers)
 
     def __len__(self) -> int:
         return len(self.weights)

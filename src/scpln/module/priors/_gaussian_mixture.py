@@ -135,6 +135,27 @@ class GaussianMixture(Prior):
         log_density = -0.5 * (squares + (2 * math.pi * variance).log())
         return torch.logsumexp(log_density + log_weights[:, None], -2)
 
+    @torch.no_grad()
+    def divergence_of_components(
+        self, mean: torch.Tensor, covariance: torch.Tensor, numbers: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        r"""Divergences :math:`KL(N(m_i, V_i) \,\|\, N(m_k, L_k L_k^T))` (n,) in nats, of each cell with one component k.
+
+        Parameters
+        ----------
+        mean, covariance
+            Means (n, q) and covariances (n, q, q), float64.
+        numbers
+            The components k, (n,).
+        """
+        scale = self.scale.detach().cpu().double()
+        inverse = torch.linalg.inv(scale)[numbers]
+        away = torch.einsum("nab,nb->na", inverse, mean - self.loc.detach().cpu().double()[numbers])
+        within = inverse @ covariance @ inverse.mT
+        trace = within.diagonal(dim1=-2, dim2=-1).sum(-1)
+        values = 0.5 * (away.square().sum(-1) + trace - torch.logdet(within) - mean.shape[1])
+        return values.numpy()
+
     def component_divergence(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         r"""Divergence :math:`KL(q(k \mid y_i) \,\|\, \pi)` (n,) of probabilities of the components (n, K), in nats."""
         log_weights = self.log_weights.detach().cpu().double().numpy()

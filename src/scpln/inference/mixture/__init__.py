@@ -1,0 +1,21 @@
+"""Gaussian mixtures whose components are learned from cells' posteriors with their covariances."""
+
+from ._components import Components, Expectation, conditional, expect
+from ._em import ComponentPrior, MixtureFit, fit_components
+from ._posteriors import infer_mixture
+from ._search import choose_n_components, fit_mixture
+from ._sites import Sites
+
+__all__ = [
+    "ComponentPrior",
+    "Components",
+    "Expectation",
+    "MixtureFit",
+    "Sites",
+    "choose_n_components",
+    "conditional",
+    "expect",
+    "fit_components",
+    "fit_mixture",
+    "infer_mixture",
+]
