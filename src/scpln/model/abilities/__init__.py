@@ -12,6 +12,7 @@ from ._predictive import Predictive
 from ._prior_predictive import PriorPredictive
 from ._query import NOTHING_NEW, QueryMapping
 from ._terms import conditions
+from .group_tests import GroupTest, GroupTests, Plan
 
 __all__ = [
     "NOTHING_NEW",
@@ -20,8 +21,11 @@ __all__ = [
     "Clusters",
     "Differential",
     "ExactSampling",
+    "GroupTest",
+    "GroupTests",
     "LikelihoodParameters",
     "Loadings",
+    "Plan",
     "Predictive",
     "PriorPredictive",
     "QueryMapping",

@@ -16,6 +16,7 @@ from scpln.inference import sampled_elbo
 from scpln.model.abilities import (
     Differential,
     ExactSampling,
+    GroupTests,
     LikelihoodParameters,
     Loadings,
     PriorPredictive,
@@ -42,7 +43,14 @@ if TYPE_CHECKING:
 
 
 class Autoencoder(
-    QueryMapping, Loadings, LikelihoodParameters, Differential, AutoencoderTraining, ExactSampling, PriorPredictive
+    QueryMapping,
+    Loadings,
+    LikelihoodParameters,
+    Differential,
+    GroupTests,
+    AutoencoderTraining,
+    ExactSampling,
+    PriorPredictive,
 ):
     """Base of the count autoencoders."""
 

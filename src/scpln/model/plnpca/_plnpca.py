@@ -11,6 +11,7 @@ from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, r
 from scpln.model.abilities import (
     Differential,
     ExactSampling,
+    GroupTests,
     LikelihoodParameters,
     Loadings,
     PriorPredictive,
@@ -49,7 +50,14 @@ ENCODER_HIDDEN = [128, 128]
 
 
 class PLNPCA(
-    QueryMapping, Loadings, LikelihoodParameters, Differential, PLNPCATraining, ExactSampling, PriorPredictive
+    QueryMapping,
+    Loadings,
+    LikelihoodParameters,
+    Differential,
+    GroupTests,
+    PLNPCATraining,
+    ExactSampling,
+    PriorPredictive,
 ):
     r"""Poisson log-normal principal component analysis of counts.
 
