@@ -111,9 +111,10 @@ def scpln_states(adata: AnnData, scenario: Scenario) -> NDArray | None:
     """The same of cells, with the latent states of a PLN-PCA held."""
     import scpln
 
-    if sum(scenario.sizes) < 30 or scenario.donors:
+    if sum(scenario.sizes) < 30 or (scenario.donors and not scenario.paired):
         return None
-    scpln.model.setup_anndata(adata, batch_key="batch" if scenario.batches else None)
+    keys = ["group", "batch"] if scenario.batches else ["group"]
+    scpln.model.setup_anndata(adata, categorical_covariate_keys=keys)
     model = scpln.model.PLNPCA(adata, n_latent=DIMENSIONS)
     model.train(max_epochs=60, n_threads=1, progress=False)
     return scpln_cells(adata, scenario, model=model, adjust_for_state=True)

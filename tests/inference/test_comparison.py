@@ -147,7 +147,8 @@ def test_shrinkage_is_the_posterior_of_a_normal_prior():
 def test_most_genes_say_where_the_mode_is():
     rng = np.random.default_rng(8)
     effects = rng.normal(0.4, 0.1, 500) + np.where(np.arange(500) < 100, rng.normal(1, 1, 500), 0)
-    assert shrink(effects, np.full(500, 0.1), mode=None).mode == pytest.approx(0.4, abs=0.03)
+    found = shrink(effects, np.full(500, 0.1), np.ones((500, 1)))
+    np.testing.assert_allclose(found.center, 0.4, atol=0.03)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_totals_that_some_genes_make_are_taken_out():
     offsets = np.log(counts.sum(1) / counts.sum(1).mean())
     tests = compare_counts(counts, side, offsets)
     apart = compare_counts(counts, side, offsets, composition=False)
-    assert tests.shift < -0.2
+    assert tests.shifts.max() < -0.2
     assert (tests.p_values[40:] < 0.05).mean() < 0.1
     assert (apart.p_values[40:] < 0.05).mean() > 0.3
 
@@ -239,7 +240,7 @@ def test_few_genes(n_genes):
     counts, side, offsets = two_groups(4, n_genes=n_genes, level=2)
     tests = compare_counts(counts, side, offsets)
     assert np.isfinite(tests.scores).all()
-    assert tests.shift == 0
+    assert (tests.shifts == 0).all()
 
 
 def test_samples_are_sums_and_pairs_are_seen():

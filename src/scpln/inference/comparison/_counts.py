@@ -40,6 +40,7 @@ def compare_counts(
     offsets: Array,
     covariates: Array | None = None,
     *,
+    states: Array | None = None,
     composition: bool = True,
 ) -> GeneTests:
     r"""Test of :math:`b_j = 0` in :math:`E\,y_{ij} = \exp(o_i + a_j + b_j g_i + x_i \cdot c_j)`, for each gene j.
@@ -59,6 +60,11 @@ def compare_counts(
         Log size factors o (n,).
     covariates
         Further columns x (n × d), centred or not, of full rank with `side` and an intercept.
+    states
+        Latent states z (n × q) to hold. They enter less their means on each side, and take the variation within sides out. By how
+        much the sides' states differ on average, by chance or not, is then estimated as the shift Δ that most genes have along
+        their coefficients on z, and b is tested beyond :math:`\gamma_j \cdot \Delta`. If the states entered as they are, the
+        genes that change, which have moved them, would make all genes with a coefficient look changed.
     composition
         Whether to take out the shift of b that most genes have, which the totals of other genes make: as trimmed means
         of log ratios do. It takes 50 genes or more.
@@ -77,7 +83,7 @@ def compare_counts(
     >>> int(tests.p_values.argmin()), bool(tests.effects[0] > 1)
     (0, True)
     """
-    data = _Units.of(counts, side, offsets, covariates)
+    data = _Units.of(counts, side, offsets, covariates, states)
     n_genes = data.counts.shape[1]
     fits = {name: np.zeros(n_genes) for name in ("effect", "deviance", "first", "second", "alpha")}
     coefficients = np.zeros((n_genes, data.design.shape[1]))
@@ -100,13 +106,14 @@ def compare_counts(
         scale[tested], df[tested] = contrast_scale((chosen[0], chosen[1]), shares)
     effects = coefficients[:, 1]
     errors = np.sqrt((fits["first"] + fits["second"]) * scale)
-    shift = 0.0
-    if composition and tested.sum() >= FEWEST_FOR_SHIFT:
-        shift = shrink(effects[tested], errors[tested], mode=None).mode
-    lost = data.null_deviances(coefficients, fits["alpha"], shift, tested) - fits["deviance"]
-    statistics = np.sign(effects - shift) * np.sqrt(np.maximum(lost, 0.0) / scale)
-    effects = np.where(tested, effects - shift, 0.0)
-    return GeneTests.of(statistics, df, effects, np.where(tested, errors, np.inf), tested, shift)
+    shifts = np.zeros(n_genes)
+    features = data.features(coefficients[tested], composition=composition)
+    if features.shape[1]:
+        shifts[tested] = shrink(effects[tested], errors[tested], features).center
+    lost = data.null_deviances(coefficients, fits["alpha"], shifts, tested) - fits["deviance"]
+    statistics = np.sign(effects - shifts) * np.sqrt(np.maximum(lost, 0.0) / scale)
+    effects = np.where(tested, effects - shifts, 0.0)
+    return GeneTests.of(statistics, df, effects, np.where(tested, errors, np.inf), tested, shifts)
 
 
 @dataclass(frozen=True)
@@ -117,14 +124,28 @@ class _Units:
     design: Array
     offsets: Array
     penalty: Array
+    n_states: int
 
     @classmethod
-    def of(cls, counts: sp.spmatrix | NDArray, side: NDArray[np.bool_], offsets: Array, more: Array | None) -> _Units:
+    def of(
+        cls,
+        counts: sp.spmatrix | NDArray,
+        side: NDArray[np.bool_],
+        offsets: Array,
+        covariates: Array | None,
+        states: Array | None,
+    ) -> _Units:
         columns = [np.ones(len(side)), side.astype(float)]
-        design = np.column_stack(columns if more is None else [*columns, more])
+        if covariates is not None:
+            columns.append(covariates)
+        if states is not None:
+            columns.append(states - np.where(side[:, None], states[side].mean(0), states[~side].mean(0)))
+        design = np.column_stack(columns)
         penalty = np.full(design.shape[1], _OTHER_SD**-2)
         penalty[:2] = 0.0, _TESTED_SD**-2
-        return cls(sp.csc_matrix(counts), design, np.asarray(offsets, float), penalty)
+        return cls(
+            sp.csc_matrix(counts), design, np.asarray(offsets, float), penalty, 0 if states is None else states.shape[1]
+        )
 
     @property
     def sides(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -144,14 +165,20 @@ class _Units:
             if len(genes):
                 yield genes, self.counts[:, genes].toarray().astype(float)
 
-    def null_deviances(self, start: Array, alpha: Array, shift: float, tested: NDArray[np.bool_]) -> Array:
-        """Deviance of each gene (p,) where the sides differ by the shift alone."""
+    def features(self, coefficients: Array, *, composition: bool) -> Array:
+        """What most genes shift by (p × r): all alike, and along their coefficients on the states."""
+        n_genes, d = coefficients.shape
+        alike = [np.ones(n_genes)] if composition and n_genes >= FEWEST_FOR_SHIFT else []
+        return np.column_stack([*alike, coefficients[:, d - self.n_states :], np.zeros((n_genes, 0))])
+
+    def null_deviances(self, start: Array, alpha: Array, shifts: Array, tested: NDArray[np.bool_]) -> Array:
+        """Deviance of each gene (p,) where the sides differ by its shift alone."""
         others = np.delete(np.arange(self.design.shape[1]), 1)
-        offsets = self.offsets + shift * self.design[:, 1]
         result = np.zeros(self.counts.shape[1])
         for genes, block in self.bins(tested):
             begin = start[genes]
             begin[:, 0] += begin[:, 1] * self.design[:, 1].mean()
+            offsets = self.offsets[:, None] + np.outer(self.design[:, 1], shifts[genes])
             fitted = fit_regression(
                 block, self.design[:, others], offsets, alpha[genes], self.penalty[others], begin[:, others]
             )

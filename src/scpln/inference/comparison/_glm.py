@@ -58,7 +58,7 @@ def fit_regression(
     design
         X (n × d), its first column the intercept.
     offsets
-        Log size factors o (n,).
+        Log size factors o (n,), or what is known of each gene's log-rates (n × p).
     dispersion
         α (p,), the variance being μ + α μ².
     penalty
@@ -73,7 +73,7 @@ def fit_regression(
     alpha = np.maximum(np.broadcast_to(dispersion, n_genes), LEAST_DISPERSION)
     if start is None:
         beta = np.zeros((n_genes, d))
-        beta[:, 0] = np.log((counts.sum(0) + 0.1) / np.exp(offsets).sum())
+        beta[:, 0] = np.log((counts.sum(0) + 0.1) / np.exp(offsets).sum(0))
     else:
         beta = start.copy()
     for _ in range(_STEPS):
@@ -107,7 +107,7 @@ def deviances(counts: Array, means: Array, dispersion: Array | float) -> Array:
 
 
 def _means(beta: Array, design: Array, offsets: Array) -> Array:
-    return np.exp(np.clip(offsets[:, None] + design @ beta.T, -_LARGEST, _LARGEST))
+    return np.exp(np.clip((offsets if offsets.ndim == 2 else offsets[:, None]) + design @ beta.T, -_LARGEST, _LARGEST))
 
 
 def _information(means: Array, alpha: Array, products: Array, penalty: Array) -> Array:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 #: Most degrees of freedom that all genes together lend to one: genes are not independent, and one outlying cell is to count.
-MOST_PRIOR = 20.0
+MOST_PRIOR = 40.0
 #: From so many on, scales do not differ.
 _EQUAL = 1e5
 #: Fewest degrees of freedom of a gene's own scale.

@@ -35,8 +35,8 @@ class GeneTests:
         Estimates, and their standard errors.
     shrunken, shrunken_sd, s_values
         Posterior means and standard deviations under a prior of all genes' effects, and s values.
-    shift
-        What was taken off all effects, since most genes have it.
+    shifts
+        What was taken off the effects, since most genes have it.
     """
 
     scores: Array
@@ -47,11 +47,17 @@ class GeneTests:
     shrunken: Array
     shrunken_sd: Array
     s_values: Array
-    shift: float
+    shifts: Array
 
     @classmethod
     def of(
-        cls, statistics: Array, df: Array, effects: Array, errors: Array, tested: NDArray[np.bool_], shift: float = 0.0
+        cls,
+        statistics: Array,
+        df: Array,
+        effects: Array,
+        errors: Array,
+        tested: NDArray[np.bool_],
+        shifts: Array | None = None,
     ) -> GeneTests:
         """From statistics with Student's t distributions; genes that were not `tested` have p values of 1."""
         statistics = np.where(tested, statistics, 0.0)
@@ -66,4 +72,5 @@ class GeneTests:
             posterior = shrink(effects[tested], np.maximum(errors * wider, 1e-12)[tested])
             mean[tested], sd[tested], s_values[tested] = posterior.mean, posterior.sd, posterior.s_values
         adjusted = benjamini_hochberg(p_values, tested)
-        return cls(scores, p_values, adjusted, effects, errors, mean, sd, s_values, shift)
+        shifts = np.zeros_like(effects) if shifts is None else shifts
+        return cls(scores, p_values, adjusted, effects, errors, mean, sd, s_values, shifts)

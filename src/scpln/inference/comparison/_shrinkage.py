@@ -23,7 +23,7 @@ _ITERATIONS, _MODES, _SMALL = 200, 100, 1e-5
 
 @dataclass(frozen=True)
 class Shrunken:
-    """Effects (p,) under the prior: posterior mean, standard deviation, and s value; and the prior's mode.
+    """Effects (p,) under the prior: posterior mean, standard deviation, and s value; and where they are counted from.
 
     The s value is the expected share of wrong signs among the genes whose sign is at least as certain.
     """
@@ -31,20 +31,21 @@ class Shrunken:
     mean: Array
     sd: Array
     s_values: Array
-    mode: float
+    center: Array
 
 
-def shrink(effects: Array, errors: Array, *, mode: float | None = 0.0) -> Shrunken:
+def shrink(effects: Array, errors: Array, features: Array | None = None) -> Shrunken:
     r"""Posterior of effects under a prior that is learned from all of them.
 
-    .. math:: \hat b_j \sim N(b_j, s_j^2), \quad b_j - m \sim \pi_0 \delta_0 + \sum_k \pi_k N(0, \sigma_k^2)
+    .. math:: \hat b_j \sim N(b_j, s_j^2), \quad b_j - f_j \cdot \theta \sim \pi_0 \delta_0 + \sum_k \pi_k N(0, \sigma_k^2)
 
     Parameters
     ----------
     effects, errors
         Estimates (p,) and their standard errors.
-    mode
-        m, in which most effects agree; None estimates it. Effects are then counted from it.
+    features
+        f (p × r), by which most effects are what they are; θ is estimated, and effects are counted from :math:`f_j \cdot \theta`. By
+        default none.
 
     References
     ----------
@@ -55,7 +56,7 @@ def shrink(effects: Array, errors: Array, *, mode: float | None = 0.0) -> Shrunk
     >>> shrink(np.array([0.1, 3.0, 0.0, 0.3]), np.full(4, 0.2)).mean.round(1)
     array([0., 3., 0., 0.])
     """
-    center = float(np.median(effects)) if mode is None else mode
+    center = np.zeros_like(effects) if features is None else np.full_like(effects, np.median(effects))
     widest = 2 * np.sqrt(max(((effects - center) ** 2 - errors**2).max(initial=0.0), np.median(errors) ** 2))
     sds = np.concatenate([[0.0], np.geomspace(max(errors.min() / 10, widest / 1e3), widest, _COMPONENTS)])
     variances = sds**2 + errors[:, None] ** 2
@@ -70,12 +71,11 @@ def shrink(effects: Array, errors: Array, *, mode: float | None = 0.0) -> Shrunk
             before, weights = weights, np.maximum(counts / counts.sum(), 1e-300)
             if np.abs(weights - before).max() < _SMALL:
                 break
-        if mode is not None:
+        if features is None:
             break
-        precision = member / variances
-        moved = float((precision.sum(1) * effects).sum() / precision.sum()) - center
-        center += moved
-        if abs(moved) < _SMALL * np.median(errors):
+        weighted = features * (member / variances).sum(1)[:, None]
+        before, center = center, features @ np.linalg.lstsq(features.T @ weighted, weighted.T @ effects, rcond=1e-10)[0]
+        if np.abs(center - before).max() < _SMALL * np.median(errors):
             break
     return _posterior(effects - center, errors, sds, member, center)
 
@@ -86,7 +86,7 @@ def _density(effects: Array, variances: Array) -> Array:
     return np.exp(logs - logs.max(axis=1, keepdims=True))
 
 
-def _posterior(effects: Array, errors: Array, sds: Array, member: Array, mode: float) -> Shrunken:
+def _posterior(effects: Array, errors: Array, sds: Array, member: Array, center: Array) -> Shrunken:
     share = sds**2 / (sds**2 + errors[:, None] ** 2)
     means = share * effects[:, None]
     spreads = np.sqrt(share) * errors[:, None]
@@ -99,4 +99,4 @@ def _posterior(effects: Array, errors: Array, sds: Array, member: Array, mode: f
     order = np.argsort(wrong, kind="stable")
     s_values = np.empty_like(wrong)
     s_values[order] = np.cumsum(wrong[order]) / np.arange(1, len(wrong) + 1)
-    return Shrunken(mean, sd, s_values, mode)
+    return Shrunken(mean, sd, s_values, center)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scpln.data import is_joint, setup_args, validated_once
+from scpln.data import is_joint, validated_once
+from scpln.inference.comparison import FEWEST_FOR_SHIFT
 from scpln.model.abilities._latent import LatentModel
-from scpln.utils import as_bool, as_names
+from scpln.utils import as_bool
 
 from ._plan import Plan
 from ._tests import GroupTest
@@ -16,6 +17,7 @@ from ._tests import GroupTest
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 
 class GroupTests(LatentModel):
@@ -66,11 +68,12 @@ class GroupTests(LatentModel):
         covariate_keys
             Registered batches and covariates to hold; by default all, but `groupby`, `within` and `sample_key`.
         adjust_for_state
-            Whether to hold the posterior means of the cells' latent states, too. The question is then another: whether a gene
-            differs between cells *of the same state*. Where groups are alike in their states but for chance, as in
-            randomised conditions, that finds more, since most variation between cells is explained. What moves cells along
-            the latent dimensions is no longer found, and hardly anything is between clusters of these states. It needs a
-            model that `groupby` is not registered with: that would have taken the groups' means out of the states.
+            Whether to hold the latent states, too. The question is then another: whether a gene differs by more than a
+            difference of *states* explains. The variation of states within groups is taken out, and how far the groups'
+            states are apart, by chance or not, is estimated from what most genes do along their loadings. Where cells vary much,
+            that finds more; what moves cells along the latent dimensions is no longer found, and hardly anything is
+            between clusters of these states. Best of a model that `groupby` is registered with, whose dimensions none of the
+            groups' differences has made. It takes counts, at least 50 genes, and ten for each dimension.
         composition
             Whether to take out the shift of b that most genes have. Totals of counts that grow by some genes make all others
             look smaller. It takes 50 genes or more, and is not for real values.
@@ -127,27 +130,30 @@ class GroupTests(LatentModel):
         plan = Plan(groupby, group1, group2, within, sample_key, min_cells)
         test = GroupTest(plan, self.registry, covariate_keys, composition)
         adjust_for_state = as_bool("adjust_for_state", adjust_for_state)
-        if adjust_for_state:
-            self._check_states(groupby, sample_key)
         adata = self._data_or_own(adata)
         with validated_once():
-            latent = np.asarray(self.get_latent_representation(adata)) if adjust_for_state else None
+            latent = self._states(adata, sample_key) if adjust_for_state else None
             return test.table(self._read(adata), adata.obs, latent)
 
-    def _check_states(self, groupby: str, sample_key: str | None) -> None:
-        """Refuse latent states as covariates where they mean something else."""
-        args = setup_args(self.registry)
-        registered = [args["batch_key"], *as_names("", args["categorical_covariate_keys"] or [])]
-        if groupby in registered:
-            msg = (
-                f"adjust_for_state=True holds the latent states, and {groupby!r} is registered with this model, which has taken the "
-                "groups' means out of them: differences that states make by chance would pass for effects. Train a model "
-                "without it, or leave adjust_for_state out."
-            )
-            raise ValueError(msg)
+    def _states(self, adata: AnnData, sample_key: str | None) -> NDArray[np.float32]:
+        """Posterior means of the latent states (n × q), or an error where they cannot be held."""
         if sample_key is not None:
             msg = (
                 f"adjust_for_state=True holds the states of cells, and sample_key={sample_key!r} compares samples, which have none. "
                 "Leave one of them out."
             )
             raise ValueError(msg)
+        if not self.is_count_data:
+            msg = (
+                "adjust_for_state=True is for counts, and this model was set up with is_count_data=False. Leave it out."
+            )
+            raise ValueError(msg)
+        latent = np.asarray(self.get_latent_representation(adata))
+        n_latent, n_genes = latent.shape[1], len(self.genes)
+        if n_genes < max(FEWEST_FOR_SHIFT, 10 * (n_latent + 1)):
+            msg = (
+                f"adjust_for_state=True learns from the other genes how far groups are apart in {n_latent:,} latent dimensions, and "
+                f"{n_genes:,} genes are too few: it takes {FEWEST_FOR_SHIFT}, and ten for each dimension. Leave it out."
+            )
+            raise ValueError(msg)
+        return latent

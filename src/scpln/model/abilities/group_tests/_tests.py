@@ -70,15 +70,14 @@ class GroupTest:
         """
         pairs, comparison = self.plan.pairs(obs)
         columns = self._columns(obs)
+        names = [states(self.registry)[DESIGN_KEY]["names"][column] for column in columns]
         genes = np.array(states(self.registry)["X"]["column_names"], dtype=object)
         values = _in_memory(cells.data, len(obs), sparse=self.is_count_data)
         tables = []
         for pair in watched(pairs, "Comparisons", len(pairs), lambda _: 1, unit="comparison"):
-            covariates, names = cells.data.design[:, columns][pair.cells], self._names(columns)
-            if latent is not None:
-                covariates = np.column_stack([covariates, latent[pair.cells].astype(float)])
-                names += [f"latent state {number + 1}" for number in range(latent.shape[1])]
-            tests, sizes = self._test(pair, values[pair.cells], cells.data.offsets[pair.cells], covariates, names)
+            held = None if latent is None else latent[pair.cells].astype(float)
+            covariates = cells.data.design[:, columns][pair.cells]
+            tests, sizes = self._test(pair, values[pair.cells], cells.data.offsets[pair.cells], covariates, names, held)
             tables.append(_table(tests, genes, pair, sizes, self.is_count_data))
         table = pd.concat(tables, ignore_index=True)
         for name in ("group", "reference"):
@@ -101,12 +100,8 @@ class GroupTest:
         positions = {key: [numbers + number] for number, key in enumerate(design.numbers)}
         return [column for key in wanted for column in positions.get(key) or design.columns_of(key)]
 
-    def _names(self, columns: list[int]) -> list[str]:
-        names = states(self.registry)[DESIGN_KEY]["names"]
-        return [names[column] for column in columns]
-
     def _test(
-        self, pair: Pair, values: Any, offsets: Array, covariates: Array, names: list[str]
+        self, pair: Pair, values: Any, offsets: Array, covariates: Array, names: list[str], held: Array | None
     ) -> tuple[GeneTests, tuple[int, int]]:
         """Test of a comparison, of cells or of samples, and the units on its sides."""
         units, side = pair.units(self.plan.min_cells), pair.side
@@ -119,16 +114,18 @@ class GroupTest:
             else:
                 values, offsets = units.means(values), units.means(offsets[:, None])[:, 0]
         covariates, names = independent_columns(side, covariates, names)
-        if len(side) < covariates.shape[1] + 3:
+        n_states = 0 if held is None else held.shape[1]
+        names += [f"latent state {number + 1}" for number in range(n_states)]
+        if len(side) < len(names) + 3:
             what = "cells" if units is None else "samples"
             msg = (
                 f"Too few {what} to compare {pair.name}: {len(side):,}, and besides the two means there are "
                 f"{len(names):,} columns to hold, {names[:8]}. It takes one more than all of these: leave some out by "
-                "covariate_keys=[...]."
+                "covariate_keys=[...], or adjust_for_state."
             )
             raise ValueError(msg)
         if self.is_count_data:
-            tests = compare_counts(values, side, offsets, covariates, composition=self.composition)
+            tests = compare_counts(values, side, offsets, covariates, states=held, composition=self.composition)
         else:
             tests = compare_values(values, side, offsets, covariates)
         return tests, (int(side.sum()), int((~side).sum()))
