@@ -32,7 +32,7 @@ def benjamini_hochberg(p_values: NDArray[np.float64], tested: NDArray[np.bool_] 
     """
     chosen = np.arange(len(p_values)) if tested is None else np.flatnonzero(tested)
     order = chosen[np.argsort(p_values[chosen], kind="stable")]
-    scaled = p_values[order] * len(order) / np.arange(1, len(order) + 1)
+    scaled = p_values[order] * (len(order) / np.arange(1, len(order) + 1))
     adjusted = np.ones(len(p_values))
     adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return adjusted
