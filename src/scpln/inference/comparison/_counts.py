@@ -87,7 +87,7 @@ def compare_counts(
     n_genes = data.counts.shape[1]
     fits = {name: np.zeros(n_genes) for name in ("effect", "deviance", "first", "second", "alpha")}
     coefficients = np.zeros((n_genes, data.design.shape[1]))
-    spreads = [Spread(*np.zeros((4, n_genes))) for _ in range(2)]
+    spreads, squares = ([Spread(*np.zeros((4, n_genes))) for _ in range(2)] for _ in range(2))
     tested = np.asarray((data.counts > 0).sum(0)).ravel() > 0
     for genes, block in data.bins(tested):
         fitted, alpha = _fit(block, data)
@@ -98,12 +98,19 @@ def compare_counts(
         influence = (data.design @ fitted.inverse[:, 1].T) ** 2 * fitted.weights
         for name, cells in zip(("first", "second"), data.sides, strict=True):
             fits[name][genes] = influence[cells].sum(0)
-        _add(spreads, genes, data, fitted, unit, alpha)
+        _add(spreads, genes, data.sides, unit, *deviance_moments(fitted.means, alpha), fitted.leverages)
+        variance = fitted.means + alpha * fitted.means**2
+        moments = np.ones_like(variance), 2 + 6 * alpha + 1 / variance
+        _add(squares, genes, data.sides, (block - fitted.means) ** 2 / variance, *moments, fitted.leverages)
     shares = fits["first"][tested], fits["second"][tested]
-    chosen = [Spread(*(getattr(spread, name)[tested] for name in Spread.__annotations__)) for spread in spreads]
     scale, df = np.ones(n_genes), np.ones(n_genes)
     if tested.any():
-        scale[tested], df[tested] = contrast_scale((chosen[0], chosen[1]), shares)
+        scale[tested], df[tested] = contrast_scale((spreads[0].of(tested), spreads[1].of(tested)), shares)
+        # Deviances grow slowly with outlying counts, and hardly see a gene whose dispersion is many times the common one.
+        wide, wide_df = contrast_scale((squares[0].of(tested), squares[1].of(tested)), shares)
+        larger = wide > scale[tested]
+        scale[tested] = np.where(larger, wide, scale[tested])
+        df[tested] = np.where(larger, wide_df, df[tested])
     effects = coefficients[:, 1]
     errors = np.sqrt((fits["first"] + fits["second"]) * scale)
     shifts = np.zeros(n_genes)
@@ -197,13 +204,18 @@ def _fit(block: Array, data: _Units) -> tuple[Regression, float]:
 
 
 def _add(
-    spreads: list[Spread], genes: NDArray[np.intp], data: _Units, fitted: Regression, unit: Array, alpha: float
+    spreads: list[Spread],
+    genes: NDArray[np.intp],
+    sides: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    found: Array,
+    mean: Array,
+    variance: Array,
+    leverages: Array,
 ) -> None:
-    """Put the deviances of a bin's genes into the sums of each side."""
-    mean, variance = deviance_moments(fitted.means, alpha)
-    free = 1 - fitted.leverages
-    for spread, cells in zip(spreads, data.sides, strict=True):
-        spread.found[genes] = unit[cells].sum(0)
+    """Put what was found of a bin's genes, and what is expected, into the sums of each side."""
+    free = 1 - leverages
+    for spread, cells in zip(spreads, sides, strict=True):
+        spread.found[genes] = found[cells].sum(0)
         spread.expected[genes] = (mean * free)[cells].sum(0)
         spread.variance[genes] = (variance * free)[cells].sum(0)
         spread.n_free[genes] = free[cells].sum(0)

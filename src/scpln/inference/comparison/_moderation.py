@@ -90,6 +90,10 @@ class Spread:
             self.n_free + other.n_free,
         )
 
+    def of(self, genes: NDArray[np.bool_]) -> Spread:
+        """The same of some genes."""
+        return Spread(self.found[genes], self.expected[genes], self.variance[genes], self.n_free[genes])
+
     @property
     def scale(self) -> Array:
         """Found over expected."""
