@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Most degrees of freedom that all genes together lend to one: genes are not independent, and one outlying cell is to count.
 MOST_PRIOR = 40.0
+#: And most for each degree of freedom that the gene has itself: one or two say little of whether it is like the others.
+_MOST_RATIO = 10.0
 #: From so many on, scales do not differ.
 _EQUAL = 1e5
 #: Fewest degrees of freedom of a gene's own scale.
@@ -56,7 +58,7 @@ class Prior:
 
     def moderated(self, scales: Array, df: Array) -> tuple[Array, Array]:
         """Scales drawn towards the centre, and their degrees of freedom, at most those of all genes together."""
-        prior = min(self.df, MOST_PRIOR)
+        prior = np.minimum(min(self.df, MOST_PRIOR), _MOST_RATIO * df)
         total = prior + df
         return (prior * self.scale + df * scales) / total, np.minimum(total, max(df.sum(), 1.0))
 
