@@ -27,6 +27,7 @@ ARGUMENTS = {
     "get_iw_bound": {"n_samples": 3},
     "get_posterior": {"refine": 1},
     "get_posterior_diagnostics": {"n_samples": 30},
+    "test_groups": {"groupby": "group"},
     "sample_exact_posterior": {"indices": [0], "n_samples": 2, "n_warmup": 2},
     "setup_mudata": None,  # of data that these are not
     "sample_posterior": None,  # the former name of sample_exact_posterior
@@ -48,6 +49,7 @@ TOOLS = {
     "evaluate": {"n_samples": 30},
     "plnpca": {"n_latent": 2, "max_epochs": 3, "progress": False},
     "posterior_predictive": {"n_samples": 2},
+    "rank_genes": {"groupby": "group"},
 }
 SOME = ["PLNPCA, nb", "PLNPCA, flow", "PLNPCA, encoder", "CountVAE, flow", "CountGMVAE by component"]
 

@@ -7,7 +7,7 @@ from ._field import DESIGN_KEY, Data
 from ._manager import adopt, is_joint, setup_args, states
 from ._modalities import modality_sizes, modality_slices
 from ._rows import block_ranges, get_matrix, take_cells
-from ._setup import register_mudata, setup_anndata, setup_mudata
+from ._setup import register_mudata, setup_anndata, setup_mudata, unregistered
 from ._validation import validated_once
 from .categories import Coding, Comparison, as_text, match, restore
 
@@ -44,5 +44,6 @@ __all__ = [
     "setup_mudata",
     "states",
     "take_cells",
+    "unregistered",
     "validated_once",
 ]

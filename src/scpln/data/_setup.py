@@ -187,6 +187,31 @@ def register(
 ) -> _manager.SharedManager:
     """Register an AnnData, learning its genes and categories or taking them from `source_registry`."""
     check_adata(adata, view_allowed=False)
+    args = _arguments(is_count_data, round_counts, keys)
+    return _register(adata, args, source_registry)
+
+
+def unregistered(
+    adata: AnnData, *, is_count_data: bool = True, round_counts: bool = False, **keys: Any
+) -> dict[str, Any]:
+    """What registering an AnnData would learn of it, for functions that read cells without a model; it stays as it is.
+
+    Parameters
+    ----------
+    adata
+        Annotated data, which may be a view.
+    is_count_data, round_counts, **keys
+        As in `setup_anndata`.
+    """
+    check_adata(adata)
+    args = _arguments(is_count_data, round_counts, {"labels_key": None, "unlabeled_category": None, **keys})
+    with named(name_of(adata)), validated_once():
+        known = {key: {"state_registry": field.learn(adata)} for key, field in make_fields(**args).items()}
+    return {"setup_args": args, "field_registries": known}
+
+
+def _arguments(is_count_data: bool, round_counts: bool, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `setup_anndata` as they are kept."""
     if not isinstance(is_count_data, bool | np.bool_):
         msg = f"is_count_data={is_count_data!r}, but it must be True (raw counts) or False (any finite numbers)."
         raise TypeError(msg)
@@ -202,7 +227,7 @@ def register(
             "round_counts=True rounds counts, and is_count_data=False says that these are none. Leave one of them out."
         )
         raise ValueError(msg)
-    return _register(adata, args, source_registry)
+    return args
 
 
 def register_mudata(

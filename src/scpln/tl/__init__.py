@@ -3,5 +3,6 @@
 from ._evaluate import Evaluation, evaluate
 from ._one_call import count_gmvae, count_vae, plnpca
 from ._posterior_predictive import posterior_predictive
+from ._rank_genes import rank_genes
 
-__all__ = ["Evaluation", "count_gmvae", "count_vae", "evaluate", "plnpca", "posterior_predictive"]
+__all__ = ["Evaluation", "count_gmvae", "count_vae", "evaluate", "plnpca", "posterior_predictive", "rank_genes"]

@@ -12,6 +12,7 @@ from ._predictive import Predictive
 from ._prior_predictive import PriorPredictive
 from ._query import CELLS_OF_DENSITY, NOTHING_NEW, QueryMapping, as_prior
 from ._terms import conditions
+from .group_tests import GroupTest, GroupTests, Plan
 
 __all__ = [
     "CELLS_OF_DENSITY",
@@ -21,8 +22,11 @@ __all__ = [
     "Clusters",
     "Differential",
     "ExactSampling",
+    "GroupTest",
+    "GroupTests",
     "LikelihoodParameters",
     "Loadings",
+    "Plan",
     "Predictive",
     "PriorPredictive",
     "QueryMapping",

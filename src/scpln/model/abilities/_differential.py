@@ -88,7 +88,8 @@ class Differential(Predictive):
         with a pseudocount ε that scvi-tools takes from genes that are hardly expressed. A gene is called differentially
         expressed from the probability of :math:`r_j \ge \delta`, or of :math:`r_j < -\delta` if that is larger, over 5,000
         such pairs. It is about pairs of cells, not about the groups' means, and so takes the variation within groups
-        into account. The model's parameters are taken as known: with few cells the probabilities are too sure.
+        into account, which hides most changes of means; `test_groups` tests these, with p values, and between donors. The
+        model's parameters are taken as known: with few cells the probabilities are too sure.
 
         Rates are those of a cell of average size factor (see `get_normalized_expression`) and need not add up to 1: a
         change of one gene changes no other. Of real-valued data, r is the difference of the expected values, in the

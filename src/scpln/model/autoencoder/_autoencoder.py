@@ -18,6 +18,7 @@ from scpln.model.abilities import (
     CELLS_OF_DENSITY,
     Differential,
     ExactSampling,
+    GroupTests,
     LikelihoodParameters,
     Loadings,
     PriorPredictive,
@@ -45,7 +46,14 @@ if TYPE_CHECKING:
 
 
 class Autoencoder(
-    QueryMapping, Loadings, LikelihoodParameters, Differential, AutoencoderTraining, ExactSampling, PriorPredictive
+    QueryMapping,
+    Loadings,
+    LikelihoodParameters,
+    Differential,
+    GroupTests,
+    AutoencoderTraining,
+    ExactSampling,
+    PriorPredictive,
 ):
     """Base of the count autoencoders."""
 

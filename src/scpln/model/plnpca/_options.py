@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 #: Fewest steps of stochastic training, and passes over the data that these should make.
 STEPS, EPOCHS = 1000, 10
+#: Widths of the hidden layers of an encoder.
+ENCODER_HIDDEN = [128, 128]
 #: Groups of draws of each cell in a step: of one draw each, or one group of several.
 GROUPS = 4
 

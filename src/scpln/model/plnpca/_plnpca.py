@@ -13,6 +13,7 @@ from scpln.inference import GenePriorName
 from scpln.model.abilities import (
     Differential,
     ExactSampling,
+    GroupTests,
     LikelihoodParameters,
     Loadings,
     PriorPredictive,
@@ -34,7 +35,7 @@ from scpln.utils import as_bool, as_integers, one_of, positive_integer, positive
 
 from ._clusters import PLNPCAClusters
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
-from ._options import check_belongs
+from ._options import ENCODER_HIDDEN, check_belongs
 from ._representation import Representation
 from ._training import PLNPCATraining
 
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
     from scpln.data import Data
     from scpln.module import Likelihood, Posterior
 
-#: Widths of the hidden layers of an encoder.
-ENCODER_HIDDEN = [128, 128]
-
 
 class PLNPCA(
     PLNPCAClusters,
@@ -57,6 +55,7 @@ class PLNPCA(
     Loadings,
     LikelihoodParameters,
     Differential,
+    GroupTests,
     PLNPCATraining,
     ExactSampling,
     PriorPredictive,
@@ -99,11 +98,10 @@ class PLNPCA(
         Whether an encoder gives the posteriors, from the counts, in place of an optimum for each cell. New cells then
         take one pass through it; their bound is lower.
     n_components
-        Components K of a Gaussian mixture as prior of z, :math:`z_i \sim \sum_k \pi_k N(m_k, V_k)`, whose clusters are the
-        model's own: for `get_cluster_probabilities`, `predict` and the other functions of clusters, and for `annotate`. It
-        is fitted after the genes, to the cells' posteriors with their covariances; each cell then has a Gaussian for each
-        of its four most probable components. None lets a held-out bound choose K; 1 is N(0, I). It goes with
-        ``posterior="fullrank"``.
+        Components K of a Gaussian mixture as prior of z, :math:`z_i \sim \sum_k \pi_k N(m_k, V_k)`, the model's own clusters
+        (`get_cluster_probabilities`, `predict`). It is fitted after the genes, to the cells' posteriors with their
+        covariances; each cell then has a Gaussian for each of its four most probable components. None lets a held-out
+        bound choose K; 1 is N(0, I). It goes with ``posterior="fullrank"``.
     flow
         Kind of flow for ``posterior="flow"``: ``"sylvester"`` (the default: the closest for its time), ``"nsf"`` (neural
         splines), ``"iaf"`` and ``"maf"`` (inverse and masked autoregressive), ``"realnvp"``, ``"planar"`` or
