@@ -27,7 +27,7 @@ from ._field import DESIGN_KEY, OFFSET_KEY, Field, State, States
 from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, rounded, select_genes, take_cells
 from ._validation import remember
 from .categories import match
-from .counts import Checksums, CountTotals, check_counts, check_real, warn_if_empty, warn_if_rounded
+from .counts import Checksums, CountTotals, check_counts, check_real, warn_if_rare, warn_if_rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ class CountsField(Field):
         totals = self.check(adata, self._rows(adata, genes), genes)
         if isinstance(totals, CountTotals):
             warn_if_rounded(totals, location(self.layer))
-            warn_if_empty(totals, location(self.layer))
+            warn_if_rare(totals, location(self.layer), on_disk=adata.isbacked)
         return {"n_obs": adata.n_obs, "n_vars": len(genes), "column_names": genes}
 
     def read(self, adata: AnnData, states: States) -> Any:

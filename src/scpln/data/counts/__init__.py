@@ -6,7 +6,7 @@ from ._check import (
     check_counts,
     check_real,
     checksum_weights,
-    warn_if_empty,
+    warn_if_rare,
     warn_if_rounded,
 )
 
@@ -16,6 +16,6 @@ __all__ = [
     "check_counts",
     "check_real",
     "checksum_weights",
-    "warn_if_empty",
+    "warn_if_rare",
     "warn_if_rounded",
 ]

@@ -28,10 +28,13 @@ _KINDS = {
     "large": "beyond {limit:.0e}",
 }
 
+#: A gene of fewer cells is rare, in data of so many cells or more.
+RARE, CELLS_FOR_RARE = 10, 100
+
 
 @dataclass(frozen=True)
 class CountTotals:
-    """Total count of every cell (n,) and of every gene (p,), and the cells' checksums.
+    """Total count of every cell (n,) and of every gene (p,), the cells' checksums, and how many cells have each gene (p,).
 
     The totals and checksums of several modalities stand side by side, (n, G).
     """
@@ -39,6 +42,7 @@ class CountTotals:
     cells: NDArray[np.float64]
     genes: NDArray[np.float64]
     checksums: NDArray[np.uint64]
+    detected: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
     rounding: Rounding = field(default_factory=Rounding)
 
 
@@ -144,7 +148,10 @@ def check_counts(
     """
     tally = _Tally()
     n, p = rows.shape
-    totals, weights = CountTotals(np.zeros(n), np.zeros(p), np.zeros(n, np.uint64)), checksum_weights(p)
+    totals, weights = (
+        CountTotals(np.zeros(n), np.zeros(p), np.zeros(n, np.uint64), np.zeros(p, np.intp)),
+        checksum_weights(p),
+    )
     for start, block in row_blocks(rows):
         if tally.find(start, block, is_no_estimate if round_counts else is_no_count):
             if round_counts and block.dtype.kind == "f":
@@ -154,6 +161,7 @@ def check_counts(
             totals.cells[cells] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
             totals.genes[:] += np.asarray(block.sum(axis=0, dtype=float)).ravel()
             totals.checksums[cells] = block.astype(np.uint64) @ weights
+            totals.detected[:] += _cells_with(block)
     if tally.first is None:
         if totals.rounding.n_changed:
             _refuse_to_round(rows, where, elsewhere)
@@ -215,17 +223,32 @@ def checksum_weights(n: int) -> NDArray[np.uint64]:
     return np.random.PCG64(0).random_raw(n) | np.uint64(1)
 
 
-def warn_if_empty(totals: CountTotals, where: str) -> None:
-    """Say how many cells and genes have no counts at all: they are kept, and have no information."""
-    remedies = {"cells": "sc.pp.filter_cells(adata, min_counts=1)", "genes": "sc.pp.filter_genes(adata, min_counts=1)"}
-    for kind, remedy in remedies.items():
-        sums = getattr(totals, kind)
-        n_empty = int((sums == 0).sum())
-        if n_empty:
-            warn(
-                f"{n_empty:,} of {len(sums):,} {kind} in {where} have no counts. They are kept, but nothing can be "
-                f"learned about them; to remove them before they are set up: `{remedy}`."
-            )
+def warn_if_rare(totals: CountTotals, where: str, *, on_disk: bool = False) -> None:
+    """Say how many cells have no counts, and how many genes are in so few cells that little can be learned about them.
+
+    Of data with few cells, where a gene of as few may be a common one, only genes without counts are counted.
+    """
+    n, p = len(totals.cells), len(totals.genes)
+    n_empty, n_absent = int((totals.cells == 0).sum()), int((totals.detected == 0).sum())
+    n_rare = int((totals.detected < RARE).sum()) if n >= CELLS_FOR_RARE else 0
+    # scanpy does not filter what is on disk
+    before = f"to remove them before they are set up{', once loaded with to_memory()' if on_disk else ''}: "
+    if n_empty:
+        warn(
+            f"{n_empty:,} of {n:,} cells in {where} have no counts. They are kept, but nothing can be "
+            f"learned about them; {before}`sc.pp.filter_cells(adata, min_counts=1)`."
+        )
+    if n_rare > n_absent:
+        absent = f", {n_absent:,} of them in none" if n_absent else ""
+        warn(
+            f"{n_rare:,} of {p:,} genes in {where} are seen in fewer than {RARE} of the {n:,} cells{absent}. They are kept, but "
+            f"little can be learned about them; {before}`sc.pp.filter_genes(adata, min_cells={RARE})`."
+        )
+    elif n_absent:
+        warn(
+            f"{n_absent:,} of {p:,} genes in {where} have no counts. They are kept, but nothing can be "
+            f"learned about them; {before}`sc.pp.filter_genes(adata, min_counts=1)`."
+        )
 
 
 def warn_if_rounded(totals: CountTotals, where: str) -> None:
@@ -238,6 +261,13 @@ def warn_if_rounded(totals: CountTotals, where: str) -> None:
             f"(round_counts=True) by up to {found.largest:.2g}; the total count goes from {found.before:,.1f} to "
             f"{found.after:,.0f} ({change:+.2g} %)."
         )
+
+
+def _cells_with(block: Any) -> NDArray[np.intp]:
+    """How many cells of a block have each gene; zeros that are stored are none."""
+    if sp.issparse(block):
+        return np.bincount(block.indices[block.data != 0], minlength=block.shape[1])
+    return np.count_nonzero(block, axis=0)
 
 
 def _shown(value: float) -> str:
