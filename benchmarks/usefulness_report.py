@@ -33,7 +33,7 @@ OF_FITS: dict[str, tuple[str, Measure, int]] = {
     "Held-out cells: ELBO, nats per cell": ("cells", lambda r: r["held_out"]["elbo"], 2),
     "Held-out half of the counts: log-probability, nats per cell": ("counts", lambda r: r["predictive"], 2),
     "Processor seconds": ("spaces", lambda r: r["cpu_seconds"], 1),
-    "Iterations": ("spaces", lambda r: r.get("iterations"), 0),
+    "Accepted iterations of the last stage": ("spaces", lambda r: r.get("iterations"), 0),
     "Dimensions kept": ("spaces", lambda r: r.get("kept"), 0),
     "Largest loading": ("spaces", lambda r: r.get("largest_loading"), 1),
 }
