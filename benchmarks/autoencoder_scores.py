@@ -27,6 +27,14 @@ def score(latent: NDArray[np.float64], cells: Split) -> dict[str, Any]:
     }
 
 
+def same_label(latent: NDArray[np.float64], cells: Split) -> NDArray[np.float64]:
+    """Share of each cell's nearest neighbours that have its label, among the cells that have a known one."""
+    from sklearn.neighbors import NearestNeighbors
+
+    near = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(latent[cells.known]).kneighbors(return_distance=False)
+    return (cells.labels[near] == cells.labels[:, None]).mean(1)
+
+
 def agreement(clusters: ArrayLike, cells: Split) -> dict[str, Any]:
     """ARI and NMI of clusters with the known labels, over the cells that have one."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score

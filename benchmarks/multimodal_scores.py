@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from autoencoder_scores import NEIGHBOURS, score
+from autoencoder_scores import same_label, score
 from multimodal_methods import clr
 
 if TYPE_CHECKING:
@@ -28,11 +28,7 @@ def cluster_scores(fitted: Fitted, cells: Split) -> dict[str, float]:
 
 def neighbour_scores(latent: NDArray[np.float64], cells: Split, judged: NDArray[np.bool_]) -> dict[str, float]:
     """Share of a cell's nearest neighbours with its label: mean over `judged` cells, over their labels, and of one label."""
-    from sklearn.neighbors import NearestNeighbors
-
-    known, labels = cells.known, cells.labels
-    near = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(latent[known]).kneighbors(return_distance=False)
-    same, kept = (labels[near] == labels[:, None]).mean(1), judged[known]
+    labels, same, kept = cells.labels, same_label(latent, cells), judged[cells.known]
     of_label = {label: same[kept & (labels == label)].mean() for label in np.unique(labels[kept])}
     return {
         "neighbours": float(same[kept].mean()),
