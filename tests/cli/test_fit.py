@@ -199,7 +199,7 @@ def test_figure_and_its_coordinates(fit, folder, simulated):
 def test_saved_model_loads(fit, folder, simulated):
     assert fit("--save-model", "model") == 0
     model = scpln.model.PLNPCA.load(folder / "model", adata=simulated.copy())
-    written = ad.read_h5ad(folder / "out.h5ad").obsm["X_plnpca"]
+    written = ad.read_h5ad(folder / "out.h5ad").obsm["plnpca_state"]
     np.testing.assert_allclose(model.get_latent_representation(), written, atol=1e-4)
 
 

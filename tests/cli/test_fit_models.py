@@ -112,7 +112,7 @@ def test_going_on_from_a_checkpoint(fit, capsys):
     [
         (["--model", "countvae", "--amortized"], "--amortized has no effect on --model countvae: leave it out, or fit --mo"),
         (["--model", "countgmvae", "--n-steps", "5"], "--n-steps has no effect on --model countgmvae"),
-        (["--model", "countvae", "--n-components", "3"], "or fit --model countgmvae"),
+        (["--model", "countvae", "--n-components", "3"], "or fit --model plnpca or --model countgmvae"),
         (["--model", "countvae", "--labels-key", "kind"], "--labels-key has no effect on --model countvae"),
         (["--n-hidden", "8"], "--n-hidden has no effect on --model plnpca: leave it out, or fit --model countvae or --model"),
         (["--no-early-stopping"], "--no-early-stopping has no effect on --model plnpca"),
@@ -195,7 +195,7 @@ def test_defaults_in_the_help_are_those_of_the_library(capsys):
     assert f"(default: {MAX_EPOCHS} for plnpca, as many as suit" in text
     assert f"width of hidden layers (default: {default(model['countvae'], 'n_hidden')})" in text
     assert f"makes the decoder linear (default: {default(model['countvae'], 'n_layers')})" in text
-    assert "cluster of every cell, and probabilities of all clusters (countgmvae)" in text
+    assert "cluster of every cell, and probabilities of all clusters (plnpca and countgmvae)" in text
 
 
 def default(function, name):

@@ -38,7 +38,7 @@ def with_a_stored_zero(counts):
     ("form", "n_rare"), [(sp.csr_matrix, 3), (sp.csc_matrix, 3), (np.asarray, 3), (with_a_stored_zero, 4)]
 )
 def test_they_are_warned_of_once_with_their_number(form, n_rare):
-    with pytest.warns(UserWarning) as record:
+    with pytest.warns(UserWarning, match="genes") as record:
         setup_anndata(make(form=form))
     (warning,) = record
     said = f"{n_rare} of 20 genes in adata.X are seen in fewer than 10 of the 200 cells, 1 of them in none."
@@ -57,7 +57,7 @@ def test_the_line_that_filters_them_leaves_nothing_to_warn_of():
 
 
 def test_few_cells_are_no_reason_to_call_a_gene_rare():
-    with pytest.warns(UserWarning) as record:
+    with pytest.warns(UserWarning, match="genes") as record:
         setup_anndata(make(99))
     (warning,) = record
     assert str(warning.message).startswith("1 of 20 genes in adata.X have no counts.")
@@ -72,7 +72,7 @@ def test_on_disk(tmp_path):
 
 def test_of_modalities():
     mdata = MuData({"rna": make(), "prot": make(name="protein")[:, 4:].copy()}, axis=0)
-    with pytest.warns(UserWarning) as record:
+    with pytest.warns(UserWarning, match="genes") as record:
         setup_mudata(mdata, modalities=["rna", "prot"])
     (warning,) = record
     assert str(warning.message).startswith("3 of 20 genes in mdata['rna'].X are seen in fewer than 10 of the 200 cells")

@@ -17,12 +17,20 @@ def model(adata):
 
 def test_everything_is_written(model, adata):
     model.annotate()
-    np.testing.assert_array_equal(adata.obsm["X_plnpca"], model.get_latent_representation())
+    np.testing.assert_array_equal(adata.obsm["plnpca_state"], model.get_latent_representation())
+    np.testing.assert_array_equal(adata.obsm["X_plnpca"], model.get_latent_representation(space="expression"))
     np.testing.assert_array_equal(adata.obs["plnpca_elbo"], model.get_elbo(return_mean=False))
     np.testing.assert_array_equal(adata.varm["plnpca_loadings"], model.get_loadings())
     uns = adata.uns["plnpca"]
     assert (uns["model"], uns["version"], uns["n_obs"]) == ("PLNPCA", scpln.__version__, 150)
-    assert uns["params"] == {"n_latent": 2, "posterior": "fullrank", "likelihood": "poisson", "amortized": False}
+    assert uns["params"] == {
+        "n_latent": 2,
+        "n_components": 1,
+        "posterior": "fullrank",
+        "prior": "learned",
+        "likelihood": "poisson",
+        "amortized": False,
+    }
     assert uns["setup"] == {"layer": "counts", "batch_key": "batch"}
     assert uns["elbo"] == pytest.approx(model.get_elbo())
     assert uns["training"]["converged"] is True
@@ -34,7 +42,7 @@ def test_scores_times_loadings_are_the_log_rates(model, adata):
     model.annotate()
     z = model.get_posterior()
     design = np.column_stack([np.ones(150), adata.obs["batch"] == "1"])
-    eta = design @ model.get_coefficients().to_numpy().T + adata.obsm["X_plnpca"] @ adata.varm["plnpca_loadings"].T
+    eta = design @ model.get_coefficients().to_numpy().T + adata.obsm["plnpca_state"] @ adata.varm["plnpca_loadings"].T
     spread = 0.5 * np.einsum(
         "jk,ikl,jl->ij", adata.varm["plnpca_loadings"], z.covariance, adata.varm["plnpca_loadings"]
     )
@@ -70,7 +78,7 @@ def test_new_data_with_other_genes(model):
     other = anndata.concat([extra, other[:, ::-1]], axis=1, merge="same")
     model.annotate(other)
     assert other.uns["plnpca"]["n_obs"] == 20
-    np.testing.assert_array_equal(other.obsm["X_plnpca"], model.get_latent_representation(other))
+    np.testing.assert_array_equal(other.obsm["plnpca_state"], model.get_latent_representation(other))
     assert np.isnan(other.varm["plnpca_loadings"][:2]).all()
     np.testing.assert_array_equal(other.varm["plnpca_loadings"][2:], model.get_loadings().iloc[::-1])
 

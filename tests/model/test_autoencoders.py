@@ -151,7 +151,7 @@ def test_a_linear_decoder_is_plnpca_with_an_encoder():
     """Without their penalties the two models are one: trained on the same cells, their bounds and states agree."""
     adata = make_adata(500, 40)
     setup_anndata(adata, batch_key="batch")
-    pca = PLNPCA(adata, n_latent=2, amortized=True, encoder_hidden=[64])
+    pca = PLNPCA(adata, n_latent=2, amortized=True, encoder_hidden=[64], prior="none")
     pca.train(n_steps=800, progress=False)
     vae = CountVAE(adata, n_latent=2, n_layers=0, n_hidden=64, likelihood="poisson")
     vae.train(max_epochs=1200, validation_size=0, batch_size=500, weight_decay=0.0, learning_rate=1e-2, progress=False)

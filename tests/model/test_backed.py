@@ -41,7 +41,7 @@ def test_the_whole_job(backed, path, fullrank, monkeypatch):
     np.testing.assert_allclose(model.get_elbo(), fullrank.get_elbo(), atol=1e-3)
     np.testing.assert_allclose(model.get_latent_representation(), fullrank.get_latent_representation(), atol=1e-2)
     model.annotate()
-    np.testing.assert_array_equal(backed.obsm["X_plnpca"], model.get_latent_representation())
+    np.testing.assert_array_equal(backed.obsm["plnpca_state"], model.get_latent_representation())
     assert backed.isbacked
     assert path.read_bytes() == before
 

@@ -185,7 +185,7 @@ def test_real_values_are_compared_by_differences():
 def test_batch_correction_takes_batch_effects_out():
     adata = scpln.datasets.simulate(n_obs=400, n_vars=30, n_latent=1, n_batches=2, density=0.7, batch_sd=1.0, seed=1)
     setup_anndata(adata, batch_key="batch")
-    model = PLNPCA(adata, n_latent=1)
+    model = PLNPCA(adata, n_latent=1, prior="none")
     model.train(progress=False)
     arguments = {"groupby": "batch", "group1": "1", "silent": True}
     observed, corrected, moved = (

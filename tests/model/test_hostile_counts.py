@@ -34,7 +34,7 @@ def campaign():
 @pytest.fixture(scope="module")
 def fitted(campaign):
     """A short fit of negative binomial PLN-PCA, whose loadings go astray."""
-    return campaign.trained("PLNPCA", "nb", campaign.hostile_counts(0, 30, 10), 0)
+    return campaign.trained("PLNPCA", "nb", campaign.hostile_counts(0, 30, 10), 0, prior="none")
 
 
 @pytest.mark.parametrize(("model", "likelihood", "posterior"), FEW)

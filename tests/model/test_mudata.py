@@ -194,7 +194,7 @@ class TestMeaning:
         mdata = MuData({"first": adata[:, :12].copy(), "second": adata[:, 12:].copy()})
         setup_mudata(mdata, modalities={name: {"size_factor_key": "size_factor"} for name in mdata.mod})
         for likelihood in ("poisson", "nb"):
-            alone, joint = (PLNPCA(data, n_latent=2, likelihood=likelihood) for data in (adata, mdata))
+            alone, joint = (PLNPCA(data, n_latent=2, likelihood=likelihood, prior="none") for data in (adata, mdata))
             for model in (alone, joint):
                 model.train(progress=False)
             np.testing.assert_allclose(joint.get_elbo(), alone.get_elbo(), atol=1e-3)
@@ -410,7 +410,7 @@ class TestFiles:
         trained.annotate(mdata, key_added="joint", diagnostics=True)
         mdata.write_h5mu(tmp_path / "annotated.h5mu")
         read = mudata.read_h5mu(tmp_path / "annotated.h5mu")
-        np.testing.assert_array_equal(read.obsm["X_joint"], trained.get_latent_representation(mdata))
+        np.testing.assert_array_equal(read.obsm["joint_state"], trained.get_latent_representation(mdata))
         np.testing.assert_array_equal(read.obs["joint_elbo"], mdata.obs["joint_elbo"])
         assert {"joint_gap", "joint_pareto_k"} <= set(read.obs)
         for name in ("rna", "prot"):

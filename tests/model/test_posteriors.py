@@ -39,7 +39,7 @@ def make(name: str = "sylvester", *, adata=None, train=True, n_latent=2, **optio
     if adata is None:
         adata = make_adata(N, P)
         setup_anndata(adata, layer="counts", batch_key="batch")
-    model = PLNPCA(adata, n_latent=n_latent, **options)
+    model = PLNPCA(adata, n_latent=n_latent, **{"prior": "none", **options})  # bounds that nothing but rungs tell apart
     if train:
         model.train(**training)
     return model

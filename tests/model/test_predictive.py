@@ -44,8 +44,8 @@ def test_library_size_scales(fullrank):
     factors = totals / np.exp(np.log(totals).mean())
     expected = fullrank.get_normalized_expression(library_size="latent", return_numpy=True)
     np.testing.assert_allclose(expected, rates * factors[:, None], rtol=1e-5)
-    # With an intercept, the optimum reproduces each gene's total count.
-    np.testing.assert_allclose(expected.sum(0), fullrank.adata.layers["counts"].toarray().sum(0), rtol=0.02)
+    # With an intercept, the optimum reproduces each gene's total count: with uncertain loadings, to first order.
+    np.testing.assert_allclose(expected.sum(0), fullrank.adata.layers["counts"].toarray().sum(0), rtol=0.03)
 
 
 def test_genes_and_cells_are_chosen_in_order(fullrank):

@@ -77,7 +77,7 @@ def test_everything_old_is_bit_identical(pair):
     model, mapped, before = pair
     growth, moved = mapped._growth, 0
     for name, value in mapped.module.state_dict().items():
-        if name in model.module.by_cell:
+        if name in model.module.by_cell or name.startswith("expression_"):  # which are kept once they are needed
             continue
         assert torch.equal(model.module.state_dict()[name], before[name])
         if name in growth.dims:

@@ -52,7 +52,7 @@ def test_arguments_reach_the_model(adata, arguments, training):
     training |= {"max_epochs": 3, "n_threads": 1, "progress": False}
     model.train(**training)
     scpln.tl.plnpca(adata, n_latent=2, **arguments, **training)
-    np.testing.assert_array_equal(adata.obsm["X_plnpca"], model.get_latent_representation())
+    np.testing.assert_array_equal(adata.obsm["plnpca_state"], model.get_latent_representation())
     assert arguments.items() <= adata.uns["plnpca"]["params"].items()
 
 
@@ -116,7 +116,7 @@ def test_modalities_same_as_the_four_steps(mdata):
     options = {"n_latent": 2, "max_epochs": 4, "seed": 1, "progress": False}
     annotated = scpln.tl.plnpca(mdata, modalities=["rna", "prot"], likelihood=likelihood, copy=True, **options)
     assert "X_plnpca" not in mdata.obsm
-    np.testing.assert_array_equal(annotated.obsm["X_plnpca"], model.get_latent_representation())
+    np.testing.assert_array_equal(annotated.obsm["plnpca_state"], model.get_latent_representation())
     assert annotated["prot"].varm["plnpca_loadings"].shape == (6, 2)
 
 

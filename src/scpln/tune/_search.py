@@ -94,11 +94,11 @@ def search(
     Examples
     --------
     >>> import scpln
-    >>> adata = scpln.datasets.simulate(n_obs=300, n_vars=30, n_latent=2)
+    >>> adata = scpln.datasets.simulate(n_obs=400, n_vars=30, n_latent=2, seed=1)
     >>> scpln.model.setup_anndata(adata)
     >>> found = scpln.tune.search(scpln.model.PLNPCA, adata, {"n_latent": [1, 2, 5]}, progress=False)
     >>> found
-    3 trials, elbo of 30 held-out cells, nats per cell, given the size factors
+    3 trials, elbo of 40 held-out cells, nats per cell, given the size factors
            n_latent  bound  standard_error  behind  behind_error  seconds
     trial
     1             2 ...

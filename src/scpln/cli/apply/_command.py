@@ -141,7 +141,7 @@ def _check_data(adata: Data, model: ScplnModel, args: argparse.Namespace) -> Non
     if is_mudata(args) and not model.modalities:
         msg = f"the model in {args.load_model} is of one AnnData: write the modality that it is for as .h5ad, and pass that"
         raise CommandError(msg)
-    if args.reject is not None and not hasattr(model, "predict"):
+    if args.reject is not None and not getattr(model, "has_clusters", False):
         msg = f"--reject is for models with clusters or labels, and {args.load_model} is a {type(model).__name__}"
         raise CommandError(msg)
     if args.reject is not None and args.reject >= 1:

@@ -34,7 +34,7 @@ def summarize(
     model: ScplnModel, adata: Data, args: argparse.Namespace, key: str, seconds: float, added: list[str]
 ) -> dict[str, Any]:
     """Numbers and names; the help of the commands lists them."""
-    rejected = getattr(model, "rejected_name", None)
+    rejected = None if args.reject is None else getattr(model, "rejected_name", None)
     return {
         "command": args.command,
         "versions": versions(),

@@ -66,6 +66,7 @@ def fit_mixture(
     --------
     >>> import numpy as np
     >>> mean = np.concatenate([np.full((50, 1), -2.0), np.full((50, 1), 2.0)]) + np.linspace(-0.3, 0.3, 100)[:, None]
+    >>> from scpln.inference.mixture import Sites
     >>> fit = fit_mixture(Sites.of(mean, np.full((100, 1), 0.1)), 2)
     >>> np.bincount(fit.expectation.responsibilities.argmax(1))
     array([50, 50])

@@ -44,6 +44,12 @@ class GeneParameters:
         """Inverse of `stacked`."""
         return cls(stacked[:, :n_covariates].copy(), stacked[:, n_covariates:].copy(), spread)
 
+    def known(self, inflation: Array | float) -> GeneParameters:
+        """The same with loadings that are known, and intercepts that make up for how much their spread raised log-rates."""
+        coefficients = self.coefficients.copy()
+        coefficients[:, 0] += inflation
+        return GeneParameters(coefficients, self.loadings)
+
     def rotated(self, axes: Array) -> GeneParameters:
         """The same with the latent space rotated, z → z W."""
         spread = self.spread if self.spread is None else self.spread @ linalg.congruence(axes.T)

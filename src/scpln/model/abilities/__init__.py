@@ -3,7 +3,6 @@
 from scpln.model.base import UNRELIABLE
 
 from ._bounds import Bounds
-from ._clusters import Clusters, effective_number
 from ._differential import Differential
 from ._exact import ExactSampling
 from ._likelihood_parameters import LikelihoodParameters
@@ -12,6 +11,7 @@ from ._predictive import Predictive
 from ._prior_predictive import PriorPredictive
 from ._query import CELLS_OF_DENSITY, NOTHING_NEW, QueryMapping, as_prior
 from ._terms import conditions
+from .clusters import Clusters, effective_number
 from .group_tests import GroupTest, GroupTests, Plan
 
 __all__ = [

@@ -230,7 +230,8 @@ class QueryMapping(ScplnModel):
 def as_prior(density: StateDensity) -> GaussianMixture:
     """The density of a reference's states as a prior that stays as it is."""
     k, q = density.means.shape
-    prior = GaussianMixture(k, q, full=True, weights=density.weights.tolist())
+    with torch_random():
+        prior = GaussianMixture(k, q, full=True, weights=density.weights.tolist())
     prior.place(density.means, np.tile(density.covariance, (k, 1, 1)), density.weights)
     return prior.requires_grad_(False)
 

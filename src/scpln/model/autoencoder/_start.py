@@ -102,6 +102,7 @@ def fit_plnpca(
             data,
             q,
             posterior=family,
+            prior="learned",
             max_iter=ITERATIONS,
             tol=1e-2,
             seed=seed,

@@ -9,6 +9,7 @@ from scpln.core import hold_interrupts
 from scpln.inference.mixture import Sites, fit_mixture
 from scpln.model.base import leiden_groups
 from scpln.module import GaussianMixture, Generative, PLNPCAModule, mixture_posterior
+from scpln.train import torch_random
 
 from ._fit import mixture_of, store
 
@@ -29,7 +30,8 @@ def with_mixture(
     with hold_interrupts() as held:
         sites = Sites.of(module.mean.numpy(), module.covariance.numpy())
         found = fit_mixture(sites, n_components, groups=[leiden_groups], seed=options.seed).components
-        prior = GaussianMixture(found.n_components, sites.n_latent, full=True).double()
+        with torch_random():
+            prior = GaussianMixture(found.n_components, sites.n_latent, full=True).double()
         prior.place(found.loc, found.covariance, found.weights)
         generative = module.generative
         mixed = PLNPCAModule(Generative(copy.deepcopy(generative.decoder), generative.likelihood, prior).double())

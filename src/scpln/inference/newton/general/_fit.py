@@ -249,11 +249,13 @@ class _LikelihoodFitting:
         """Result in the identified rotation, with posteriors at their optimum; sets the likelihood's parameters."""
         options, genes, cells, family = self.options, solver.genes, solver.cells, solver.family
         write_parameters(self.likelihood, genes.parameters)
-        known = replace(genes.linear, spread=None)
+        known = genes.linear.known(solver.inflation if self.likelihood.is_count else 0.0)
         stuck = optimize_posteriors_likelihood(
             data, known, cells, family, self.likelihood, pool=options.pool, batch_size=options.batch_size
         )
-        result = identified(genes.linear, cells, solver.prior, family, self.family.n_latent)
+        result = identified(
+            replace(known, spread=genes.linear.spread), cells, solver.prior, family, self.family.n_latent
+        )
         covariance = nearest_definite(result.covariance)
         bound = self.bound(data, result.coefficients, result.loadings, result.mean, covariance)
         return replace(result, covariance=covariance, elbo=bound, stuck=stuck)

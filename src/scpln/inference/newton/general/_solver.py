@@ -49,6 +49,8 @@ MAX_FAILURES = 8
 OVERSHOOT = -0.5
 #: Largest damping of a gene's step that is as good as none.
 NO_DAMPING = 1e-3
+#: Curvature of a gene below which nothing is known of it.
+LEAST_TOTAL = 1e-6
 
 
 class PassSums:
@@ -115,6 +117,7 @@ class LikelihoodSolver:
         self._pool, self._block = pool, block_size(data, rule, pool.n_threads, batch_size)
         self._damping = np.zeros(data.n_genes)
         self._predicted_gains: list[float] = []  # gain per cell predicted by the genes' quadratic models, by iteration
+        self.inflation: Array | float = 0.0  # by how much the loadings' spread raises log-rates of each gene, (p,)
         self.converged, self.diverged, self.interrupted, self.reason = False, False, False, ""
 
     def run(
@@ -256,8 +259,11 @@ class LikelihoodSolver:
             return 0.0
         old, curvature = iterate.genes.linear.spread, iterate.sums.curvature
         weighted = curvature["mean_outer"] + self.family.covariance(curvature["variance"])
-        change = spread if old is None else spread - old
-        return -0.5 * float(((change * linalg.inner_weights(self.family.n_latent)) * weighted).sum())
+        weighted *= 0.5 * linalg.inner_weights(self.family.n_latent)
+        raised = np.einsum("ps,ps->p", spread, weighted)
+        before = 0.0 if old is None else np.einsum("ps,ps->p", old, weighted)
+        self.inflation = raised / np.maximum(curvature.total, LEAST_TOTAL)
+        return float((before - raised).sum())
 
     def _model(self, iterate: Iterate) -> GeneModel:
         loadings = iterate.genes.linear.loadings

@@ -103,10 +103,11 @@ def fit(
         fitting = _Fitting(pool, prior, batch_size, max_iter, tol, on_iteration)
         solver = fitting.run(data, n_latent, posterior, seed)
         with hold_interrupts() as held:
-            stuck = optimize_posteriors(
-                data, replace(solver.genes, spread=None), solver.cells, solver.family, pool=pool, batch_size=batch_size
+            known = solver.genes.known(solver.inflation)
+            stuck = optimize_posteriors(data, known, solver.cells, solver.family, pool=pool, batch_size=batch_size)
+            result = identified(
+                replace(known, spread=solver.genes.spread), solver.cells, solver.prior, solver.family, n_latent
             )
-            result = identified(solver.genes, solver.cells, solver.prior, solver.family, n_latent)
             b, c, mean, covariance = result.coefficients, result.loadings, result.mean, result.covariance
             bound = elbo(data, b, c, mean, covariance, batch_size=batch_size, n_threads=n_threads)
             fitting.check(solver, float(bound.mean()))

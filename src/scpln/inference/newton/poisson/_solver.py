@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 #: Bounds that differ by less than this fraction are the same: the rounding of rates in float32.
 ROUNDING = 1e-6
+#: Expected counts of a gene below which nothing is known of it.
+LEAST_TOTAL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Solver:
         self._damping = np.zeros(data.n_genes)
         self._fallback: GeneParameters | None = None  # where to return to if an extrapolation failed
         self._predicted_gains: list[float] = []  # gain per cell predicted by the genes' quadratic models, by iteration
+        self.inflation: Array | float = 0.0  # by how much the loadings' spread raises log-rates of each gene, (p,)
         self.converged, self.diverged, self.interrupted, self.reason = False, False, False, ""
 
     def run(
@@ -232,8 +235,11 @@ class Solver:
         if spread is None:
             return None, np.zeros(self.data.n_genes)
         weighted = statistics["mean_outer"] + self.family.covariance(statistics["variance"])
-        change = spread if self.genes.spread is None else spread - self.genes.spread
-        return spread, -0.5 * np.einsum("ps,ps->p", change * linalg.inner_weights(self.family.n_latent), weighted)
+        weighted *= 0.5 * linalg.inner_weights(self.family.n_latent)
+        raised = np.einsum("ps,ps->p", spread, weighted)
+        before = 0.0 if self.genes.spread is None else np.einsum("ps,ps->p", self.genes.spread, weighted)
+        self.inflation = raised / np.maximum(statistics.total, LEAST_TOTAL)
+        return spread, before - raised
 
     def _drop_vanished(self, statistics: GeneStatistics) -> bool:
         """Whether there were dimensions that explain nothing, which are then left out."""

@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 
 from scpln.data import as_text, cell_positions, match, restore
+from scpln.model.abilities._prior_predictive import PriorPredictive
+from scpln.model.abilities._terms import BoundTerms
 from scpln.utils import deprecated, in_range
 
-from ._prior_predictive import PriorPredictive
-from ._terms import BoundTerms
+from ._refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,18 +27,17 @@ if TYPE_CHECKING:
     from scpln.module import GaussianMixture, Posterior, Prior
 
 
-#: Levels of the quantiles of distances that are kept, and how many cells those of all components count for in each of them.
-LEVELS, CELLS_OF_ALL = np.linspace(0, 1, 101), 10
-#: What cells are called that are none of the components.
-UNKNOWN = "unknown"
-
-
-class Clusters(BoundTerms, PriorPredictive):
+class Clusters(Refusal, BoundTerms, PriorPredictive):
     """Models whose prior is a mixture of Gaussians."""
 
     label_names: list[str] = []  # noqa: RUF012
     #: Type of the labels' values, as `scpln.data.restore` takes it.
     label_dtype: str = "text"
+
+    @property
+    def has_clusters(self) -> bool:
+        """Whether the prior is a mixture, whose components are clusters."""
+        return self._is_mixture
 
     @property
     def _is_mixture(self) -> bool:
@@ -148,42 +148,6 @@ class Clusters(BoundTerms, PriorPredictive):
         if limits is not None:
             components = np.where(distances > limits[components], len(values) - 1, components)
         return values[components]
-
-    def _component_distances(self, posterior: Posterior) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Most probable component of each cell, and squared distance of its mean from that component's, in units of its covariance."""
-        prior = self.prior_on_cpu
-        components = posterior.responsibilities(prior).argmax(1)
-        with torch.no_grad():
-            away = torch.from_numpy(posterior.mean) - prior.loc[components]
-            white = torch.linalg.solve_triangular(prior.scale[components], away[..., None], upper=False)
-        return components, white.square().sum((1, 2)).numpy()
-
-    def _quantiles_of_distances(self, posterior: Posterior) -> list[list[float]]:
-        """Of the cells of each component, at `LEVELS`; of few cells, drawn to those of all."""
-        components, distances = self._component_distances(posterior)
-        of_all, result = np.quantile(distances, LEVELS), []
-        for component in range(self._mixture.n_components):
-            own = distances[components == component]
-            weight = len(own) / (len(own) + CELLS_OF_ALL)
-            quantiles = np.quantile(own, LEVELS) if len(own) else of_all
-            result.append((weight * quantiles + (1 - weight) * of_all).tolist())
-        return result
-
-    def _limits(self, reject: float) -> NDArray[np.float64]:
-        """Distances beyond which this share of each component's cells are, (K,)."""
-        self._require_trained()
-        if "distances" not in self.states_:
-            msg = (
-                "reject= compares cells with those of the reference, and how far these are from their components is not known "
-                "of this model: an earlier version trained it, or its training was interrupted. Train it again, or leave reject= out."
-            )
-            raise RuntimeError(msg)
-        return np.array([np.interp(1 - reject, LEVELS, quantiles) for quantiles in self.states_["distances"]])
-
-    @property
-    def rejected_name(self) -> str:
-        """What `predict` calls cells that `reject` refuses."""
-        return UNKNOWN if UNKNOWN not in self.component_names else f"{UNKNOWN} (no label)"
 
     def get_component_parameters(self) -> dict[str, Any]:
         """Parameters of the mixture.
