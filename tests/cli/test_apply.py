@@ -114,7 +114,7 @@ def test_a_new_batch_is_mapped(cells, run, capsys, model):
     place = "plnpca_state" if model == "plnpca" else f"X_{model}"
     np.testing.assert_allclose(found.obsm[place], mapped.get_latent_representation(), atol=1e-6)
     again = scpln.hub.load("mapped", adata=query)
-    np.testing.assert_allclose(again.get_latent_representation(), found.obsm[f"X_{model}"], atol=1e-5)
+    np.testing.assert_allclose(again.get_latent_representation(), found.obsm[place], atol=1e-5)
 
 
 def test_known_batches_need_no_training(run, capsys):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import optimize, special, stats
 
-from scpln.inference import CountData, describe_stuck, gaussian_elbo, infer_gaussians
-from scpln.inference.newton import _retry
+from scpln.inference import CountData, describe_stuck, elbo, gaussian_elbo, infer, infer_gaussians
+from scpln.inference.newton import _retry, _states
 from scpln.inference.newton._families import FAMILIES
 from scpln.inference.newton._retry import Retry
 from scpln.inference.newton._states import CellStates
@@ -104,9 +104,29 @@ def test_cells_whose_every_float32_step_is_refused_are_found_in_float64(monkeypa
         return original(self, cells, stuck)
 
     monkeypatch.setattr(_retry.Retry, "run", run)
+    monkeypatch.setattr(_states, "LARGEST_START", np.inf)  # from where float32 finds no way
     data, b, c = make_data("bernoulli")
     infer_gaussians(data, b, c, likelihood_of("bernoulli"), n_threads=1)
     assert retried == [(np.float32, 4)]
+
+
+@pytest.mark.parametrize("posterior", ["fullrank", "meanfield"])
+def test_large_loadings_are_no_obstacle(posterior):
+    """Where loadings are 30, as of maximum likelihood, rates at the start must not be out of reach of all steps."""
+    random = np.random.default_rng(0)
+    c = random.normal(0, 0.3, (200, 4))
+    c[:20] = random.normal(0, 15, (20, 4))
+    b = np.full((200, 1), -1.0)
+    b[:20] = -25.0
+    counts = random.poisson(np.exp(np.minimum(b[:, 0] + random.normal(size=(30, 4)) @ c.T, 3.0)))
+    data = CountData(counts, np.zeros(30), np.ones((30, 1)))
+    together = elbo(data, b, c, *infer(data, b, c, posterior=posterior, n_threads=1))
+    alone = []
+    for cell in range(30):
+        one = data.subset(np.array([cell]))
+        alone += list(elbo(one, b, c, *infer(one, b, c, posterior=posterior, n_threads=1)))
+    np.testing.assert_allclose(together, alone, atol=1e-2)
+    assert together.min() > -3000
 
 
 @pytest.mark.parametrize("name", ["poisson", "bernoulli"])
@@ -140,6 +160,6 @@ def test_a_second_attempt_replaces_nothing_by_what_is_no_number():
     def bound(_part, mean, _covariance):
         return new if mean[0, 0] == 3.0 else old
 
-    left = Retry(data, family, move, bound, None).run(cells, np.arange(4))
+    left = Retry(data, family, move, bound, 0.1, None).run(cells, np.arange(4))
     assert not len(left)
     assert cells.mean[:, 0].tolist() == [7.0, 3.0, 3.0, 7.0]

@@ -6,15 +6,14 @@ from ._problem import CellProblem
 from ._result import FitResult
 from ._retry import describe_stuck
 from ._rotation import identified_rotation
-from ._stages import COARSE_CELLS, COARSE_RATIO, START_VARIANCE
-from ._states import CellStates
+from ._stages import COARSE_CELLS, COARSE_RATIO
+from ._states import CellStates, start_variance
 from .prior import GenePrior, GenePriorName
 
 __all__ = [
     "COARSE_CELLS",
     "COARSE_RATIO",
     "FAMILIES",
-    "START_VARIANCE",
     "CellProblem",
     "CellStates",
     "FitResult",
@@ -25,4 +24,5 @@ __all__ = [
     "GenePriorName",
     "describe_stuck",
     "identified_rotation",
+    "start_variance",
 ]

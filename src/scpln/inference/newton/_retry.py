@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._stages import START_VARIANCE
 from ._states import CellStates
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ class Retry:
         Moves posteriors of some cells, in place; returns the positions of those that did not converge.
     bound
         Bound of some cells at posteriors N(m, V) as packed lower triangles, nats.
+    start_variance
+        Variance of the posteriors that it starts from.
     batch_size
         Cells read at a time.
     """
@@ -52,6 +53,7 @@ class Retry:
     family: GaussianFamily
     optimize: Callable[[CountData, CellStates], NDArray[np.intp]]
     bound: Callable[[CountData, Array, Array], Array]
+    start_variance: float
     batch_size: int | None
 
     def run(self, cells: CellStates, stuck: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -60,7 +62,7 @@ class Retry:
             return stuck
         stuck = np.sort(stuck)
         part, old = self.data.subset(stuck, self.batch_size), cells.take(stuck)
-        new = CellStates.at(np.zeros(old.mean.shape), self.family, START_VARIANCE, np.float64)
+        new = CellStates.at(np.zeros(old.mean.shape), self.family, self.start_variance, np.float64)
         left = self.optimize(part, new)
         with np.errstate(over="ignore", invalid="ignore"):
             before, after = self._bound(part, old), self._bound(part, new)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._stages import START_VARIANCE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -24,6 +26,25 @@ STUCK_GAIN = 1e-2
 MIN_STEP = 2.0**-20
 #: Largest root-mean-square change of a cell's log-rates (weighted by its rates) and latent state in one step.
 TRUST_RADIUS = 2.0
+#: Largest variance of a log-rate that a search starts from.
+LARGEST_START = 2.0
+#: A slope below minus this is no rounding of 0, nats.
+DOWNWARDS = 1e-3
+
+
+def start_variance(loadings: Array) -> float:
+    """Variance of posteriors to start from: small enough that the variance of no log-rate is above 2.
+
+    Where loadings are 30, rates under a variance of 0.1 would be e⁴⁵ times too large, and no step leads back from there.
+    """
+    largest = float(np.square(loadings).sum(1).max(initial=0.0))
+    return START_VARIANCE if largest * START_VARIANCE <= LARGEST_START else LARGEST_START / largest
+
+
+def slope_along(direction: Array, gradient: Array) -> Array:
+    """Slopes of the bounds of cells along their directions, (n,): infinite where rounding makes them point downwards."""
+    slope = np.einsum("nq,nq->n", direction, gradient)
+    return np.where(slope < -DOWNWARDS, np.inf, np.maximum(slope, 0))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from scpln.core import threads
 from scpln.inference._gaussians import make_cell_problem
-from scpln.inference.newton import FAMILIES, START_VARIANCE, CellProblem, CellStates, GaussianFamilyName, GeneParameters
+from scpln.inference.newton import FAMILIES, CellProblem, CellStates, GaussianFamilyName, GeneParameters, start_variance
 from scpln.inference.newton.general import precision
 from scpln.train import torch_threads
 
@@ -155,7 +155,7 @@ def fit_columns(
     family = FAMILIES[posterior](q)
     with threads(n_threads) as pool, torch_threads(1):
         dtype = precision(data, likelihood, pool)
-        cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, dtype)
+        cells = CellStates.at(np.zeros((data.n_cells, q)), family, start_variance(genes.loadings), dtype)
         problem = make_cell_problem(data, family, likelihood, pool, batch_size)
         if density is None:
             density = StateDensity.standard_normal(q)

@@ -330,12 +330,11 @@ class AutoencoderTraining(Bounds):
         with torch_random(seed):
             plnpca = None
             if start == "plnpca":
-                likelihood = self.architecture.make_likelihood(data.n_genes)
                 with progress_bar(f"{name}, start from PLN-PCA", ITERATIONS, at_most=True, show=progress) as bar:
                     plnpca = fit_plnpca(
                         data,
                         self.n_latent,
-                        likelihood,
+                        self.architecture.make_likelihood(data.n_genes),
                         diagonal=diagonal,
                         seed=seed,
                         n_threads=n_threads,

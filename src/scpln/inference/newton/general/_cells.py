@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scpln.core import _linalg as linalg
-from scpln.inference.newton._states import CELL_TOLERANCE, MIN_STEP, TRUST_RADIUS, CellSteps
+from scpln.inference.newton._states import CELL_TOLERANCE, MIN_STEP, TRUST_RADIUS, CellSteps, slope_along
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ def step_cells(
     total, precision, covariance, log_det_precision = _curvature(now, old, features, family)
 
     direction = linalg.multiply(covariance, gradient)
-    decrement = np.maximum(np.einsum("nq,nq->n", direction, gradient), 0)
+    decrement = slope_along(direction, gradient)
     reach = TRUST_RADIUS / np.sqrt(np.maximum(decrement / (np.abs(total) + family.n_latent), 1e-12))
     mean = old.mean + (length * np.minimum(1, reach))[:, None] * direction
     variance, log_det = family.update(precision, covariance, log_det_precision, old.variance, length)

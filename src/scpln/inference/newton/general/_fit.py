@@ -18,11 +18,10 @@ from scpln.inference.newton._stages import (
     BETWEEN_STAGES,
     COARSE_CELLS,
     COARSE_RATIO,
-    START_VARIANCE,
     STEPS_AFTER_ROTATION,
     STEPS_FROM_PRIOR,
 )
-from scpln.inference.newton._states import CellStates
+from scpln.inference.newton._states import CellStates, start_variance
 from scpln.inference.newton.prior import GenePrior, GenePriorName
 from scpln.train import torch_threads
 
@@ -194,7 +193,7 @@ class _LikelihoodFitting:
     def _from_genes(self, data: CountData, part: LikelihoodSolver, least: float) -> LikelihoodSolver:
         """All cells, from parameters fitted on a part of them, unless these start below `least`."""
         means = np.zeros((data.n_cells, part.family.n_latent))
-        cells = CellStates.at(means, part.family, START_VARIANCE, self.dtype)
+        cells = CellStates.at(means, part.family, start_variance(part.genes.linear.loadings), self.dtype)
         solver = self._solver(data, part.genes, cells, part.prior, part.family)
         self.history.reset()
         if part.interrupted:

@@ -12,8 +12,7 @@ from scpln.inference.expectations import expectations_of
 from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName
 from scpln.inference.newton._genes import GeneParameters
 from scpln.inference.newton._retry import Retry, warn_stuck
-from scpln.inference.newton._stages import START_VARIANCE
-from scpln.inference.newton._states import CellStates
+from scpln.inference.newton._states import CellStates, start_variance
 from scpln.inference.newton.poisson import MAX_STEPS
 from scpln.train import torch_threads
 
@@ -98,7 +97,7 @@ def infer_likelihood(
     with threads(n_threads) as pool, torch_threads(1):
         dtype = precision(data, likelihood, pool)
         if start is None:
-            cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, dtype)
+            cells = CellStates.at(np.zeros((data.n_cells, q)), family, start_variance(genes.loadings), dtype)
         else:
             cells = cell_states(*start, axes, family, dtype)
         stuck = optimize_posteriors_likelihood(data, genes, cells, family, likelihood, pool=pool, batch_size=batch_size)
@@ -130,7 +129,9 @@ def optimize_posteriors_likelihood(
             part, b, c, likelihood, mean, covariance, check=False, batch_size=batch_size, n_threads=pool.n_threads
         )
 
-    return Retry(data, family, optimize, bound, batch_size).run(cells, optimize(data, cells))
+    return Retry(data, family, optimize, bound, start_variance(genes.loadings), batch_size).run(
+        cells, optimize(data, cells)
+    )
 
 
 def _optimize(

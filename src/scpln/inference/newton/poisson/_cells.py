@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scpln.core import _linalg as linalg
-from scpln.inference.newton._states import CELL_TOLERANCE, MIN_STEP, TRUST_RADIUS, CellStates, CellSteps, _divergence
+from scpln.inference.newton._states import (
+    CELL_TOLERANCE,
+    MIN_STEP,
+    TRUST_RADIUS,
+    CellStates,
+    CellSteps,
+    _divergence,
+    slope_along,
+)
 
 from ._block import GeneFeatures, RateBlock
 
@@ -39,7 +47,7 @@ def step_cells(
     log_det_precision = linalg.invert(covariance)
 
     direction = linalg.multiply(covariance, gradient)
-    decrement = np.maximum(np.einsum("nq,nq->n", direction, gradient), 0)
+    decrement = slope_along(direction, gradient)
     reach = TRUST_RADIUS / np.sqrt(np.maximum(decrement / (total + q), 1e-12))
     new_mean = mean + (length * np.minimum(1, reach))[:, None] * direction
     new_variance, new_log_det = family.update(precision, covariance, log_det_precision, variance, length)

@@ -23,7 +23,7 @@ from scpln.inference.newton._stages import (
     STEPS_AFTER_ROTATION,
     STEPS_FROM_PRIOR,
 )
-from scpln.inference.newton._states import CellStates
+from scpln.inference.newton._states import CellStates, start_variance
 from scpln.inference.newton.prior import GenePrior, GenePriorName
 
 from ._bound import elbo
@@ -206,7 +206,7 @@ class _Fitting:
         with hold_interrupts() as held:
             totals = Totals.of(data, self.pool, data.block_size(self.batch_size))
             means = np.zeros((data.n_cells, part.family.n_latent))
-            cells = CellStates.at(means, part.family, START_VARIANCE, totals.dtype)
+            cells = CellStates.at(means, part.family, start_variance(part.genes.loadings), totals.dtype)
             solver = self._solver(data, part.family, totals, part.genes, cells, part.prior, after=part)
         if held.pressed:
             solver.interrupted, solver.reason = True, BETWEEN_STAGES

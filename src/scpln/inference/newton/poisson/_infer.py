@@ -11,8 +11,7 @@ from scpln.core import _linalg as linalg
 from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName
 from scpln.inference.newton._genes import GeneParameters
 from scpln.inference.newton._retry import Retry, warn_stuck
-from scpln.inference.newton._stages import START_VARIANCE
-from scpln.inference.newton._states import CellStates
+from scpln.inference.newton._states import CellStates, start_variance
 
 from ._block import GeneFeatures, RateBlock
 from ._bound import elbo
@@ -78,7 +77,9 @@ def infer(
     axes = np.eye(q) if rotation is None or posterior == "fullrank" else np.asarray(rotation, np.float64)
     genes = GeneParameters(np.asarray(coefficients, np.float64), loadings @ axes.T)
     with threads(n_threads) as pool:
-        cells = CellStates.at(np.zeros((data.n_cells, q)), family, START_VARIANCE, _precision(data, pool, batch_size))
+        cells = CellStates.at(
+            np.zeros((data.n_cells, q)), family, start_variance(genes.loadings), _precision(data, pool, batch_size)
+        )
         stuck = optimize_posteriors(data, genes, cells, family, pool=pool, batch_size=batch_size)
     on_stuck(stuck, data.n_cells)
     covariance = family.covariance(cells.variance) @ linalg.congruence(axes.T).astype(cells.dtype)
@@ -106,7 +107,9 @@ def optimize_posteriors(
         b, c, n_threads = genes.coefficients, genes.loadings, pool.n_threads
         return elbo(part, b, c, mean, covariance, batch_size=batch_size, n_threads=n_threads)
 
-    return Retry(data, family, optimize, bound, batch_size).run(cells, optimize(data, cells))
+    return Retry(data, family, optimize, bound, start_variance(genes.loadings), batch_size).run(
+        cells, optimize(data, cells)
+    )
 
 
 def _optimize(
