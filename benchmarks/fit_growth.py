@@ -19,7 +19,7 @@ import scpln
 def train(adata: ad.AnnData, n_latent: int, threads: int) -> scpln.model.PLNPCA:
     """Register, validate and fit: all that a user waits for after reading the file."""
     scpln.model.setup_anndata(adata)
-    model = scpln.model.PLNPCA(adata, n_latent=n_latent)
+    model = scpln.model.PLNPCA(adata, n_latent=n_latent, prior="none")
     model.train(seed=0, n_threads=threads, progress=False)
     return model
 

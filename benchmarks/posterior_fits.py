@@ -144,7 +144,7 @@ def _fitted(job: Job, adata: AnnData, **training: Any) -> tuple[PLNPCA, dict[str
     for name, value in job.options.items():
         place = model_arguments if name in ("n_transforms", "flow_hidden") else train_arguments
         place[name] = value
-    model = PLNPCA(adata, q, **model_arguments)
+    model = PLNPCA(adata, q, prior="none", **model_arguments)
     begin, cpu = time.perf_counter(), time.process_time()
     model.train(n_threads=1, seed=0, progress=False, **train_arguments)
     return model, {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu}

@@ -194,23 +194,30 @@ class PLNPCATraining(Bounds):
             msg = "two_step=True trains an encoder in two steps, and this model has none. Make it with amortized=True."
             raise ValueError(msg)
         self._check_draws(gradient)
-        cells, name, family = self._read(None), type(self).__name__, self._gaussian_family
+        cells = self._read(None)
         if self.query_ is not None:
-            name = f"{name}, new coefficients"
-            given = self._growth, self._state_density(), family, newton, gradient
+            name = f"{type(self).__name__}, new coefficients"
+            given = self._growth, self._state_density(), self._gaussian_family, newton, gradient
             module, outcome = train_on_reference(name, cells, self.module, *given, progress=progress)
             self._conclude(cells, module, outcome, newton)
             return
         announce(self._cost(newton, gradient), self.summary_stats.n_cells, len(self.genes))
+        self._conclude(cells, *self._fit(cells, newton, gradient, progress=progress), newton)
+
+    def _fit(
+        self, cells: Cells, newton: NewtonOptions, gradient: GradientOptions, *, progress: bool
+    ) -> tuple[PLNPCAModule, Outcome]:
+        """All stages of a training from scratch."""
+        name = type(self).__name__
         module, outcome, fitted = train_gaussians(
             name,
             cells,
             self.n_latent,
             self._new_likelihood(),
-            family,
+            self._gaussian_family,
             newton,
             self.prior,
-            lambda: self._new_approximation(gradient.n_importance_samples, seed),
+            lambda: self._new_approximation(gradient.n_importance_samples, gradient.seed),
             progress=progress,
         )
         if self._is_mixture:
@@ -222,7 +229,7 @@ class PLNPCATraining(Bounds):
                 name, cells, module, gradient, fitted, newton.n_threads, progress=progress
             )
             outcome.add_stochastic(ascent, failure, gradient)
-        self._conclude(cells, module, outcome, newton)
+        return module, outcome
 
     def get_cost_estimate(
         self,

@@ -221,7 +221,7 @@ class LikelihoodSolver:
         """The next iterate, or none when no proposal is better than this one."""
         linear = iterate.genes.linear
         model = iterate.prior.added_to(self._model(iterate), linear.stacked)
-        spread = iterate.prior.spread(model)
+        spread = iterate.prior.spread(model, linear.spread)
         here = replace(iterate.genes, linear=replace(linear, spread=spread))
         moved = here.at(here.stacked + model.step(self._damping)[0])
         prior = iterate.prior.learn(moved.linear, model)

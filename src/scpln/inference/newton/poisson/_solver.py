@@ -231,7 +231,7 @@ class Solver:
 
     def _next_spread(self, model: GeneModel, statistics: GeneStatistics) -> tuple[Array | None, Array]:
         """Covariances of the loadings' posteriors, and by how much each gene's part of the bound rises with them, (p,)."""
-        spread = self.prior.spread(model)
+        spread = self.prior.spread(model, self.genes.spread)
         if spread is None:
             return None, np.zeros(self.data.n_genes)
         weighted = statistics["mean_outer"] + self.family.covariance(statistics["variance"])

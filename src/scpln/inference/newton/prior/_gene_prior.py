@@ -127,15 +127,19 @@ class GenePrior:
         inverse = np.linalg.inv(scale)
         return replace(self, precision=inverse @ self.precision @ inverse.T)
 
-    def spread(self, model: GeneModel) -> Array | None:
-        """Covariances S_j of the loadings' best posteriors under a quadratic `model` of bound and log-density, packed."""
+    def spread(self, model: GeneModel, before: Array | None) -> Array | None:
+        """Covariances S_j of the loadings' posteriors, packed: half-way from those `before` to the best under a quadratic `model`.
+
+        A larger S raises rates, these the curvature, and that lowers S: whole steps would swing to and fro.
+        """
         if not self.learned:
             return None
         d = self.weight.shape[1]
         covariance = model.curvature[d : d + self.n_latent, d : d + self.n_latent].copy()
         np.einsum("aap->ap", covariance)[...] *= 1 + 1e-9
         linalg.invert(covariance)
-        return linalg.pack(covariance)
+        best = linalg.pack(covariance)
+        return best if before is None else 0.5 * (before + best)
 
     def learn(self, genes: GeneParameters, model: GeneModel) -> GenePrior:
         r"""The prior under which uncertain coefficients and loadings are more probable.
