@@ -35,6 +35,7 @@ def with_mixture(
         prior.place(found.loc, found.covariance, found.weights)
         generative = module.generative
         mixed = PLNPCAModule(Generative(copy.deepcopy(generative.decoder), generative.likelihood, prior).double())
+        mixed.set_spread(module.spread.numpy())
         posterior = mixture_posterior(
             *mixture_of(mixed, cells.data, sites=sites, names=cells.names, n_threads=options.n_threads)
         )

@@ -22,7 +22,7 @@ from scpln.inference.newton._convergence import (
     has_settled,
 )
 from scpln.inference.newton._expansion import Expansion
-from scpln.inference.newton.prior import entropy, reduced, relevant_axes
+from scpln.inference.newton.prior import entropy, half_way, reduced, relevant_axes
 
 from ._block import LikelihoodBlock, LogRateFeatures, block_size
 from ._cells import move_cells, step_cells
@@ -221,10 +221,11 @@ class LikelihoodSolver:
         """The next iterate, or none when no proposal is better than this one."""
         linear = iterate.genes.linear
         model = iterate.prior.added_to(self._model(iterate), linear.stacked)
-        spread = iterate.prior.spread(model, linear.spread)
+        best = iterate.prior.best_spread(model)
+        stepped = iterate.genes.at(iterate.genes.stacked + model.step(self._damping)[0]).linear
+        prior = iterate.prior.learn(replace(stepped, spread=best), model)
+        spread = half_way(linear.spread, best, self.family.n_latent)
         here = replace(iterate.genes, linear=replace(linear, spread=spread))
-        moved = here.at(here.stacked + model.step(self._damping)[0])
-        prior = iterate.prior.learn(moved.linear, model)
         expansion = Expansion.at(iterate.cells, self.data.design, self.family, here.linear, prior)
         prior = expansion.move_prior(prior)
         start = here.expanded(expansion)

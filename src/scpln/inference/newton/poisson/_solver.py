@@ -24,7 +24,7 @@ from scpln.inference.newton._convergence import (
 )
 from scpln.inference.newton._expansion import Expansion
 from scpln.inference.newton._genes import GeneModel, GeneParameters
-from scpln.inference.newton.prior import entropy, reduced, relevant_axes
+from scpln.inference.newton.prior import entropy, half_way, reduced, relevant_axes
 
 from ._block import GeneFeatures, RateBlock
 from ._cells import move_cells
@@ -212,10 +212,13 @@ class Solver:
         if baseline is not None and failed.any():
             before = baseline.genes.stacked[failed]
             start[failed], step[failed] = before, 0.25 * (start[failed] - before)
-        spread, by_spread = self._next_spread(model, statistics)
-        moved, here = GeneParameters.unstacked(start + step, d, spread), replace(self.genes, spread=spread)
-
+        best = self.prior.best_spread(model)
+        moved = GeneParameters.unstacked(start + step, d, best)
         prior = self.prior.learn(moved, model)
+        spread = half_way(self.genes.spread, best, self.family.n_latent)
+        by_spread = self._gain(spread, statistics)
+        moved, here = replace(moved, spread=spread), replace(self.genes, spread=spread)
+
         expansion = Expansion.at(self.cells, self.data.design, self.family, moved, prior)
         self.prior = expansion.move_prior(prior)
         expansion.move_cells(self.cells, self.data.design, self.family)
@@ -229,17 +232,17 @@ class Solver:
         self.genes = image
         return Baseline(old, np.where(failed, -np.inf, bounds + by_spread), count_mean), density
 
-    def _next_spread(self, model: GeneModel, statistics: GeneStatistics) -> tuple[Array | None, Array]:
-        """Covariances of the loadings' posteriors, and by how much each gene's part of the bound rises with them, (p,)."""
-        spread = self.prior.spread(model, self.genes.spread)
+    def _gain(self, spread: Array | None, statistics: GeneStatistics) -> Array:
+        """By how much each gene's part of the bound rises with other covariances of the loadings' posteriors, (p,)."""
         if spread is None:
-            return None, np.zeros(self.data.n_genes)
+            return np.zeros(self.data.n_genes)
         weighted = statistics["mean_outer"] + self.family.covariance(statistics["variance"])
         weighted *= 0.5 * linalg.inner_weights(self.family.n_latent)
         raised = np.einsum("ps,ps->p", spread, weighted)
         before = 0.0 if self.genes.spread is None else np.einsum("ps,ps->p", self.genes.spread, weighted)
         self.inflation = raised / np.maximum(statistics.total, LEAST_TOTAL)
-        return spread, before - raised
+        gain: Array = before - raised
+        return gain
 
     def _drop_vanished(self, statistics: GeneStatistics) -> bool:
         """Whether there were dimensions that explain nothing, which are then left out."""

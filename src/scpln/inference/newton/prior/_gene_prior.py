@@ -23,6 +23,8 @@ START_LOADING_VARIANCE, START_COEFFICIENT_VARIANCE = 0.1, 1.0
 LEAST_COEFFICIENT_VARIANCE = 1e-4
 #: Least variance of loadings, as a share of the largest, and absolutely: a dimension that has less has vanished.
 LEAST_SHARE, LEAST_LOADING_VARIANCE = 1e-6, 1e-8
+#: Most that a variance of loadings shrinks by in one iteration.
+LEAST_RATIO = 0.3
 
 
 @dataclass(frozen=True)
@@ -127,22 +129,18 @@ class GenePrior:
         inverse = np.linalg.inv(scale)
         return replace(self, precision=inverse @ self.precision @ inverse.T)
 
-    def spread(self, model: GeneModel, before: Array | None) -> Array | None:
-        """Covariances S_j of the loadings' posteriors, packed: half-way from those `before` to the best under a quadratic `model`.
-
-        A larger S raises rates, these the curvature, and that lowers S: whole steps would swing to and fro.
-        """
+    def best_spread(self, model: GeneModel) -> Array | None:
+        """Covariances S_j of the loadings' best posteriors under a quadratic `model` of bound and log-density, packed."""
         if not self.learned:
             return None
         d = self.weight.shape[1]
         covariance = model.curvature[d : d + self.n_latent, d : d + self.n_latent].copy()
         np.einsum("aap->ap", covariance)[...] *= 1 + 1e-9
         linalg.invert(covariance)
-        best = linalg.pack(covariance)
-        return best if before is None else 0.5 * (before + best)
+        return linalg.pack(covariance)
 
     def learn(self, genes: GeneParameters, model: GeneModel) -> GenePrior:
-        r"""The prior under which uncertain coefficients and loadings are more probable.
+        r"""The prior under which coefficients and loadings are more probable, of which the latter have their `best_spread`.
 
         One step of a minorise-maximise algorithm [1]_. With :math:`\bar C = \overline{C_j C_j^T}` and
         :math:`\bar K = \Omega^{-1} - \Omega^{-1} \bar S \Omega^{-1}`, the new Ω solves
@@ -212,7 +210,11 @@ def _learn_precision(precision: Array, loadings: Array, spread: Array) -> Array:
     inside = precision - precision @ spread @ precision
     root, inverse_root = _roots(inside)
     middle = _roots(root @ observed @ root)[0]
-    values, vectors = np.linalg.eigh(inverse_root @ middle @ inverse_root)
+    before, after = _roots(precision)
+    # In units of Ω: shrinking no faster than loadings and their covariances can follow.
+    ratios, axes = np.linalg.eigh(before @ inverse_root @ middle @ inverse_root @ before)
+    ratios = np.maximum(ratios, LEAST_RATIO)
+    values, vectors = np.linalg.eigh(after @ (axes * ratios) @ axes.T @ after)
     values = np.maximum(values, max(LEAST_SHARE * values[-1], LEAST_LOADING_VARIANCE))
     return (vectors / values) @ vectors.T
 
@@ -231,3 +233,22 @@ def entropy(genes: GeneParameters) -> float:
     p, q = genes.loadings.shape
     log_det = linalg.invert(linalg.unpack(genes.spread, q))
     return 0.5 * float(log_det.sum() + p * q * (1 + np.log(2 * np.pi)))
+
+
+def half_way(before: Array | None, best: Array | None, n_latent: int) -> Array | None:
+    """Covariances, packed, of whose precisions each is half that before and half the best.
+
+    A larger S raises rates, these the curvature, and that lowers S: whole steps would swing to and fro. That it is half-way
+    between precisions lets covariances of dimensions that vanish follow at once.
+    """
+    if before is None or best is None:
+        return best
+    precision = _inverse(before, n_latent) + _inverse(best, n_latent)
+    linalg.invert(precision)
+    return 2 * linalg.pack(precision)
+
+
+def _inverse(packed: Array, n_latent: int) -> Array:
+    full = linalg.unpack(packed, n_latent)
+    linalg.invert(full)
+    return full
