@@ -341,7 +341,7 @@ class PLNPCA(
             obsm={"state": posterior.mean.astype(np.float32)},
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
-            varm={"loadings": self.get_loadings()},
+            varm=self._loading_tables(self.module.posterior().mean),
             uns=uns,
             modalities=modality_slices(states(self.registry)),
         )
