@@ -247,5 +247,5 @@ class Autoencoder(
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
             varm=tables,
-            uns={"elbo": float(np.mean(values))},
+            uns={"elbo": self._mean_bound(values, adata.obs_names)},
         )
