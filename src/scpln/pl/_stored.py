@@ -119,11 +119,12 @@ def contributions(
     version wrote no others.
     """
     one_of("sort_by", sort_by, get_args(SortBy))
-    name = f"{key}_expression_loadings"
-    if sort_by == "loading" or name not in adata.varm:
-        return loadings_of(adata, key, mask_var)[1], "loading"
-    chosen = _chosen(adata, stored_by(adata, "varm", key, f"{key}_loadings"), mask_var)
-    return np.asarray(adata.varm[name], dtype=float)[chosen], "change of log(1 + rate)"
+    loadings = stored_by(adata, "varm", key, f"{key}_loadings").astype(float)
+    known = adata.varm.get(f"{key}_expression_loadings")
+    chosen = _chosen(adata, loadings, mask_var)
+    if sort_by == "loading" or np.shape(known) != loadings.shape:
+        return loadings[chosen], "loading"
+    return np.asarray(known, dtype=float)[chosen], "change of log(1 + rate)"
 
 
 def _mask_of(adata: AnnData, mask_var: str | NDArray[np.bool_]) -> NDArray[np.bool_]:
