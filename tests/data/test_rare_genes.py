@@ -12,7 +12,7 @@ from mudata import MuData
 
 from scpln.model import setup_anndata, setup_mudata
 
-N_CELLS = 200
+N_CELLS = 500
 #: Cells that have the first genes; all have the others.
 SEEN = (0, 5, 9, 10)
 
@@ -41,7 +41,7 @@ def test_they_are_warned_of_once_with_their_number(form, n_rare):
     with pytest.warns(UserWarning, match="genes") as record:
         setup_anndata(make(form=form))
     (warning,) = record
-    said = f"{n_rare} of 20 genes in adata.X are seen in fewer than 10 of the 200 cells, 1 of them in none."
+    said = f"{n_rare} of 20 genes in adata.X are seen in fewer than 10 of the 500 cells, 1 of them in none."
     assert str(warning.message).startswith(said)
     assert "set up: `sc.pp.filter_genes(adata, min_cells=10)`" in str(warning.message)
     assert warning.filename == __file__
@@ -58,7 +58,7 @@ def test_the_line_that_filters_them_leaves_nothing_to_warn_of():
 
 def test_few_cells_are_no_reason_to_call_a_gene_rare():
     with pytest.warns(UserWarning, match="genes") as record:
-        setup_anndata(make(99))
+        setup_anndata(make(499))
     (warning,) = record
     assert str(warning.message).startswith("1 of 20 genes in adata.X have no counts.")
 
@@ -75,5 +75,5 @@ def test_of_modalities():
     with pytest.warns(UserWarning, match="genes") as record:
         setup_mudata(mdata, modalities=["rna", "prot"])
     (warning,) = record
-    assert str(warning.message).startswith("3 of 20 genes in mdata['rna'].X are seen in fewer than 10 of the 200 cells")
+    assert str(warning.message).startswith("3 of 20 genes in mdata['rna'].X are seen in fewer than 10 of the 500 cells")
     assert "`sc.pp.filter_genes(mdata['rna'], min_cells=10)`" in str(warning.message)

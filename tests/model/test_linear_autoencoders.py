@@ -127,3 +127,18 @@ def test_total_covariance_of_the_standard_normal():
     torch.testing.assert_close(
         StandardNormal(3).total_covariance(), Prior.total_covariance(StandardNormal(3)), atol=0.02, rtol=0
     )
+
+
+def test_expression_loadings_are_regressions_of_log_expression_on_states(model):
+    z = model.get_latent_representation().astype(float)
+    b, c = model.get_coefficients().to_numpy(), model.get_loadings().to_numpy()
+    average = np.array([1, 0.5, model.adata.obs["year"].mean()])
+    expression = np.log1p(np.exp(b @ average + z @ c.T))
+    with_intercept = np.column_stack([np.ones(len(z)), z])
+    expected = np.linalg.lstsq(with_intercept, expression, rcond=None)[0][1:].T
+    found = model.get_expression_loadings()
+    assert list(found.index) == model.genes
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    other = model.adata[:5].copy()
+    model.annotate(other, key_added="fit")
+    np.testing.assert_allclose(other.varm["fit_expression_loadings"], found, atol=1e-6)

@@ -4,6 +4,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from anndata import AnnData
 
 import scpln
 from scpln.pl import _axes, _loadings, _stored
@@ -14,13 +15,61 @@ def loadings(fitted):
     return fitted.varm["plnpca_loadings"].astype(float)
 
 
-def test_loadings_shows_both_ends(fitted, loadings):
-    ax = scpln.pl.loadings(fitted, components=2, n_genes=4, show=False)
+@pytest.mark.parametrize("sort_by", ["expression", "loading"])
+def test_loadings_shows_both_ends(fitted, loadings, sort_by):
+    ax = scpln.pl.loadings(fitted, components=2, n_genes=4, sort_by=sort_by, show=False)
+    if sort_by == "expression":
+        loadings = fitted.varm["plnpca_expression_loadings"]
+    assert ax.get_xlabel() == {"expression": "change of log(1 + rate)", "loading": "loading"}[sort_by]
     order = np.argsort(-loadings[:, 1])
     chosen = [*order[:4], *order[-4:]]
     assert [label.get_text() for label in ax.get_yticklabels()] == list(fitted.var_names[chosen])
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], loadings[chosen, 1])
     assert ax.yaxis_inverted()
+
+
+@pytest.fixture(scope="module")
+def with_a_rare_gene():
+    """Ten genes of all cells that follow two dimensions, and one of a few cells, with a loading of 4."""
+    random = np.random.default_rng(0)
+    states = random.normal(size=(400, 2))
+    loadings = np.vstack([random.normal(0, 0.5, (10, 2)), [[4.0, 0.0]]])
+    log_rates = np.array([2.0] * 10 + [-9.5]) + states @ loadings.T
+    adata = AnnData(random.poisson(np.exp(log_rates)).astype(np.float32))
+    adata.var_names = [*(f"common_{j}" for j in range(10)), "rare"]
+    assert 3 <= (adata.X[:, -1] > 0).sum() <= 8  # at most 2 % of the cells
+    adata.obs["size"] = 1.0
+    scpln.tl.plnpca(adata, size_factor_key="size", n_latent=2, prior="none", max_epochs=100, progress=False)
+    return adata
+
+
+@pytest.mark.filterwarnings("ignore:.*fewer than 10")
+def test_a_gene_of_few_cells_does_not_lead_however_large_its_loading(with_a_rare_gene):
+    adata = with_a_rare_gene
+    loadings, slopes = adata.varm["plnpca_loadings"], adata.varm["plnpca_expression_loadings"]
+    assert np.linalg.norm(loadings, axis=1).argmax() == 10
+    assert np.linalg.norm(loadings[10]) > 2 * np.linalg.norm(loadings[:10], axis=1).max()
+    assert np.linalg.norm(slopes[10]) < np.median(np.linalg.norm(slopes, axis=1))
+
+    def names(ax):
+        return {text.get_text() for text in [*ax.get_yticklabels(), *ax.texts]}
+
+    for figure, arguments in [
+        (scpln.pl.loadings, {"components": 1, "n_genes": 3}),
+        (scpln.pl.correlation_circle, {"n_genes": 3}),
+        (scpln.pl.gene_correlation, {"n_genes": 3}),
+    ]:
+        assert "rare" not in names(figure(adata, **arguments, show=False))
+        assert "rare" in names(figure(adata, **arguments, sort_by="loading", show=False))
+        with pytest.raises(ValueError, match="sort_by"):
+            figure(adata, **arguments, sort_by="size", show=False)
+
+
+def test_results_of_earlier_versions_are_ranked_by_loadings(adata, loadings):
+    del adata.varm["plnpca_expression_loadings"]
+    ax = scpln.pl.loadings(adata, components=1, n_genes=2, show=False)
+    np.testing.assert_allclose(ax.patches[0].get_width(), loadings[:, 0].max())
+    assert ax.get_xlabel() == "loading"
 
 
 def test_a_component_of_one_sign_has_no_other_end():
@@ -57,7 +106,7 @@ def test_circle_has_correlations_of_latent_states_and_log_rates(fitted, loadings
     expected = np.corrcoef((z @ loadings.T).T, z.T)[: len(loadings), len(loadings) + 1 :]
     (quiver,) = [artist for artist in ax.collections if isinstance(artist, mpl.quiver.Quiver)]
     arrows = np.column_stack([quiver.U, quiver.V])
-    order = np.argsort(-np.linalg.norm(loadings[:, 1:], axis=1))
+    order = np.argsort(-np.linalg.norm(fitted.varm["plnpca_expression_loadings"][:, 1:], axis=1))
     np.testing.assert_allclose(arrows, expected[order], atol=0.02)
     assert np.linalg.norm(arrows, axis=1).max() <= 1 + 1e-9
     assert ax.get_aspect() == 1

@@ -145,6 +145,10 @@ MODELS = {
             results=(
                 Result(('varm["KEY_loadings"]',), "loadings of every gene"),
                 Result(
+                    ('varm["KEY_expression_loadings"]',),
+                    "the same on the scale of expression, by which figures rank genes",
+                ),
+                Result(
                     ('obsm["KEY_state"]',), "posterior mean of the latent state, in the coordinates of the loadings"
                 ),
                 Result(

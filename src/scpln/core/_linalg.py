@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Numbers worked on at a time, so that they stay in the second-level cache.
 CACHED_ENTRIES = 64 * 1024
+#: Roundings of a covariance's largest eigenvalue that its smallest is at least.
+ROUNDINGS = 16.0
 
 
 def tril_indices(q: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -72,6 +74,30 @@ def _invert(matrices: Array, update: Array) -> Array:
         np.divide(column, -pivot, out=matrices[:, k])
         matrices[k, k] = 1 / pivot
     return log_det
+
+
+def nearest_definite(covariance: Array) -> Array:
+    """Packed covariances (n, q(q+1)/2), of which those that rounding made indefinite get the least positive eigenvalues.
+
+    The posterior of a cell with millions of counts can be 10⁶ times narrower in one direction than in another. One that is
+    not finite stays as it is.
+
+    Examples
+    --------
+    >>> nearest_definite(np.array([[1.0, 0.5, 1.0], [1.0, 1.0, 1.0 - 1e-12]])).round(6)
+    array([[1. , 0.5, 1. ],
+           [1. , 1. , 1. ]])
+    """
+    q = int(np.sqrt(2 * covariance.shape[1]))
+    wrong = ~np.isfinite(invert(unpack(covariance.astype(np.float64), q)))
+    wrong &= np.isfinite(covariance).all(1)
+    if not wrong.any():
+        return covariance
+    values, vectors = np.linalg.eigh(unpack(covariance[wrong].astype(np.float64), q).transpose(2, 0, 1))
+    values = np.maximum(values, ROUNDINGS * np.finfo(covariance.dtype).eps * values[:, -1:])
+    repaired = covariance.copy()
+    repaired[wrong] = pack(np.einsum("nab,nb,ncb->acn", vectors, values, vectors))
+    return repaired
 
 
 def multiply(matrices: Array, vectors: Array) -> Array:

@@ -7,7 +7,9 @@ from scpln.inference.newton import (
     GenePrior,
     GenePriorName,
     describe_stuck,
+    finite_mean,
     identified_rotation,
+    judged,
 )
 from scpln.inference.newton.general import elbo_likelihood, fit_likelihood, infer_likelihood, start_gaussian
 from scpln.inference.newton.poisson import elbo, fit, infer
@@ -54,6 +56,7 @@ __all__ = [
     "divergence",
     "elbo",
     "elbo_likelihood",
+    "finite_mean",
     "fit",
     "fit_columns",
     "fit_gaussians",
@@ -63,6 +66,7 @@ __all__ = [
     "infer",
     "infer_gaussians",
     "infer_likelihood",
+    "judged",
     "log_weights",
     "make_cell_problem",
     "random_order",

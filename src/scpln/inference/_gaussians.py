@@ -146,13 +146,16 @@ def gaussian_elbo(
     """Bound of each cell under Gaussian posteriors, in nats, (n,): as `elbo`.
 
     The closed form for Poisson counts takes log-rates without their bound, so that rates under the posterior of an encoder
-    may overflow. Such cells have the bound that their draws have, too, which is of bounded rates: by quadrature.
+    may overflow. Such cells have the bound that their draws have, too, which is of bounded rates: by quadrature. A bound that is
+    not finite even so is returned as it is: one cell is no reason to lose the others.
     """
     if not likelihood.is_poisson:
-        return elbo_likelihood(data, coefficients, loadings, likelihood, mean, covariance, **settings)
+        return elbo_likelihood(data, coefficients, loadings, likelihood, mean, covariance, check=False, **settings)
     values = elbo(data, coefficients, loadings, mean, covariance, **settings)
     far = np.flatnonzero(~(values > -math.exp(likelihood.largest_log_rate)))
     if len(far):
         gaussians = np.asarray(mean)[far], np.asarray(covariance)[far]
-        values[far] = elbo_likelihood(data.subset(far), coefficients, loadings, likelihood, *gaussians, **settings)
+        values[far] = elbo_likelihood(
+            data.subset(far), coefficients, loadings, likelihood, *gaussians, check=False, **settings
+        )
     return values

@@ -11,7 +11,7 @@ from scipy.spatial.distance import squareform
 
 from ._axes import SIGNED, axes_or_new, finish, name_inches, name_rows, side_for
 from ._labels import place_labels
-from ._stored import check_pair, component_names, find_genes, loadings_of, short
+from ._stored import check_pair, component_names, contributions, find_genes, loadings_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
+
+    from ._stored import SortBy
 
 #: Genes up to which leaves of the clustering are ordered exactly; the time grows with the cube.
 _MOST_TO_ORDER = 300
@@ -44,6 +46,7 @@ def correlation_circle(
     genes: Sequence[str] | str | None = None,
     n_genes: int = 20,
     mask_var: str | NDArray[np.bool_] | None = None,
+    sort_by: SortBy = "expression",
     ax: Axes | None = None,
     show: bool | None = None,
     save: str | Path | None = None,
@@ -64,12 +67,14 @@ def correlation_circle(
     components
         The two components, numbered from 1.
     genes
-        Names of genes; by default those whose log-rates vary most along the two components.
+        Names of genes; by default those that vary most along the two components (`sort_by`).
     n_genes
         How many these are.
     mask_var
-        Column of ``var`` that says which genes to choose from, or a mask over them, for instance those that enough cells
-        have: loadings of genes with few counts are large where they are uncertain.
+        Column of ``var`` that says which genes to choose from, or a mask over them.
+    sort_by
+        Which genes vary most: ``"expression"`` by log(1 + rate), in which genes that few cells have hardly vary,
+        ``"loading"`` by log-rate.
     ax
         Axes to draw on, instead of a new figure's.
     show
@@ -94,9 +99,11 @@ def correlation_circle(
     """
     names, loadings = loadings_of(adata, key, mask_var)
     pair = check_pair(components, loadings.shape[1], key)
-    plane = loadings[:, [number - 1 for number in pair]]
-    chosen = _most(plane, n_genes) if genes is None else find_genes(genes, names)
-    chosen = chosen[np.argsort(-np.linalg.norm(plane[chosen], axis=1), kind="stable")]
+    columns = [number - 1 for number in pair]
+    plane = loadings[:, columns]
+    importance = np.linalg.norm(contributions(adata, key, mask_var, sort_by=sort_by)[0][:, columns], axis=1)
+    chosen = _most(importance, n_genes) if genes is None else find_genes(genes, names)
+    chosen = chosen[np.argsort(-importance[chosen], kind="stable")]
     size = np.linalg.norm(loadings[chosen], axis=1, keepdims=True)
     tips = np.divide(plane[chosen], size, out=np.zeros((len(chosen), 2)), where=size > 0)
 
@@ -129,6 +136,7 @@ def gene_correlation(
     genes: Sequence[str] | str | None = None,
     n_genes: int = 30,
     mask_var: str | NDArray[np.bool_] | None = None,
+    sort_by: SortBy = "expression",
     ax: Axes | None = None,
     show: bool | None = None,
     save: str | Path | None = None,
@@ -147,12 +155,14 @@ def gene_correlation(
     key
         Name of the results.
     genes
-        Names of genes; by default those whose log-rates vary most.
+        Names of genes; by default those that vary most with the latent state (`sort_by`).
     n_genes
         How many these are.
     mask_var
-        Column of ``var`` that says which genes to choose from, or a mask over them, for instance those that enough cells
-        have: loadings of genes with few counts are large where they are uncertain.
+        Column of ``var`` that says which genes to choose from, or a mask over them.
+    sort_by
+        Which genes vary most: ``"expression"`` by log(1 + rate), in which genes that few cells have hardly vary,
+        ``"loading"`` by log-rate.
     ax
         Axes to draw on, instead of a new figure's.
     show
@@ -176,7 +186,8 @@ def gene_correlation(
         (25, 25)
     """
     names, loadings = loadings_of(adata, key, mask_var)
-    chosen = _most(loadings, n_genes) if genes is None else find_genes(genes, names)
+    importance = np.linalg.norm(contributions(adata, key, mask_var, sort_by=sort_by)[0], axis=1)
+    chosen = _most(importance, n_genes) if genes is None else find_genes(genes, names)
     correlation = _correlations(loadings[chosen])
     order = _similar_together(correlation)
     correlation, chosen = correlation[np.ix_(order, order)], chosen[order]
@@ -192,12 +203,12 @@ def gene_correlation(
     return finish(ax, show=show, save=save)
 
 
-def _most(loadings: NDArray[np.float64], n: int) -> NDArray[np.intp]:
-    """Positions of the `n` genes with the longest loadings."""
+def _most(importance: NDArray[np.float64], n: int) -> NDArray[np.intp]:
+    """Positions of the `n` most important genes."""
     if n < 1:
         msg = f"n_genes={n}, but it must be at least 1."
         raise ValueError(msg)
-    return np.argsort(-np.linalg.norm(loadings, axis=1), kind="stable")[:n]
+    return np.argsort(-importance, kind="stable")[:n]
 
 
 def _correlations(loadings: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._axes import bare, finish, name_inches, name_rows, panels, side_for
-from ._stored import check_components, component_names, loadings_of, short
+from ._stored import check_components, component_names, contributions, loadings_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
+
+    from ._stored import SortBy
 
 #: Panels in a row of a new figure.
 _COLUMNS = 5
@@ -28,14 +30,15 @@ def loadings(
     components: int | Sequence[int] | None = None,
     n_genes: int = 10,
     mask_var: str | NDArray[np.bool_] | None = None,
+    sort_by: SortBy = "expression",
     ax: Axes | Sequence[Axes] | None = None,
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | NDArray[np.object_]:
-    """Draw the genes with the largest and the smallest loadings of each component.
+    """Draw the genes that rise most and fall most in expression along each component.
 
-    A loading is the change of a gene's log-rate with the component, whose standard deviation is about 1. Each component
-    has its own scale.
+    Bars are changes of log(1 + rate) with the component, whose standard deviation is about 1, as loadings of a PCA of
+    log-normalised counts are, or of the log-rate (`sort_by`). Each component has its own scale.
 
     Parameters
     ----------
@@ -46,10 +49,14 @@ def loadings(
     components
         Numbers of components, from 1; by default all. One panel each.
     n_genes
-        Genes at either end: so many with the largest positive, and as many with the largest negative loadings.
+        Genes at either end: so many that rise most, and as many that fall most.
     mask_var
-        Column of ``var`` that says which genes to choose from, or a mask over them, for instance those that enough cells
-        have: loadings of genes with few counts are large where they are uncertain.
+        Column of ``var`` that says which genes to choose from, or a mask over them.
+    sort_by
+        ``"expression"`` for what a gene contributes to the variance of expression along a component, its loading on the scale
+        of log(1 + rate) (:meth:`scpln.model.PLNPCA.get_expression_loadings`), which is drawn. A gene that few cells
+        have contributes little, however large its loading. ``"loading"`` for loadings on the scale of log-rates, which
+        are large, and uncertain, for genes with few counts.
     ax
         Axes to draw on, instead of a new figure's: one for each panel.
     show
@@ -72,7 +79,8 @@ def loadings(
         >>> [len(ax.patches) for ax in axes]
         [16, 16]
     """
-    names, values = loadings_of(adata, key, mask_var)
+    names, _ = loadings_of(adata, key, mask_var)
+    values, what = contributions(adata, key, mask_var, sort_by=sort_by)
     numbers = check_components(components, values.shape[1])
     chosen = [extremes(values[:, number - 1], n_genes) for number in numbers]
     height = side_for(max(map(len, chosen)), each=0.13, margin=0.9)
@@ -83,7 +91,7 @@ def loadings(
         value = values[genes, number - 1]
         one.barh(range(len(genes)), value, color=np.where(value > 0, "0.35", "0.65"), height=0.75)
         one.axvline(0, color="black", linewidth=0.8)
-        one.set(title=title, xlabel="loading", ylim=(len(genes) - 0.4, -0.6))
+        one.set(title=title, xlabel=what, ylim=(len(genes) - 0.4, -0.6))
         one.title.set_fontsize("medium")
         one.locator_params(axis="x", nbins=3)
         name_rows(one, [short(name) for name in names[genes]], "genes")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from scpln._catalogue import of_class
+from scpln.utils import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+#: What genes are ranked by: their loadings on the scale of expression, or of log-rates.
+SortBy = Literal["expression", "loading"]
 #: Longest name of a gene or component that is drawn in full.
 _LONGEST_NAME = 24
 
@@ -92,13 +95,36 @@ def loadings_of(
 ) -> tuple[NDArray, NDArray[np.float64]]:
     """Names of the genes that the model has, and their loadings C (genes × q); with a mask, of the genes in it."""
     loadings = stored_by(adata, "varm", key, f"{key}_loadings").astype(float)
+    chosen = _chosen(adata, loadings, mask_var)
+    return adata.var_names.astype(str).to_numpy(dtype=object)[chosen], loadings[chosen]
+
+
+def _chosen(adata: AnnData, loadings: NDArray, mask_var: str | NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Genes that the model has, and that are in the mask; an error if there are none."""
     chosen = np.isfinite(loadings).all(1)
     if mask_var is not None:
         chosen &= _mask_of(adata, mask_var)
     if not chosen.any():
         msg = "There are no genes to draw: none has loadings" + ("." if mask_var is None else " and is in mask_var.")
         raise ValueError(msg)
-    return adata.var_names.astype(str).to_numpy(dtype=object)[chosen], loadings[chosen]
+    return chosen
+
+
+def contributions(
+    adata: AnnData, key: str, mask_var: str | NDArray[np.bool_] | None = None, *, sort_by: SortBy = "expression"
+) -> tuple[NDArray[np.float64], str]:
+    """What genes are ranked by, (genes × q), of those that `loadings_of` gives, and what it is called.
+
+    These are the loadings on the scale of expression, unless those on the scale of log-rates are asked for, or an earlier
+    version wrote no others.
+    """
+    one_of("sort_by", sort_by, get_args(SortBy))
+    loadings = stored_by(adata, "varm", key, f"{key}_loadings").astype(float)
+    known = adata.varm.get(f"{key}_expression_loadings")
+    chosen = _chosen(adata, loadings, mask_var)
+    if sort_by == "loading" or np.shape(known) != loadings.shape:
+        return loadings[chosen], "loading"
+    return np.asarray(known, dtype=float)[chosen], "change of log(1 + rate)"
 
 
 def _mask_of(adata: AnnData, mask_var: str | NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -82,8 +82,8 @@ copy
 **more
     Further arguments of :class:`scpln.model.CLASS`, and of its ``train``, each given to the one that has it:""",
     "loadings": """\
-``varm["{key_added}_loadings"]``
-    Loadings (p × q), with ``n_layers=0``.""",
+``varm["{key_added}_loadings"]``, ``varm["{key_added}_expression_loadings"]``
+    Loadings (p × q), with ``n_layers=0``; the same on the scale of expression, by which figures rank genes.""",
     "annotated": "None, or the annotated copy. Either is annotated with",
     "elbo": """\
 ``obs["{key_added}_elbo"]``

@@ -81,6 +81,8 @@ def plnpca(
         (n × K).
     ``varm["{key_added}_loadings"]``
         Loadings (p × q); of a MuData, those of each modality in the modality.
+    ``varm["{key_added}_expression_loadings"]``
+        The same on the scale of expression, log(1 + rate), by which figures rank genes (p × q).
     {elbo}
 
     Examples

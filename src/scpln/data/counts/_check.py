@@ -29,7 +29,7 @@ _KINDS = {
 }
 
 #: A gene of fewer cells is rare, in data of so many cells or more.
-RARE, CELLS_FOR_RARE = 10, 100
+RARE, CELLS_FOR_RARE = 10, 500
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Newton's method for Gaussian posteriors of cells and parameters of genes: what its solvers have in common."""
 
+from ._convergence import finite_mean, judged
 from ._families import FAMILIES, GaussianFamily, GaussianFamilyName
 from ._genes import GeneParameters
 from ._problem import CellProblem
@@ -23,6 +24,8 @@ __all__ = [
     "GenePrior",
     "GenePriorName",
     "describe_stuck",
+    "finite_mean",
     "identified_rotation",
+    "judged",
     "start_variance",
 ]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scpln.core import Array
 
 #: Acceleration starts when an iteration gains less than this fraction of the bound, and remembers so many iterations.
 ACCELERATION_START, ACCELERATION_DEPTH = 2e-3, 10
@@ -23,6 +27,32 @@ def has_settled(bounds: list[float], tol: float) -> bool:
     before = max(bounds[:-PATIENCE])
     gain = max(bounds[-PATIENCE:]) - before
     return -max(PATIENCE * tol, FALL * abs(before)) <= gain < PATIENCE * tol
+
+
+def finite_mean(bounds: Array) -> float:
+    """Mean of the bounds that are finite, all of them in a sound fit; NaN if none is.
+
+    Examples
+    --------
+    >>> finite_mean(np.array([-3.0, np.nan, -5.0]))
+    -4.0
+    """
+    finite = np.asarray(bounds)[np.isfinite(bounds)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+def judged(converged: bool, reason: str, bounds: Array) -> tuple[bool, str]:
+    """Whether a fit converged, and why it ended: none has whose bounds of cells, (n,), are not all finite.
+
+    Examples
+    --------
+    >>> judged(True, "converged", np.array([-3.0, np.nan]))
+    (False, 'ended with bounds that are not finite, of 1 of 2 cells (converged)')
+    """
+    n_wrong = int((~np.isfinite(bounds)).sum())
+    if not converged or not n_wrong:
+        return converged, reason
+    return False, f"ended with bounds that are not finite, of {n_wrong:,} of {len(bounds):,} cells ({reason})"
 
 
 class History:

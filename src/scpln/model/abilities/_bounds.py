@@ -9,9 +9,9 @@ import pandas as pd
 import scvi
 
 from scpln.data import cell_positions
-from scpln.inference import log_weights, summarize_weights
+from scpln.inference import finite_mean, judged, log_weights, summarize_weights
 from scpln.model.base import UNRELIABLE, reliability_in_words
-from scpln.utils import MOST_DRAWS, as_bool, positive_integer, resolve_seed, slow_bar
+from scpln.utils import MOST_DRAWS, as_bool, positive_integer, resolve_seed, slow_bar, warn
 
 from ._terms import BoundTerms, conditions
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Draws of each cell that its diagnostics are computed from.
 DIAGNOSTIC_DRAWS = 500
+#: Cells that a warning names.
+MOST_NAMED = 5
 #: Draws × cells × genes that the summary after training may cost, and draws of each cell in it.
 _SUMMARY_ENTRIES, _SUMMARY_DRAWS = 2e7, 128
 
@@ -154,6 +156,8 @@ class Bounds(BoundTerms):
             sampling converges slowly, and where ``ess`` is small too, q misses a part of the exact posterior, and the
             cell's bounds and expectations are unreliable. ∞ where one draw has all the weight.
 
+        Cells whose ``elbo`` is not finite have no diagnostics: NaN.
+
         References
         ----------
         A. Vehtari, D. Simpson, A. Gelman, Y. Yao and J. Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
@@ -187,9 +191,13 @@ class Bounds(BoundTerms):
         seed: int,
     ) -> dict[str, NDArray[np.float64]]:
         """Columns of `get_posterior_diagnostics`, besides the bound itself."""
-        columns = {name: np.empty(len(posterior)) for name in ("iw_bound", "gap", "ess", "pareto_k")}
-        for cells, weights in self._log_weights(posterior, adata, indices, n_samples, seed):
-            summary = summarize_weights(weights, tail=True)
+        columns = {name: np.full(len(posterior), np.nan) for name in ("iw_bound", "gap", "ess", "pareto_k")}
+        known = np.flatnonzero(np.isfinite(elbo))
+        if len(known) < len(elbo):
+            positions = cell_positions(indices, self._data_or_own(adata).n_obs)
+            posterior, indices = posterior[known], known if positions is None else positions[known]
+        for block, weights in self._log_weights(posterior, adata, indices, n_samples, seed) if len(known) else ():
+            summary, cells = summarize_weights(weights, tail=True), known[block]
             columns["iw_bound"][cells] = summary.iw_bound
             columns["gap"][cells] = summary.iw_bound - elbo[cells]
             columns["ess"][cells] = summary.ess
@@ -203,6 +211,25 @@ class Bounds(BoundTerms):
         if not as_bool("diagnostics", diagnostics):
             return {}
         return self._diagnose(posterior, elbo, adata, None, DIAGNOSTIC_DRAWS, resolve_seed(None))
+
+    def _judged(self, elbo: NDArray[np.float64], names: pd.Index, *, converged: bool, reason: str) -> dict[str, Any]:
+        """Mean bound, whether training converged, and why it ended: it did not where a bound is not finite."""
+        if not ("interrupted" in reason and np.isnan(elbo).all()):  # before there were any
+            converged, reason = judged(converged, reason, elbo)
+        return {"elbo": self._mean_bound(elbo, names), "converged": converged, "reason": reason}
+
+    @staticmethod
+    def _mean_bound(elbo: NDArray[np.float64], names: pd.Index) -> float:
+        """Mean of the bounds that are finite; a warning names the cells whose bound is not, if any has one."""
+        wrong = np.flatnonzero(~np.isfinite(elbo))
+        if len(wrong) > 0 and not np.isnan(elbo).all():  # Ctrl-C may have come before there were any
+            shown = ", ".join(map(repr, names[wrong[:MOST_NAMED]])) + (", …" if len(wrong) > MOST_NAMED else "")
+            warn(
+                f"The bounds of {len(wrong):,} of {len(elbo):,} cells are not finite: {shown}. They are left out of the mean bound, and "
+                "have no diagnostics; everything else is kept. Look for a count, size factor or covariate of these cells that is "
+                "extreme, or leave them out."
+            )
+        return finite_mean(elbo)
 
     def _log_weights(
         self, posterior: Posterior, adata: AnnData | MuData | None, indices: Any, n_samples: int, seed: int
@@ -274,9 +301,14 @@ class Bounds(BoundTerms):
             n_threads=n_threads,
         )
         n_above, gap = 0, 0.0
+        n_known = 0
         for _, values in weights:
-            summary = summarize_weights(values, tail=True)
-            n_above += int((summary.pareto_k > UNRELIABLE).sum())
-            gap += float((summary.iw_bound - values.mean(0)).sum())
-        found = {"gap": gap / len(chosen), "unreliable": n_above / len(chosen), "n_cells": len(chosen)}
-        return {"reliability": found}
+            known = values[:, np.isfinite(values).all(0)]
+            if known.shape[1]:
+                summary = summarize_weights(known, tail=True)
+                n_above += int((summary.pareto_k > UNRELIABLE).sum())
+                gap += float((summary.iw_bound - known.mean(0)).sum())
+                n_known += known.shape[1]
+        if not n_known:
+            return {"reliability": None}
+        return {"reliability": {"gap": gap / n_known, "unreliable": n_above / n_known, "n_cells": n_known}}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from scpln.core import ranges
 from scpln.data import DESIGN_KEY, Design, gene_positions, states
-from scpln.model.base import ScplnModel
+
+from ._latent import LatentModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +20,11 @@ if TYPE_CHECKING:
 
     from scpln.module import LatentModule
 
+#: Cells that slopes are computed from, at most, and values in memory at a time.
+MOST_CELLS, MOST_VALUES = 20_000, 4_000_000
 
-class Loadings(ScplnModel):
+
+class Loadings(LatentModel):
     """Models whose log-rates are, or may be, linear in the latent state."""
 
     module: LatentModule
@@ -53,6 +59,56 @@ class Loadings(ScplnModel):
         """
         loadings = self._linear_map()[1].detach().cpu().numpy()
         return self._of_genes(loadings, [f"Z_{k}" for k in range(loadings.shape[1])], modality)
+
+    def get_expression_loadings(self, modality: str | None = None) -> pd.DataFrame:
+        r"""Loadings on the scale of expression: change of a gene's log(1 + rate) with each latent dimension (genes × q).
+
+        The least-squares slopes, over the training cells, of
+
+        .. math:: E_{ij} = \log(1 + e^{b_j + z_i \cdot C_j})
+
+        with b the log-rates at average covariates and size factor, on the posterior means z. This is the scale that PCA is
+        usually taken of, so that their squares say what a gene contributes to the variance of expression along a
+        dimension. A gene that few cells have hardly changes on it, however large its loading C, which is on the scale of
+        log-rates and uncertain where there are few counts. Figures take genes in this order. Of real values,
+        slopes are the loadings C.
+
+        Parameters
+        ----------
+        modality
+            As in `get_loadings`.
+
+        Raises
+        ------
+        ValueError
+            As in `get_loadings`; also if the model is an autoencoder that was loaded without its data.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNPCA(adata, n_latent=2)
+        >>> model.train(progress=False)
+        >>> slopes = model.get_expression_loadings()
+        >>> bool((slopes.abs() <= model.get_loadings().abs().max().max()).all(axis=None))
+        True
+        """
+        self._linear_map()
+        return self._expression_loadings(self._infer(None, None)[0].mean, modality)
+
+    def _expression_loadings(self, latent: NDArray[np.floating[Any]], modality: str | None = None) -> pd.DataFrame:
+        """The same from the latent states of some cells (n × q)."""
+        b, c = (value.detach().cpu().double().numpy() for value in self._linear_map())
+        slopes = c
+        if self.module.generative.likelihood.is_count:
+            base = b @ Design.from_state(states(self.registry)[DESIGN_KEY]).average
+            slopes = expression_slopes(base, c, np.asarray(latent, np.float64))
+        return self._of_genes(slopes, [f"Z_{k}" for k in range(c.shape[1])], modality)
+
+    def _loading_tables(self, latent: NDArray[np.floating[Any]]) -> dict[str, pd.DataFrame]:
+        """What `annotate` writes into ``varm``, from the latent states of the training cells, or else of those that there are."""
+        return {"loadings": self.get_loadings(), "expression_loadings": self._expression_loadings(latent)}
 
     def get_coefficients(self, modality: str | None = None) -> pd.DataFrame:
         """Coefficients B: change of a gene's log-rate with each column of the design (genes × covariates).
@@ -134,3 +190,35 @@ class Loadings(ScplnModel):
     def _of_genes(self, values: NDArray[Any], columns: list[str], modality: str | None) -> pd.DataFrame:
         genes = self._genes_of(modality)
         return pd.DataFrame(values[genes], index=self.genes[genes], columns=columns)
+
+
+def expression_slopes(
+    base: NDArray[np.float64], loadings: NDArray[np.float64], latent: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Least-squares slopes (p, q) of log(1 + rate) on latent states (n, q); 0 in directions in which these do not vary.
+
+    Parameters
+    ----------
+    base
+        Log-rates at a latent state of 0, (p,).
+    loadings
+        C, (p, q).
+    latent
+        Latent states of cells; of many, some that are evenly spread are taken.
+
+    Examples
+    --------
+    >>> states = np.random.default_rng(0).normal(size=(1000, 1))
+    >>> expression_slopes(np.array([5.0, -7.0]), np.array([[1.0], [2.0]]), states).round(
+    ...     2
+    ... )  # a common gene, and a rare one
+    array([[0.99],
+           [0.01]])
+    """
+    n = len(latent)
+    latent = latent[np.unique(np.linspace(0, n - 1, MOST_CELLS).astype(int))] if n > MOST_CELLS else latent
+    centred = latent - latent.mean(0)
+    moments = np.zeros((latent.shape[1], len(base)))
+    for start, stop in ranges(0, len(latent), max(1, MOST_VALUES // len(base))):
+        moments += centred[start:stop].T @ np.logaddexp(0, base + latent[start:stop] @ loadings.T)
+    return (np.linalg.pinv(centred.T @ centred, rcond=1e-6, hermitian=True) @ moments).T

@@ -238,11 +238,14 @@ class Autoencoder(
 
     def _annotation(self, adata: AnnData, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
-        is_linear = self.module.generative.decoder.linear_map() is not None
+        tables = {}
+        if self.module.generative.decoder.linear_map() is not None:
+            own = self.adata is None or adata is self.adata
+            tables = self._loading_tables((posterior if own else self._infer(None, None)[0]).mean)
         return Annotation(
             latent=posterior.mean.astype(np.float32),
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
-            varm={"loadings": self.get_loadings()} if is_linear else {},
-            uns={"elbo": float(np.mean(values))},
+            varm=tables,
+            uns={"elbo": self._mean_bound(values, adata.obs_names)},
         )

@@ -232,18 +232,18 @@ class AutoencoderTraining(Bounds):
         self, cells: Cells, outcome: GradientTraining, settings: dict[str, Any], seed: int, n_threads: int | None
     ) -> None:
         """Say how training went; then raise what it failed with, if it did."""
-        data = cells.data
+        data, converged = cells.data, not (outcome.interrupted or outcome.failed)
 
         def summarize() -> dict[str, Any]:
-            elbo = self._elbo(data, self._encode(data), None, n_elbo_draws(data.n_cells, data.n_genes)).mean()
+            elbo = self._elbo(data, self._encode(data), None, n_elbo_draws(data.n_cells, data.n_genes))
             return {
-                "elbo": float(elbo),
+                **self._judged(elbo, cells.names, converged=converged, reason=outcome.reason),
                 **self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads),
             }
 
         summary, reason = after_training(summarize, {"elbo": float("nan"), "reliability": None}, outcome.reason)
         training = {
-            "converged": not (outcome.interrupted or outcome.failed),
+            "converged": converged,
             "reason": reason,
             **summary,
             "n_epochs": outcome.n_epochs,

@@ -263,7 +263,7 @@ class ScplnModel(Persistent):
         -------
         None. All that was written under the key before is replaced: nothing of an earlier fit stays. Sets
         ``obsm["X_{key}"]`` (posterior mean of the latent state; of PLN-PCA, the expression that it stands for, with the mean in ``obsm["{key}_state"]``), ``obs["{key}_elbo"]`` (each cell's contribution to the
-        bound, nats), ``varm["{key}_loadings"]`` (linear decoders: PLN-PCA, or ``n_layers=0``),
+        bound, nats), ``varm["{key}_loadings"]`` and, on the scale of expression, ``varm["{key}_expression_loadings"]`` (linear decoders: PLN-PCA, or ``n_layers=0``),
         ``obs["{key}_cluster"]`` and ``obsm["{key}_cluster_probs"]`` (mixtures),
         ``var["{key}_{parameter}"]`` for each parameter that the likelihood has by gene, and ``uns["{key}"]`` (model class and version, parameters, mean bound, history, number of cells, keys used). With diagnostics, also
         ``obs["{key}_iw_bound"]``, ``obs["{key}_gap"]``, ``obs["{key}_ess"]`` and ``obs["{key}_pareto_k"]``. Of a MuData,

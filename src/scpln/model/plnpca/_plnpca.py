@@ -327,7 +327,7 @@ class PLNPCA(
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None, with_elbo=True)
         uns: dict[str, Any] = {
-            "elbo": float(np.mean(values)),
+            "elbo": self._mean_bound(values, adata.obs_names),
             "n_latent_kept": self.n_latent_kept,
             "variance_explained": self.get_variance_explained().to_numpy(),
         }
@@ -341,7 +341,7 @@ class PLNPCA(
             obsm={"state": posterior.mean.astype(np.float32)},
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
-            varm={"loadings": self.get_loadings()},
+            varm=self._loading_tables(self.module.posterior().mean),
             uns=uns,
             modalities=modality_slices(states(self.registry)),
         )

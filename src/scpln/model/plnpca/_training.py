@@ -310,19 +310,14 @@ class PLNPCATraining(Bounds):
     def _conclude(self, cells: Cells, module: PLNPCAModule, outcome: Outcome, newton: NewtonOptions) -> None:
         """Keep what was trained, and say how it went; then raise what it failed with, if it did."""
         self.module = module
-        summary, outcome.reason = after_training(
+        bounds = module.elbo.cpu().numpy()
+        found = self._judged(bounds, cells.names, converged=outcome.converged, reason=outcome.reason)
+        summary, found["reason"] = after_training(
             lambda: self._summarize_posteriors(cells.data, module.posterior, newton.seed, newton.n_threads),
             {"reliability": None},
-            outcome.reason,
+            found["reason"],
         )
-        training = {
-            "converged": outcome.converged,
-            "reason": outcome.reason,
-            "elbo": float(module.elbo.mean()),
-            **summary,
-            **outcome.options,
-        }
-        self._finish_training(cells, training, outcome.history)
+        self._finish_training(cells, {**found, **summary, **outcome.options}, outcome.history)
         if outcome.failure is not None:
             raise outcome.failure
 

@@ -142,7 +142,8 @@ class GaussianPosterior(Posterior):
         """Cholesky factors of V, (n, q, q), as a tensor.
 
         V is stored in float32, so its smallest eigenvalue may have rounded to below zero in cells with millions of
-        counts: those few get the rounding error back on their diagonal.
+        counts: those few get the rounding error back on their diagonal. A cell whose V is no covariance even then has a
+        factor of NaN, and no other cell suffers from it.
         """
         covariance = self._covariance()
         factor, info = torch.linalg.cholesky_ex(covariance)
@@ -151,7 +152,8 @@ class GaussianPosterior(Posterior):
             q = covariance.shape[-1]
             largest = covariance[bad].diagonal(dim1=-2, dim2=-1).amax(-1)
             jitter = _JITTER * q * largest[:, None, None] * torch.eye(q, dtype=torch.float64)
-            factor[bad] = torch.linalg.cholesky(covariance[bad] + jitter)
+            repaired, info = torch.linalg.cholesky_ex(covariance[bad] + jitter)
+            factor[bad] = torch.where((info > 0)[:, None, None], torch.nan, repaired)
         return factor
 
     def __getitem__(self, cells: Any) -> GaussianPosterior:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scpln.core import Threads, hold_interrupts, threads
+from scpln.core import _linalg as linalg
 from scpln.inference.expectations import expectations_of, read_parameters, write_parameters
 from scpln.inference.newton._axes import independent_axes
-from scpln.inference.newton._convergence import History
+from scpln.inference.newton._convergence import History, finite_mean, judged
 from scpln.inference.newton._families import FAMILIES, GaussianFamily, GaussianFamilyName, MeanField
 from scpln.inference.newton._identified import identified
 from scpln.inference.newton._stages import (
@@ -27,7 +28,7 @@ from scpln.train import torch_threads
 
 from ._bound import elbo_likelihood
 from ._genes import LikelihoodGenes
-from ._infer import n_nodes, nearest_definite, optimize_posteriors_likelihood, precision, precisions
+from ._infer import n_nodes, optimize_posteriors_likelihood, precision, precisions
 from ._solver import LikelihoodSolver
 from ._start import cells_for_axes, expected_counts, require_fit_of, starting_point
 
@@ -110,18 +111,19 @@ def fit_likelihood(
         solver = fitting.stopped(data, genes, cells) if held.pressed else fitting.run(data, genes, cells, least, seed)
         with hold_interrupts() as held:
             result = fitting.result(data, solver)
-            if not result.elbo.mean() >= least - tol and not solver.prior.learned:
+            if not finite_mean(result.elbo) >= least - tol and not solver.prior.learned:
                 cells = fitting.initialize(data, start)[1]
                 result = fitting.result(data, fitting.stopped(data, genes, cells))
                 solver.converged, solver.reason = False, f"the start is better than the end ({solver.reason})"
     history = fitting.history
     if not history.elbo:  # interrupted before the last stage
-        history.add(float(result.elbo.mean()), float(result.elbo.mean()))
+        history.add(finite_mean(result.elbo), finite_mean(result.elbo))
+    converged, reason = judged(solver.converged, held.after(solver.reason), result.elbo)
     return replace(
         result,
         history=history.lists,
-        converged=solver.converged,
-        reason=held.after(solver.reason),
+        converged=converged,
+        reason=reason,
     )
 
 
@@ -153,7 +155,7 @@ class _LikelihoodFitting:
         linear, cells = starting_point(data, start, self.family, self.dtype)
         covariance = self.family.covariance(cells.variance)
         bound = self.bound(data, linear.coefficients, linear.loadings, cells.mean, covariance)
-        return LikelihoodGenes(linear, read_parameters(self.likelihood)), cells, float(bound.mean())
+        return LikelihoodGenes(linear, read_parameters(self.likelihood)), cells, finite_mean(bound)
 
     def stopped(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
         """A solver that was interrupted before its first iteration."""
@@ -255,8 +257,8 @@ class _LikelihoodFitting:
         result = identified(
             replace(known, spread=genes.linear.spread), cells, solver.prior, family, self.family.n_latent
         )
-        covariance = nearest_definite(result.covariance)
-        bound = self.bound(data, result.coefficients, result.loadings, result.mean, covariance)
+        covariance = linalg.nearest_definite(result.covariance)
+        bound = self.bound(data, result.coefficients, result.loadings, result.mean, covariance, check=False)
         return replace(result, covariance=covariance, elbo=bound, stuck=stuck)
 
     def bound(
@@ -266,8 +268,10 @@ class _LikelihoodFitting:
         loadings: Array,
         mean: Array,
         covariance: Array,
+        *,
+        check: bool = True,
     ) -> Array:
-        """Bound of every cell."""
+        """Bound of every cell; an error where one is not finite, if that is checked."""
         return elbo_likelihood(
             data,
             coefficients,
@@ -275,6 +279,7 @@ class _LikelihoodFitting:
             self.likelihood,
             mean,
             covariance,
+            check=check,
             batch_size=self.options.batch_size,
             n_threads=self.options.n_threads,
         )

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from ._genes import LikelihoodGenes
 
-#: Roundings of a covariance's largest eigenvalue that its smallest is at least.
-ROUNDINGS = 16.0
 #: Nodes for posteriors that are reported.
 INFER_NODES = 12
 #: Nodes for a likelihood that is quadratic in the log-rate, where two are exact.
@@ -176,7 +174,7 @@ def precisions(
 
 def cell_states(mean: Array, covariance: Array, axes: Array, family: GaussianFamily, dtype: DType) -> CellStates:
     """States in the coordinates z Wᵀ, with W = `axes`, at given posteriors or the nearest that the family has."""
-    covariance = nearest_definite(covariance.astype(np.float64) @ linalg.congruence(axes))
+    covariance = linalg.nearest_definite(covariance.astype(np.float64) @ linalg.congruence(axes))
     packed = family.pack(covariance)
     log_det = linalg.invert(linalg.unpack(family.covariance(packed), family.n_latent))
     mean = mean @ axes.T
@@ -186,23 +184,7 @@ def cell_states(mean: Array, covariance: Array, axes: Array, family: GaussianFam
 def posteriors(cells: CellStates, family: GaussianFamily, axes: Array) -> tuple[Array, Array]:
     """Means and packed covariances in the coordinates z W, with W = `axes`."""
     covariance = family.covariance(cells.variance) @ linalg.congruence(axes.T).astype(cells.dtype)
-    return cells.mean @ axes.astype(cells.dtype), nearest_definite(covariance)
-
-
-def nearest_definite(covariance: Array) -> Array:
-    """Packed covariances (n, q(q+1)/2), of which those that rounding made indefinite get the least positive eigenvalues.
-
-    The posterior of a cell with millions of counts can be 10⁶ times narrower in one direction than in another.
-    """
-    q = int(np.sqrt(2 * covariance.shape[1]))
-    wrong = np.flatnonzero(~np.isfinite(linalg.invert(linalg.unpack(covariance.astype(np.float64), q))))
-    if not len(wrong):
-        return covariance
-    values, vectors = np.linalg.eigh(linalg.unpack(covariance[wrong].astype(np.float64), q).transpose(2, 0, 1))
-    values = np.maximum(values, ROUNDINGS * np.finfo(covariance.dtype).eps * values[:, -1:])
-    repaired = covariance.copy()
-    repaired[wrong] = linalg.pack(np.einsum("nab,nb,ncb->acn", vectors, values, vectors))
-    return repaired
+    return cells.mean @ axes.astype(cells.dtype), linalg.nearest_definite(covariance)
 
 
 def precision(data: CountData, likelihood: Likelihood, pool: Threads) -> DType:

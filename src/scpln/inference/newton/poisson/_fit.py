@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scpln.core import Threads, hold_interrupts, threads
+from scpln.core import _linalg as linalg
 from scpln.inference.newton._axes import independent_axes
-from scpln.inference.newton._convergence import FALL, History
+from scpln.inference.newton._convergence import FALL, History, finite_mean, judged
 from scpln.inference.newton._families import FullRank, GaussianFamily, GaussianFamilyName, MeanField
 from scpln.inference.newton._genes import GeneParameters
 from scpln.inference.newton._identified import identified
@@ -109,16 +110,19 @@ def fit(
                 replace(known, spread=solver.genes.spread), solver.cells, solver.prior, solver.family, n_latent
             )
             b, c, mean, covariance = result.coefficients, result.loadings, result.mean, result.covariance
+            covariance = linalg.nearest_definite(covariance)
             bound = elbo(data, b, c, mean, covariance, batch_size=batch_size, n_threads=n_threads)
-            fitting.check(solver, float(bound.mean()))
+            fitting.check(solver, finite_mean(bound))
     if not fitting.history.elbo:  # interrupted before the last stage
-        fitting.history.add(float(bound.mean()), float(bound.mean()))
+        fitting.history.add(finite_mean(bound), finite_mean(bound))
+    converged, reason = judged(solver.converged, held.after(solver.reason), bound)
     return replace(
         result,
+        covariance=covariance,
         elbo=bound,
         history=fitting.history.lists,
-        converged=solver.converged,
-        reason=held.after(solver.reason),
+        converged=converged,
+        reason=reason,
         stuck=stuck,
     )
 

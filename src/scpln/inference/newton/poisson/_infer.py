@@ -83,7 +83,7 @@ def infer(
         stuck = optimize_posteriors(data, genes, cells, family, pool=pool, batch_size=batch_size)
     on_stuck(stuck, data.n_cells)
     covariance = family.covariance(cells.variance) @ linalg.congruence(axes.T).astype(cells.dtype)
-    return cells.mean @ axes.astype(cells.dtype), covariance
+    return cells.mean @ axes.astype(cells.dtype), linalg.nearest_definite(covariance)
 
 
 def optimize_posteriors(
