@@ -96,9 +96,9 @@ def search(
     >>> import scpln
     >>> adata = scpln.datasets.simulate(n_obs=400, n_vars=30, n_latent=2, seed=1)
     >>> scpln.model.setup_anndata(adata)
-    >>> found = scpln.tune.search(scpln.model.PLNPCA, adata, {"n_latent": [1, 2, 5]}, progress=False)
+    >>> found = scpln.tune.search(scpln.model.PLNPCA, adata, {"n_latent": [1, 2]}, progress=False)
     >>> found
-    3 trials, elbo of 40 held-out cells, nats per cell, given the size factors
+    2 trials, elbo of 40 held-out cells, nats per cell, given the size factors
            n_latent  bound  standard_error  behind  behind_error  seconds
     trial
     1             2 ...
