@@ -52,7 +52,7 @@ INSIDE = {
         ["newton.poisson"],
         ["newton.general"],
         ["sampling", "_gaussians", "comparison"],
-        ["query", "mixture"],
+        ["query", "mixture", "uncertainty"],
     ],
     "model": [["base"], ["abilities"], ["plnpca", "autoencoder"]],
 }

@@ -26,6 +26,7 @@ METHODS = [
     "get_cost_estimate",
     "get_covariance",
     "get_elbo",
+    "get_expression_interval",
     "get_gene_parameters",
     "get_iw_bound",
     "get_latent_dimensions",

@@ -67,6 +67,12 @@ class CellStates:
             np.ones(n, dtype),
         )
 
+    @classmethod
+    def known(cls, mean: Array, covariance: Array) -> CellStates:
+        """States that stay where they are: means (n, q) and packed full-rank covariances (n, q(q+1)/2), in double precision."""
+        n = len(mean)
+        return cls(mean.astype(np.float64), covariance.astype(np.float64), np.zeros(n), np.ones(n))
+
     @property
     def dtype(self) -> DType:
         """Precision in which cells are computed."""

@@ -13,6 +13,7 @@ from ._query import CELLS_OF_DENSITY, NOTHING_NEW, QueryMapping, as_prior
 from ._terms import conditions
 from .clusters import Clusters, effective_number
 from .group_tests import GroupTest, GroupTests, Plan
+from .uncertainty import Uncertainty
 
 __all__ = [
     "CELLS_OF_DENSITY",
@@ -30,6 +31,7 @@ __all__ = [
     "Predictive",
     "PriorPredictive",
     "QueryMapping",
+    "Uncertainty",
     "as_prior",
     "conditions",
     "effective_number",

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
-    from scpln.module import LatentModule, Posterior
+    from scpln.module import LatentModule, Likelihood, Posterior
 
 #: Latent states that rates are averaged over where their mean has no closed form.
 DRAWS = 100
@@ -91,9 +91,7 @@ class _Rates:
         Of real-valued data, the expected values, to which log size factors are added; of counts in categories, their
         mean, since these have no one rate.
         """
-        likelihood = copy.deepcopy(self.module.generative.likelihood).cpu()
-        if self.genes is not None:
-            likelihood = likelihood.subset(self.genes)
+        likelihood = self._likelihood()
         offsets, values, beyond = torch.from_numpy(self._offsets(cells)), [], []
         for number in range(len(self.designs)):
             eta, deviations = self._decode(cells, z, number)
@@ -105,6 +103,13 @@ class _Rates:
                 values.append(soft_clamp(eta, upper=likelihood.largest_log_rate).exp() if likelihood.is_count else eta)
         mean = sum(values[1:], values[0]) / len(values)
         return self._scaled(cells, mean.numpy()), torch.stack(beyond).any(0).numpy()
+
+    def from_log_rates(self, cells: slice, eta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rates (cells, genes) at log-rates without offsets; of real-valued data, expected values."""
+        likelihood, bounded = self._likelihood(), torch.from_numpy(eta + self._offsets(cells))
+        if likelihood.is_count:
+            bounded = soft_clamp(bounded, upper=likelihood.largest_log_rate).exp()
+        return self._scaled(cells, bounded.numpy())
 
     def expected(self, cells: slice, posterior: Posterior) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
         """Posterior mean of the rates in closed form, and the same; None where it has none."""
@@ -132,6 +137,11 @@ class _Rates:
     def _decode(self, cells: slice, z: NDArray, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         design, batches = self.designs[number]
         return self.module.decode(z, design[cells], None if batches is None else batches[cells], self.genes)
+
+    def _likelihood(self) -> Likelihood:
+        """That of the chosen genes."""
+        likelihood = copy.deepcopy(self.module.generative.likelihood).cpu()
+        return likelihood if self.genes is None else likelihood.subset(self.genes)
 
     @property
     def _is_scaled(self) -> bool:

@@ -17,6 +17,7 @@ from scpln.model.abilities import (
     LikelihoodParameters,
     Loadings,
     PriorPredictive,
+    Uncertainty,
 )
 from scpln.model.base import (
     DEEPEST,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 class PLNPCA(
     PLNPCAClusters,
     Representation,
+    Uncertainty,
     Loadings,
     LikelihoodParameters,
     Differential,
@@ -272,12 +274,8 @@ class PLNPCA(
         )
 
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNPCAModule:
-        shared = any(name.startswith("approximation.") for name in tensors)
-        importance = int(shared) + 1
-        loc = tensors.get("generative.prior.loc")
-        module = self._new_module(
-            self._new_approximation(importance) if shared else None, None if loc is None else len(loc)
-        )
+        shared, loc = any(name.startswith("approximation.") for name in tensors), tensors.get("generative.prior.loc")
+        module = self._new_module(self._new_approximation(2) if shared else None, None if loc is None else len(loc))
         if "spread" in tensors:
             module.register_buffer("spread", torch.zeros_like(tensors["spread"]))
         return module
