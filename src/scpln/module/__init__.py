@@ -1,7 +1,7 @@
 """Torch, without AnnData: likelihoods, decoders, posteriors, flows, encoders, and the modules that compose them."""
 
 from scpln.core import ABSENT
-from scpln.module.decoders import Decoder, LinearDecoder, MLPDecoder
+from scpln.module.decoders import Decoder, IdentityDecoder, LinearDecoder, MLPDecoder
 from scpln.module.encoders import ComponentEncoder, Encoder, GaussianFeatures
 from scpln.module.flows import FLOWS, Flow, check_flow, make_flow
 from scpln.module.likelihoods import (
@@ -17,13 +17,14 @@ from scpln.module.posteriors import (
     Conditional,
     FlowPosterior,
     GaussianPosterior,
+    GeneSpacePosterior,
     MixturePosterior,
     Posterior,
     mixture_posterior,
     most_probable,
     normal_points,
 )
-from scpln.module.priors import GaussianMixture, Prior, StandardNormal
+from scpln.module.priors import GaussianMixture, Normal, Prior, StandardNormal
 
 from ._approximation import Approximation
 from ._autoencoder import AutoencoderModule
@@ -35,6 +36,7 @@ from ._latent_module import LatentModule
 from ._loss import Loss
 from ._mixture_vae import MixtureVAEModule
 from ._objective import backpropagate_bound, importance_bound, path_loss
+from ._pln import PLNModule
 from ._plnpca import PLNPCAModule
 from ._vae import VAEModule
 
@@ -56,9 +58,11 @@ __all__ = [
     "GaussianFeatures",
     "GaussianMixture",
     "GaussianPosterior",
+    "GeneSpacePosterior",
     "Generative",
     "GrownTraining",
     "Growth",
+    "IdentityDecoder",
     "JointLikelihood",
     "Known",
     "LatentModule",
@@ -68,6 +72,8 @@ __all__ = [
     "MLPDecoder",
     "MixturePosterior",
     "MixtureVAEModule",
+    "Normal",
+    "PLNModule",
     "PLNPCAModule",
     "Posterior",
     "Prior",

@@ -3,6 +3,7 @@
 from scpln.model.base import UNRELIABLE
 
 from ._bounds import Bounds
+from ._coefficients import Coefficients
 from ._differential import Differential
 from ._exact import ExactSampling
 from ._likelihood_parameters import LikelihoodParameters
@@ -21,6 +22,7 @@ __all__ = [
     "UNRELIABLE",
     "Bounds",
     "Clusters",
+    "Coefficients",
     "Differential",
     "ExactSampling",
     "GroupTest",

@@ -10,12 +10,11 @@ import pandas as pd
 from scpln.core import ranges
 from scpln.data import DESIGN_KEY, Design, gene_positions, states
 
-from ._latent import LatentModel
+from ._coefficients import Coefficients
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from numpy.typing import NDArray
 
     from scpln.module import LatentModule
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 MOST_CELLS, MOST_VALUES = 20_000, 4_000_000
 
 
-class Loadings(LatentModel):
+class Loadings(Coefficients):
     """Models whose log-rates are, or may be, linear in the latent state."""
 
     module: LatentModule
@@ -110,26 +109,6 @@ class Loadings(LatentModel):
         """What `annotate` writes into ``varm``, from the latent states of the training cells, or else of those that there are."""
         return {"loadings": self.get_loadings(), "expression_loadings": self._expression_loadings(latent)}
 
-    def get_coefficients(self, modality: str | None = None) -> pd.DataFrame:
-        """Coefficients B: change of a gene's log-rate with each column of the design (genes × covariates).
-
-        The intercept is the log-rate at a latent state of 0, for a cell of average (geometric mean) size factor.
-        Continuous covariates are in the unit of their column of ``obs``.
-
-        Parameters
-        ----------
-        modality
-            As in `get_loadings`.
-
-        Raises
-        ------
-        ValueError
-            As in `get_loadings`.
-        """
-        coefficients = self._linear_map()[0].detach().cpu().double().numpy()
-        design = Design.from_state(states(self.registry)[DESIGN_KEY])
-        return self._of_genes(design.in_units(coefficients), self.covariates, modality)
-
     def get_covariance(self, genes: Sequence[str] | None = None) -> pd.DataFrame:
         """Covariance of log-rates between genes, Σ = C Cov(z) Cᵀ (genes × genes), which is C Cᵀ where z is N(0, I).
 
@@ -170,26 +149,6 @@ class Loadings(LatentModel):
         variance = loadings.pow(2).sum() * self.module.generative.prior.total_covariance().diagonal().numpy()
         total = variance.sum()
         return (variance / total if total > 0 else variance).rename("variance_explained")
-
-    def _linear_map(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Coefficients and loadings of the decoder, which has to be linear."""
-        self._require_trained()
-        found = self.module.generative.decoder.linear_map()
-        if found is None:
-            msg = (
-                f"This {type(self).__name__} has no loadings: {self._nonlinearity()}, so that log-rates are not linear in the "
-                "latent state. Make it with n_layers=0 and scale_activation='exp', or take a PLNPCA."
-            )
-            raise ValueError(msg)
-        return found
-
-    def _nonlinearity(self) -> str:
-        """What makes the decoder not linear."""
-        return f"its decoder is a {type(self.module.generative.decoder).__name__}"
-
-    def _of_genes(self, values: NDArray[Any], columns: list[str], modality: str | None) -> pd.DataFrame:
-        genes = self._genes_of(modality)
-        return pd.DataFrame(values[genes], index=self.genes[genes], columns=columns)
 
 
 def expression_slopes(

@@ -4,6 +4,7 @@ from ._base import Posterior, as_double
 from ._conditional import Conditional, Draws
 from ._flow import FlowPosterior
 from ._gaussian import GaussianPosterior
+from ._gene_space import GeneSpacePosterior
 from ._mixture import SLOTS, MixturePosterior, mixture_posterior, most_probable
 from ._normal_points import normal_points
 
@@ -13,6 +14,7 @@ __all__ = [
     "Draws",
     "FlowPosterior",
     "GaussianPosterior",
+    "GeneSpacePosterior",
     "MixturePosterior",
     "Posterior",
     "as_double",

@@ -1,0 +1,113 @@
+"""Parameters of the Poisson log-normal model in gene space and posteriors of its training cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import numpy as np
+import torch
+
+from scpln.module.decoders import IdentityDecoder
+from scpln.module.likelihoods import expected_rate, make_likelihood, reaches_bound
+from scpln.module.posteriors import GeneSpacePosterior, as_double
+from scpln.module.priors import Normal
+
+from ._generative import Generative
+from ._latent_module import LatentModule
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from scpln.module.posteriors import Posterior
+
+
+class PLNModule(LatentModule):
+    r"""The Poisson log-normal model in gene space, with the posteriors of its training cells.
+
+    .. math::
+        z_i \sim N(0, \Sigma), \quad \eta_{ij} = o_{ij} + x_i \cdot B_j + z_{ij}, \quad y_{ij} \sim \text{Poisson}(e^{\eta_{ij}})
+
+    Parameters
+    ----------
+    n_genes, n_covariates
+        Genes p and columns d of the design.
+    diagonal
+        Whether posteriors have diagonal covariances.
+
+    Attributes
+    ----------
+    mean, variance, weight
+        Means and variances of the training cells' posteriors of z, and the weights that their covariances follow from, (n, p) each.
+    elbo
+        Each training cell's contribution to the bound, in nats, (n,).
+    """
+
+    by_cell: ClassVar[tuple[str, ...]] = ("mean", "variance", "weight", "elbo")
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+    weight: torch.Tensor
+    elbo: torch.Tensor
+
+    def __init__(self, n_genes: int, n_covariates: int, *, diagonal: bool = False) -> None:
+        decoder = IdentityDecoder(np.zeros((n_genes, n_covariates)))
+        super().__init__(Generative(decoder, make_likelihood("poisson", n_genes), Normal(n_genes)).double())
+        self.diagonal = diagonal
+        nothing = np.zeros((0, n_genes))
+        self.set_cells(nothing, nothing, nothing, np.zeros(0))
+        self.requires_grad_(False)
+
+    @property
+    def coefficients(self) -> torch.Tensor:
+        """B, (p, d)."""
+        return cast("torch.Tensor", self.generative.decoder.coefficients)
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """Cholesky factor of Σ, (p, p)."""
+        return cast("torch.Tensor", self.generative.prior.scale)
+
+    def set_parameters(self, coefficients: ArrayLike, scale: ArrayLike) -> None:
+        """Take over B and the Cholesky factor of Σ."""
+        self.coefficients.copy_(torch.as_tensor(coefficients))
+        self.scale.copy_(torch.as_tensor(scale))
+
+    def set_cells(self, mean: ArrayLike, variance: ArrayLike, weight: ArrayLike, elbo: ArrayLike) -> None:
+        """Store the posteriors of the training cells."""
+        for name, value in zip(self.by_cell, (mean, variance, weight, elbo), strict=True):
+            self.register_buffer(name, torch.as_tensor(value))
+
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take over a state, which may have any number of cells."""
+        for name in self.by_cell:
+            own, given = getattr(self, name), tensors[name]
+            if given.shape[1:] != own.shape[1:] or len(given) != len(tensors["elbo"]):
+                msg = f"{name!r} of the cells has shape {tuple(given.shape)}, which this model has not."
+                raise ValueError(msg)
+        self.set_cells(*(torch.empty_like(tensors[name]) for name in self.by_cell))
+        self.load_state_dict(tensors)
+
+    def posterior(self, cells: ArrayLike | None = None) -> GeneSpacePosterior:
+        """Posteriors of the training cells, or of those at the given positions."""
+        select = slice(None) if cells is None else np.asarray(cells)
+        return self.compose(self.mean[select], self.variance[select], self.weight[select])
+
+    def compose(
+        self, mean: ArrayLike | torch.Tensor, variance: ArrayLike | torch.Tensor, weight: ArrayLike | torch.Tensor
+    ) -> GeneSpacePosterior:
+        """Posteriors with given means and variances (n, p), and the weights that covariances follow from."""
+        return GeneSpacePosterior(mean, variance, weight, self.scale, diagonal=self.diagonal)
+
+    def has_exact_bound(self, posterior: Posterior) -> bool:
+        """It is in closed form."""
+        return True
+
+    def expected_rates(
+        self, design: ArrayLike, posterior: Posterior, genes: ArrayLike | None = None, offsets: ArrayLike = 0.0
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Means of the rates under posteriors (n, genes), and whether each is beyond the bound of log-rates."""
+        select = slice(None) if genes is None else np.asarray(genes)
+        eta = as_double(design) @ as_double(self.coefficients).T + as_double(posterior.mean)
+        eta, variance = eta[:, select] + as_double(offsets), as_double(posterior.variance)[:, select]
+        upper = self.generative.likelihood.largest_log_rate
+        return expected_rate(eta, variance, upper).numpy(), reaches_bound(eta, variance, upper).numpy()

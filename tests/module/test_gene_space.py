@@ -1,0 +1,97 @@
+"""Priors, posteriors and decoders in gene space, against dense Gaussians and SciPy."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal, norm
+
+from scpln.module import Batch, GaussianPosterior, GeneSpacePosterior, IdentityDecoder, LinearDecoder, Normal
+
+N, P = 5, 4
+
+
+def parts(seed=0):
+    random = np.random.default_rng(seed)
+    root = random.normal(size=(P, P)) + 2 * np.eye(P)
+    scale = np.linalg.cholesky(root @ root.T)
+    weight = random.gamma(1, 2, (N, P))
+    return random.normal(size=(N, P)), weight, scale
+
+
+def posterior(*, diagonal):
+    mean, weight, scale = parts()
+    precision = np.linalg.inv(scale @ scale.T) + np.einsum("nj,jk->njk", weight, np.eye(P))
+    if diagonal:
+        covariance = np.einsum("nj,jk->njk", 1 / np.einsum("njj->nj", precision), np.eye(P))
+    else:
+        covariance = np.linalg.inv(precision)
+    variance = np.einsum("njj->nj", covariance)
+    return GeneSpacePosterior(mean, variance, weight, scale, diagonal=diagonal), covariance
+
+
+def prior():
+    prior = Normal(P).double()
+    prior.scale.copy_(torch.from_numpy(parts()[2]))
+    return prior
+
+
+@pytest.fixture(params=[False, True], ids=["fullrank", "meanfield"])
+def both(request):
+    return posterior(diagonal=request.param)
+
+
+def test_covariances_are_those_of_dense_inverses(both):
+    mine, covariance = both
+    assert mine.covariance == pytest.approx(covariance)
+    assert mine.variance == pytest.approx(np.einsum("njj->nj", mine.covariance))
+    assert mine[[3, 1]].covariance == pytest.approx(covariance[[3, 1]])
+    assert mine[np.array([False] * N)].covariance.shape == (0, P, P)
+
+
+def test_densities_and_draws_are_those_of_dense_gaussians(both):
+    mine, covariance = both
+    z = np.random.default_rng(1).normal(size=(3, N, P))
+    expected = [
+        [multivariate_normal(m, v).logpdf(x) for m, v, x in zip(mine.mean, covariance, xs, strict=True)] for xs in z
+    ]
+    assert mine.log_prob(z) == pytest.approx(np.array(expected))
+    states, density = mine.reparameterize(torch.randn(7, N, P, dtype=torch.float64))
+    assert density.numpy() == pytest.approx(mine.log_prob(states.numpy()))
+    draws = mine.sample(40_000, seed=2)
+    assert draws.mean(0) == pytest.approx(mine.mean, abs=0.03)
+    assert np.cov(draws[:, 2].T) == pytest.approx(covariance[2], abs=0.05)
+
+
+def test_divergences_are_those_of_dense_gaussians(both):
+    mine, covariance = both
+    sigma = prior().total_covariance().numpy()
+    omega = np.linalg.inv(sigma)
+    expected = [
+        0.5 * (np.trace(omega @ v) + m @ omega @ m - P + np.linalg.slogdet(sigma)[1] - np.linalg.slogdet(v)[1])
+        for m, v in zip(mine.mean, covariance, strict=True)
+    ]
+    assert mine.divergence(prior()) == pytest.approx(np.array(expected))
+    whole = GaussianPosterior(mine.mean, mine.packed_covariance)
+    assert mine.gaussian.covariance == pytest.approx(covariance)
+    assert mine.marginal_divergences(prior()) == pytest.approx(
+        super(Normal, prior()).marginal_divergence_from_gaussian(whole.mean, whole.variance)
+    )
+
+
+def test_the_prior_is_a_normal_distribution():
+    z = torch.randn(6, 2, P, dtype=torch.float64)
+    sigma = prior().total_covariance().numpy()
+    assert prior().log_prob(z).numpy() == pytest.approx(multivariate_normal(np.zeros(P), sigma).logpdf(z.numpy()))
+    assert prior().log_marginals(z).numpy() == pytest.approx(norm(0, np.sqrt(np.diag(sigma))).logpdf(z.numpy()))
+    draws = prior().sample(40_000, torch.Generator().manual_seed(0)).numpy()
+    assert np.cov(draws.T) == pytest.approx(sigma, rel=0.05, abs=0.1)
+
+
+def test_the_decoder_is_linear_with_loadings_of_the_identity():
+    random = np.random.default_rng(0)
+    coefficients = random.normal(size=(P, 2))
+    batch = Batch.from_arrays(np.zeros((N, P)), random.normal(size=N), random.normal(size=(N, 2)), dtype=torch.float64)
+    z = torch.randn(3, N, P, dtype=torch.float64)
+    decoder = IdentityDecoder(coefficients)
+    assert torch.allclose(decoder(z, batch), LinearDecoder(coefficients, np.eye(P))(z, batch))
+    assert torch.equal(decoder.linear_map()[1], torch.eye(P, dtype=torch.float64))
