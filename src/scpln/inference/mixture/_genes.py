@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._components import Components
     from ._sites import Sites
 
-#: Newton steps. Held-out bounds gain most in the first, and nothing after the third.
+#: Newton steps. Held-out bounds gain most in the first, and nothing reliably after the third.
 _STEPS = 3
 
 
