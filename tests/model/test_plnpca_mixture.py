@@ -69,7 +69,24 @@ def test_bound_is_above_that_under_one_prior(model):
     alone.train(progress=False)
     assert model.get_elbo() > alone.get_elbo() + 0.05
     assert alone.n_components == 1
-    np.testing.assert_allclose(alone.get_loadings(), model.get_loadings(), atol=1e-6)
+
+
+def test_genes_are_fitted_under_the_mixture():
+    """In the identified rotation, and not as N(0, I) had them, but near to it."""
+    adata = make_cells(n_latent=2)
+    setup_anndata(adata)
+    loadings = {}
+    for k in (1, 2):
+        model = PLNPCA(adata, n_latent=2, n_components=k)
+        model.train(progress=False)
+        loadings[k] = model.get_loadings().to_numpy()
+    products = loadings[2].T @ loadings[2]
+    assert abs(products[0, 1]) < 1e-6 * products[1, 1]
+    assert products[0, 0] > products[1, 1]
+    assert (loadings[2].max(0) == np.abs(loadings[2]).max(0)).all()
+    first, second = loadings[1][:, 0], loadings[2][:, 0]
+    assert not np.allclose(first, second, atol=1e-3)
+    assert np.corrcoef(first, second)[0, 1] > 0.98
 
 
 def test_clusters_are_the_groups(model):

@@ -126,12 +126,18 @@ def infer_gaussians(
     """Optimal Gaussian posteriors of cells with all parameters fixed: means and packed covariances, as `infer`."""
     if likelihood.is_poisson:
         return infer(data, coefficients, loadings, **settings)
-    if isinstance(likelihood, Gaussian):
-        unit, likelihood = float(likelihood.log_unit), copy.deepcopy(likelihood)
-        likelihood.rescale(-unit)
-        data, factor = in_unit(data, math.exp(unit)), math.exp(-unit)
-        coefficients, loadings = coefficients * factor, loadings * factor
-    return infer_likelihood(data, coefficients, loadings, likelihood, **settings)
+    data, likelihood, unit = in_own_unit(data, likelihood)
+    return infer_likelihood(data, coefficients / unit, loadings / unit, likelihood, **settings)
+
+
+def in_own_unit(data: CountData, likelihood: Likelihood) -> tuple[CountData, Likelihood, float]:
+    """Real values in the unit of their likelihood, this in the same, and the unit; counts as they are, whose unit is 1."""
+    if not isinstance(likelihood, Gaussian):
+        return data, likelihood, 1.0
+    log_unit, scaled = float(likelihood.log_unit), copy.deepcopy(likelihood)
+    scaled.rescale(-log_unit)
+    unit = math.exp(log_unit)
+    return in_unit(data, unit), scaled, unit
 
 
 def gaussian_elbo(

@@ -47,6 +47,10 @@ class Components:
         weights = self.weights[components]
         return Components(self.loc[components], self.covariance[components], weights / weights.sum())
 
+    def rotated(self, axes: NDArray[np.float64]) -> Components:
+        """The same with the latent space rotated, z → z W."""
+        return Components(self.loc @ axes, axes.T @ self.covariance @ axes, self.weights)
+
 
 @dataclass(frozen=True)
 class Moments:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 from scpln.core import _linalg as linalg
 from scpln.inference._gaussians import gaussian_elbo, infer_gaussians
@@ -24,7 +24,35 @@ if TYPE_CHECKING:
     from scpln.module import Likelihood
 
 #: Responsibility below which a cell has no posterior for a component.
-_NEGLIGIBLE = 1e-6
+NEGLIGIBLE = 1e-6
+
+
+@dataclass(frozen=True)
+class MixturePosteriors:
+    r"""Posteriors q(k) q(z | k) of n cells, with a Gaussian for each of their M most probable components.
+
+    Parameters
+    ----------
+    probabilities
+        q(k), (n, K).
+    mean, covariance
+        Means (n, M, q) and packed covariances (n, M, q(q+1)/2) of q(z | k), for the components in the order of
+        `scpln.module.most_probable`.
+    bound
+        Bound of each cell, :math:`\log \sum_k \pi_k e^{\text{ELBO}_{ik}}` over these components, nats, (n,).
+    """
+
+    probabilities: NDArray[np.float32]
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    bound: NDArray[np.float64]
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Probabilities of the M components, which add up to 1, (n, M)."""
+        found = np.take_along_axis(self.probabilities, most_probable(self.probabilities), axis=1).astype(np.float64)
+        weights: NDArray[np.float64] = found / found.sum(1, keepdims=True)
+        return weights
 
 
 def infer_mixture(
@@ -38,7 +66,7 @@ def infer_mixture(
     batch_size: int | None = None,
     n_threads: int | None = None,
     on_stuck: Callable[[NDArray[np.intp], int], None] | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+) -> MixturePosteriors:
     r"""Optimal posteriors :math:`q(k) q(z \mid k)` of cells, with B and C fixed.
 
     Under component k, :math:`z = \mu_k + L_k u` with u from N(0, I) and :math:`L_k L_k^T = \Sigma_k`: the log-rates are those of
@@ -62,11 +90,6 @@ def infer_mixture(
         As in `infer`.
     on_stuck
         Called once with the positions of cells that did not converge and the number of all.
-
-    Returns
-    -------
-    Probabilities q(k) (n, K), and means (n, M, q) and packed covariances (n, M, q(q+1)/2) of q(z | k) for the M most probable
-    components, in their order: what `scpln.module.mixture_posterior` takes.
     """
     stuck: list[NDArray[np.intp]] = []
     settings = {"batch_size": batch_size, "n_threads": n_threads}
@@ -90,7 +113,7 @@ def infer_mixture(
             continue
         _, mean[cells, slot], full = conditional(sites, prior, k, cells)
         covariance[cells, slot] = linalg.pack(full)
-        wanted = guess[cells, k] > _NEGLIGIBLE
+        wanted = guess[cells, k] > NEGLIGIBLE
         cells, slot = cells[wanted], slot[wanted]
         if len(cells) == 0:
             continue
@@ -106,7 +129,8 @@ def infer_mixture(
         covariance[cells, slot] = packed @ linalg.congruence(factor)
     if on_stuck is not None:
         on_stuck(np.unique(np.concatenate([*stuck, np.empty(0, np.intp)])), n)
-    return _ordered(softmax(value, axis=1), slots, mean, covariance, prior.n_components)
+    ordered = _ordered(softmax(value, axis=1), slots, mean, covariance, prior.n_components)
+    return MixturePosteriors(*ordered, logsumexp(value, axis=1))
 
 
 def _ordered(

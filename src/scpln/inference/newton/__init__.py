@@ -2,7 +2,7 @@
 
 from ._convergence import finite_mean, judged
 from ._families import FAMILIES, GaussianFamily, GaussianFamilyName
-from ._genes import GeneParameters
+from ._genes import GeneModel, GeneParameters
 from ._problem import CellProblem
 from ._result import FitResult
 from ._retry import describe_stuck
@@ -20,6 +20,7 @@ __all__ = [
     "FitResult",
     "GaussianFamily",
     "GaussianFamilyName",
+    "GeneModel",
     "GeneParameters",
     "GenePrior",
     "GenePriorName",

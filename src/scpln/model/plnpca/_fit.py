@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from scpln.core import CountData
     from scpln.inference import FitResult, GaussianFamilyName
-    from scpln.inference.mixture import Sites
     from scpln.module import Approximation, Likelihood, Posterior
 
     from ._options import GradientOptions
@@ -225,7 +224,6 @@ def mixture_of(
     module: PLNPCAModule,
     data: CountData,
     *,
-    sites: Sites | None = None,
     names: Sequence[Any] | None = None,
     batch_size: int | None = None,
     n_threads: int | None = None,
@@ -238,9 +236,8 @@ def mixture_of(
     settings: dict[str, Any] = {"batch_size": batch_size, "n_threads": n_threads}
     stuck = partial(warn_stuck, names=names)
     linear = linear_parameters(module.generative)
-    return infer_mixture(
-        data, *linear, module.generative.likelihood, components, sites=sites, on_stuck=stuck, **settings
-    )
+    found = infer_mixture(data, *linear, module.generative.likelihood, components, on_stuck=stuck, **settings)
+    return found.probabilities, found.mean, found.covariance
 
 
 def _optimal_gaussians(

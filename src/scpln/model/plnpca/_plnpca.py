@@ -101,9 +101,9 @@ class PLNPCA(
         take one pass through it; their bound is lower.
     n_components
         Components K of a Gaussian mixture as prior of z, :math:`z_i \sim \sum_k \pi_k N(m_k, V_k)`, the model's own clusters
-        (`get_cluster_probabilities`, `predict`). It is fitted after the genes, to the cells' posteriors with their
-        covariances; each cell then has a Gaussian for each of its four most probable components. None lets a held-out
-        bound choose K; 1 is N(0, I). It goes with ``posterior="fullrank"``.
+        (`get_cluster_probabilities`, `predict`). It is fitted to the cells' posteriors under N(0, I) with their
+        covariances, then B and C under it; each cell has a Gaussian for each of its four most probable components. None lets
+        a held-out bound choose K; 1 is N(0, I). It goes with ``posterior="fullrank"``.
     flow
         Kind of flow for ``posterior="flow"``: ``"sylvester"`` (the default: the closest for its time), ``"nsf"`` (neural
         splines), ``"iaf"`` and ``"maf"`` (inverse and masked autoregressive), ``"realnvp"``, ``"planar"`` or

@@ -221,7 +221,8 @@ class PLNPCATraining(Bounds):
             progress=progress,
         )
         if self._is_mixture:
-            module, whole = with_mixture(cells, module, self._n_components, newton)
+            assert fitted.prior is not None
+            module, whole = with_mixture(cells, module, self._n_components, fitted.prior, newton)
             outcome.reason = outcome.reason if whole else Held(pressed=True).after(outcome.reason)
         if module.approximation is not None:
             name = f"{name}, {self._kind}"
