@@ -141,7 +141,7 @@ def _model(
         mean, covariance = cells.mean[own, slot], cells.covariance[own, slot]
         problem = make_cell_problem(part, family, likelihood, pool, batch_size)
         summand = _summand(weights[own, slot], np.hstack([part.design, mean]), covariance)
-        states = CellStates(mean, covariance, np.zeros(len(own)), np.ones(len(own)))
+        states = CellStates.known(mean, covariance)
         sums += problem.sum_derivatives(summand, genes, states)
     slopes, variance, outer, within = np.split(sums, np.cumsum(widths)[:-1], axis=1)
     slopes[:, d:] -= family.times_loadings(variance, genes.loadings)
