@@ -36,9 +36,8 @@ from ._latent_module import LatentModule
 from ._loss import Loss
 from ._mixture_vae import MixtureVAEModule
 from ._objective import backpropagate_bound, importance_bound, path_loss
-from ._pln import PLNModule
-from ._plnpca import PLNPCAModule
 from ._vae import VAEModule
+from .pln import PLNModule, PLNPCAModule
 
 __all__ = [
     "ABSENT",

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import numpy as np
 import torch
 
+from scpln.module._generative import Generative
+from scpln.module._latent_module import LatentModule
 from scpln.module.decoders import IdentityDecoder
 from scpln.module.likelihoods import expected_rate, make_likelihood, reaches_bound
 from scpln.module.posteriors import GeneSpacePosterior, as_double
 from scpln.module.priors import Normal
-
-from ._generative import Generative
-from ._latent_module import LatentModule
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Self, cast
 import numpy as np
 import torch
 
+from scpln.module._generative import Generative
+from scpln.module._latent_module import LatentModule
 from scpln.module.decoders import LinearDecoder
 from scpln.module.likelihoods import expected_rate, make_likelihood, reaches_bound
 from scpln.module.posteriors import (
@@ -20,18 +22,14 @@ from scpln.module.posteriors import (
 )
 from scpln.module.priors import StandardNormal
 
-from ._generative import Generative
-from ._latent_module import LatentModule
-
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from scpln.module._approximation import Approximation
+    from scpln.module._batch import Batch
     from scpln.module.likelihoods import Likelihood
     from scpln.module.posteriors import Posterior
     from scpln.module.priors import Prior
-
-    from ._approximation import Approximation
-    from ._batch import Batch
 
 
 class PLNPCAModule(LatentModule):

@@ -1,0 +1,6 @@
+"""Poisson log-normal models, with the posteriors of their training cells."""
+
+from ._pln import PLNModule
+from ._plnpca import PLNPCAModule
+
+__all__ = ["PLNModule", "PLNPCAModule"]
