@@ -51,7 +51,7 @@ INSIDE = {
         ["newton"],
         ["newton.poisson"],
         ["newton.general"],
-        ["sampling", "_gaussians", "comparison"],
+        ["sampling", "genespace", "_gaussians", "comparison"],
         ["query", "mixture"],
     ],
     "model": [["base"], ["abilities"], ["plnpca", "autoencoder"]],
