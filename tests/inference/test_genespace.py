@@ -12,8 +12,8 @@ from scipy.special import gammaln, logsumexp
 
 from scpln.inference import CountData, elbo, infer
 from scpln.inference.genespace import (
+    _fit,
     _fullrank,
-    _maximize,
     _meanfield,
     fit_pln,
     infer_pln,
@@ -198,7 +198,7 @@ def test_estimates_may_be_singular():
 
 def test_acceleration_is_ahead_of_many_plain_steps(known, monkeypatch):
     accelerated = fit_pln(known[0], Full(5))
-    monkeypatch.setattr(_maximize, "CLOSED_STEPS", 400)
+    monkeypatch.setattr(_fit, "CLOSED_STEPS", 400)
     plain = fit_pln(known[0], Full(5), max_iter=400)
     assert len(accelerated.history["elbo"]) < 60
     assert plain.elbo.sum() < accelerated.elbo.sum() + 1e-3
@@ -404,7 +404,7 @@ def test_the_last_iteration_is_said_and_a_fit_can_be_continued(known):
     assert result.reason == "7 iterations, the maximum"
     assert len(result.history["elbo"]) == 7
     longer = fit_pln(known[0], Full(5), start=result)
-    assert longer.history["objective"][0] > result.history["objective"][-1] - 1e-3
+    assert longer.history["objective"][0] > result.history["objective"][-1] - 1e-9
     assert longer.converged
 
 

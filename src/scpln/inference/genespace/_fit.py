@@ -11,7 +11,7 @@ from scpln.core import hold_interrupts, threads
 from scpln.inference.newton._convergence import History, finite_mean, judged
 
 from ._infer import FAMILIES, MAX_STEPS, TOLERANCE, posteriors_of
-from ._maximize import Maximizer
+from ._maximize import CLOSED_STEPS, Maximizer
 from ._observations import Observations
 from ._profile import Profile
 from ._result import PLNResult
@@ -119,7 +119,7 @@ def fit_pln(
         parameters = _start(observations, covariance) if start is None else (start.coefficients, start.covariance)
         profile = Profile(*copy.deepcopy(parameters), posteriors, prior_precision, pool)
         maximizer = Maximizer(profile, history, max_iter, tol, on_iteration)
-        maximizer.run()
+        maximizer.run(CLOSED_STEPS if start is None else 0)
         with hold_interrupts() as held:
             profile.settle(max_steps=MAX_STEPS, tol=TOLERANCE)
     cells = posteriors_of(posteriors)

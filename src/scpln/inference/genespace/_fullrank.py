@@ -95,12 +95,17 @@ class FullRank(Posteriors):
         self.bound[cells] = likelihood - _divergence(log_det, weight, variance, shift, mean - prior_mean)
         self.log_det[cells] = self.prior_log_det - log_det
 
-    def advance(self, cells: NDArray[np.intp], prior_mean: Array) -> None:
-        """One damped Newton step in m and V."""
-        old, factors = self.weight[cells], self.factors[cells - self.start]
+    def directions(self, cells: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Newton's changes of α and m."""
+        factors = self.factors[cells - self.start]
         slope = self.observations.counts[cells] - self.rates[cells] - self.shift[cells]
-        change, direction = self.solve(factors, old, self.variance[cells], slope)
+        change, direction = self.solve(factors, self.weight[cells], self.variance[cells], slope)
         self.gain[cells] = 0.5 * np.einsum("np,np->n", slope, direction) + self.mismatch(cells)
+        return change, direction
+
+    def advance(self, cells: NDArray[np.intp], prior_mean: Array, change: Array, direction: Array) -> None:
+        """Move m, and V with it."""
+        old = self.weight[cells]
         length = self.step[cells] * np.minimum(1, REACH / np.maximum(np.abs(direction).max(1), 1e-300))
         direction *= length[:, None]
         weight = np.maximum(self.next_weights(cells, direction), self.least)

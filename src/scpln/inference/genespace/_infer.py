@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PosteriorName: TypeAlias = Literal["fullrank", "meanfield"]
 FAMILIES: dict[str, type[Posteriors]] = {"fullrank": FullRank, "meanfield": MeanField}
 #: Most steps of a cell, a dozen is usual, and the predicted gain at which it has converged, nats.
-MAX_STEPS, TOLERANCE = 200, 1e-11
+MAX_STEPS, TOLERANCE = 200, 1e-13
 
 
 def posteriors_of(posteriors: Posteriors) -> GenePosteriors:

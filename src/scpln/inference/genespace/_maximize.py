@@ -45,17 +45,17 @@ class Maximizer:
     reason: str = ""
     memory: LimitedMemory = field(default_factory=LimitedMemory)
 
-    def run(self) -> None:
+    def run(self, closed_steps: int) -> None:
         """Iterate until the bound stops rising; an interrupt (Ctrl-C) ends that, at the best point so far."""
         best = self.profile.point
         try:
-            for _ in range(min(CLOSED_STEPS, self.max_iter)):
+            for _ in range(min(closed_steps, self.max_iter)):
                 self.profile.settle(max_steps=STEPS_FROM_GUESS, tol=CLOSED_TOLERANCE)
                 self._note()
                 self.profile.maximize_given_posteriors()
                 best = self.profile.point
             self.profile.move(best)
-            self.profile.settle(max_steps=STEPS_FROM_GUESS, tol=CLOSED_TOLERANCE)
+            self._settle(STEPS_FROM_GUESS)
             while not self._ended():
                 best = self._step()
                 self._note()
@@ -64,8 +64,8 @@ class Maximizer:
             self.converged = False
             self.reason = f"interrupted after {len(self.history.elbo)} iterations; what they reached is kept"
 
-    def _settle(self) -> None:
-        self.profile.settle(max_steps=CELL_STEPS, tol=self.tol)
+    def _settle(self, max_steps: int = CELL_STEPS) -> None:
+        self.profile.settle(max_steps=max_steps, tol=self.tol)
 
     def _note(self) -> None:
         n = len(self.profile.posteriors.bound)

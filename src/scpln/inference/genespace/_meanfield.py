@@ -71,13 +71,17 @@ class MeanField(Posteriors):
         given = self.evaluate(cells, shift, mean, variance, prior_mean)
         self.variance[cells], self.rates[cells], self.bound[cells], self.log_det[cells] = given
 
-    def advance(self, cells: NDArray[np.intp], prior_mean: Array) -> None:
-        """One damped Newton step in m and V."""
+    def directions(self, cells: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Newton's changes of α and m."""
         rates, variance = self.rates[cells], self.variance[cells]
         slope = self.observations.counts[cells] - rates - self.shift[cells]
         direction, change = self.solve(rates / (1 + 0.5 * rates * variance**2), slope)
         apart = variance * (rates - self.weight[cells])
         self.gain[cells] = 0.5 * np.einsum("np,np->n", slope, direction) + 0.25 * np.einsum("np,np->n", apart, apart)
+        return change, direction
+
+    def advance(self, cells: NDArray[np.intp], prior_mean: Array, change: Array, direction: Array) -> None:
+        """Move m, and V with it."""
         length = self.step[cells] * np.minimum(1, REACH / np.maximum(np.abs(direction).max(1), 1e-300))
         shift = self.shift[cells] + length[:, None] * change
         direction *= length[:, None]

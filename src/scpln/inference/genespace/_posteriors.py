@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 REACH = 3.0
 #: A bound is worse when it is lower by more than this fraction of it and of log y!, which is as large as what it is the difference of: rounding.
 ROUNDING = 1e-14
-#: Newton steps for the next weight of an entry, and the largest one, well within float32.
-WEIGHT_STEPS, MAX_WEIGHT = 2, 1e35
-#: Shortest step length of a cell.
-MIN_STEP = 2.0**-30
+#: Newton steps for the next weight of an entry, and the largest change of its logarithm, well within float32.
+WEIGHT_STEPS, MAX_CHANGE = 2, np.float32(60)
+#: What counts say of a log-rate, of all that is known of it, at most: 1 within float32.
+LARGEST_SHARE = 1 - 1e-6
 #: A cell that ran out of steps and whose last had a predicted gain above this has not converged, nats.
 STUCK_GAIN = 1e-4
 
@@ -76,8 +76,12 @@ class Posteriors(ABC):
         """Move posteriors of a block to where they are best known to be under a new prior."""
 
     @abstractmethod
-    def advance(self, cells: NDArray[np.intp], prior_mean: Array) -> None:
-        """One damped Newton step of some cells of the block that was anchored last."""
+    def directions(self, cells: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Newton's changes of α and m of some cells of the block that was anchored last, which say what they would gain."""
+
+    @abstractmethod
+    def advance(self, cells: NDArray[np.intp], prior_mean: Array, change: Array, direction: Array) -> None:
+        """One damped step, given changes of α and m."""
 
     @abstractmethod
     def place(self, cells: slice, prior_mean: Array, mean: Array, variance: Array) -> None:
@@ -130,10 +134,12 @@ class Posteriors(ABC):
         self.gain[cells] = np.inf
         active = np.arange(cells.start, cells.stop)
         for _ in range(max_steps):
-            self.advance(active, prior_mean[active - cells.start])
-            active = active[~(self.gain[active] < tol)]
+            change, direction = self.directions(active)
+            left = ~(self.gain[active] < tol)
+            active = active[left]
             if not len(active):
                 break
+            self.advance(active, prior_mean[active - cells.start], change[left], direction[left])
         shift = self.shift[cells]
         return Sums(float(self.bound[cells].sum()), design.T @ shift, shift.T @ shift + self.gradient(cells))
 
@@ -153,24 +159,27 @@ class Posteriors(ABC):
     def next_weights(self, cells: Cells, direction: Array) -> Array:
         """Weights that are the expected rates after means moved in a direction, with variances that follow.
 
-        As a weight rises, its variance and with it the rate falls. If no other weight mattered, v would be
-        v / (1 + v (a' - a)), and log a' = log A + δ + ½ (v' - v) is solved for each entry, between a and A exp(δ). In float32: any
-        weights make a bound, which is flat where they are best.
+        As a weight rises, its variance and with it the rate falls. If no other weight mattered, a weight of a eᶜ would make
+        v' = v / (1 + v a (eᶜ - 1)), and c = log(A / a) + δ + ½ (v' - v) is solved for each entry, between 0 and log(A / a) + δ. In
+        float32, as any weights make a bound.
         """
         weight, rates = self.weight[cells], self.rates[cells]
-        variance, before = self.variance[cells].astype(np.float32), np.minimum(weight, MAX_WEIGHT).astype(np.float32)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            old = np.log(before)
-            new = np.log(np.minimum(rates, MAX_WEIGHT).astype(np.float32)) + direction.astype(np.float32)
-            low, high = np.minimum(old, new), np.maximum(old, new)
-            root = np.float32(0.5) * (low + high)
-            for _ in range(WEIGHT_STEPS):
-                guess = np.exp(root)
-                moved = variance / (1 + variance * (guess - before))
-                excess = root - new - np.float32(0.5) * (moved - variance)
-                root -= excess / (1 + np.float32(0.5) * guess * moved * moved)
-                np.clip(root, low, high, out=root)
-        return np.where((rates > 0) & (weight > 0), np.exp(root.astype(np.float64)), weight)
+        known = (rates > 0) & (weight > 0)
+        target = np.zeros(rates.shape, np.float32)
+        np.log(np.divide(rates, weight, where=known, out=np.ones_like(rates)), out=target, casting="same_kind")
+        target += direction.astype(np.float32)
+        np.clip(target, -MAX_CHANGE, MAX_CHANGE, out=target)
+        variance = self.variance[cells].astype(np.float32)
+        share = np.minimum(weight * self.variance[cells], LARGEST_SHARE).astype(np.float32)
+        low, high = np.minimum(target, 0), np.maximum(target, 0)
+        root = np.float32(0.5) * target
+        for _ in range(WEIGHT_STEPS):
+            rise = share * np.expm1(root)
+            moved = variance / (1 + rise)
+            excess = root - target - np.float32(0.5) * (moved - variance)
+            root -= excess / (1 + np.float32(0.5) * moved * (rise + share) / (1 + rise))
+            np.clip(root, low, high, out=root)
+        return np.where(known, weight * np.exp(root.astype(np.float64)), weight)
 
     def accept(
         self, cells: NDArray[np.intp], proposal: tuple[Array, ...], bound: Array, log_det: Array
@@ -183,7 +192,6 @@ class Posteriors(ABC):
             array[moved] = new[better]
         self.bound[moved], self.log_det[moved] = bound[better], log_det[better]
         self.step[cells] = np.where(better, np.minimum(1, 2 * self.step[cells]), self.step[cells] / 4)
-        self.gain[cells] = np.where(better | (self.step[cells] < MIN_STEP), self.gain[cells], np.inf)
         return better
 
     def snapshot(self) -> tuple[Array, ...]:
