@@ -51,10 +51,10 @@ INSIDE = {
         ["newton"],
         ["newton.poisson"],
         ["newton.general"],
-        ["sampling", "_gaussians", "comparison"],
+        ["sampling", "genespace", "_gaussians", "comparison"],
         ["query", "mixture", "uncertainty"],
     ],
-    "model": [["base"], ["abilities"], ["plnpca", "autoencoder"]],
+    "model": [["base"], ["abilities"], ["pln", "plnpca", "autoencoder"]],
 }
 """The same inside of packages that have floors of their own."""
 

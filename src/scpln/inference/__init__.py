@@ -1,6 +1,14 @@
 """How a bound is maximised: the closed-form Poisson bound of PLN-PCA and its solver, and stochastic training. No AnnData."""
 
 from scpln.core import ABSENT, CountData
+from scpln.inference.genespace import (
+    GenePosteriors,
+    PLNResult,
+    fit_pln,
+    infer_pln,
+    pln_elbo,
+    posterior_covariance,
+)
 from scpln.inference.newton import (
     FitResult,
     GaussianFamilyName,
@@ -44,10 +52,12 @@ __all__ = [
     "CountData",
     "FitResult",
     "GaussianFamilyName",
+    "GenePosteriors",
     "GenePrior",
     "GenePriorName",
     "Minibatches",
     "NotFiniteError",
+    "PLNResult",
     "StateDensity",
     "as_batch",
     "ascend",
@@ -61,14 +71,18 @@ __all__ = [
     "fit_columns",
     "fit_gaussians",
     "fit_likelihood",
+    "fit_pln",
     "gaussian_elbo",
     "identified_rotation",
     "infer",
     "infer_gaussians",
     "infer_likelihood",
+    "infer_pln",
     "judged",
     "log_weights",
     "make_cell_problem",
+    "pln_elbo",
+    "posterior_covariance",
     "random_order",
     "refine",
     "sample_exact",

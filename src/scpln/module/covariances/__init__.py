@@ -4,6 +4,7 @@ from ._base import Covariance
 from ._diagonal import Diagonal
 from ._fixed import Fixed
 from ._full import Full
+from ._kernel import Kernel
 from ._spherical import Spherical
 
 COVARIANCES: dict[str, type[Covariance]] = {
@@ -11,7 +12,8 @@ COVARIANCES: dict[str, type[Covariance]] = {
     "diagonal": Diagonal,
     "spherical": Spherical,
     "fixed": Fixed,
+    "kernel": Kernel,
 }
 """Covariances by name. A new one is a class in a file of its own and a row here; the tests of all are then its tests too."""
 
-__all__ = ["COVARIANCES", "Covariance", "Diagonal", "Fixed", "Full", "Spherical"]
+__all__ = ["COVARIANCES", "Covariance", "Diagonal", "Fixed", "Full", "Kernel", "Spherical"]

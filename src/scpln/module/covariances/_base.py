@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[np.float64]
 
+#: Least variance of a log-rate in any direction that `move` leaves: it changes a count's probability by less than 1e-10 of its rate.
+LEAST_VARIANCE = 1e-10
+
 
 class Covariance(ABC):
     r"""Covariance Σ (p, p) of residuals :math:`r_i \sim N(0, \Sigma)`, positive definite.
@@ -21,6 +24,10 @@ class Covariance(ABC):
     alternation in gene space, which maximises
 
     .. math:: -\tfrac12 [\log\det\Sigma + \text{tr}(\Sigma^{-1} S)].
+
+    Such steps take for ever where Σ becomes singular, as estimates of many genes in few cells do. There are therefore
+    `coordinates` θ, without bounds, in which a square root of Σ is linear, :math:`\Sigma = R(\theta) R(\theta)^T`: any function that is smooth in
+    Σ is smooth in θ up to the boundary, where its derivative is zero.
 
     Parameters
     ----------
@@ -51,6 +58,23 @@ class Covariance(ABC):
 
     @property
     @abstractmethod
+    def coordinates(self) -> Matrix:
+        """θ (k,), k numbers or more than the free ones: those of a square root of Σ that is linear in them."""
+
+    @abstractmethod
+    def move(self, coordinates: Matrix) -> None:
+        """Take the Σ of the given coordinates, with variances of `LEAST_VARIANCE` or more in all directions."""
+
+    @abstractmethod
+    def slope(self, gradient: Matrix) -> Matrix:
+        """Derivative of ½ tr(GΣ) by the coordinates, (k,), for a symmetric G (p, p)."""
+
+    @abstractmethod
+    def precondition(self, slope: Matrix, spread: Matrix) -> Matrix:
+        """Slope by the coordinates (k,) times the inverse curvature that −tr(P⁻¹ R Rᵀ) has, for P = `spread` (p, p)."""
+
+    @property
+    @abstractmethod
     def dense(self) -> Matrix:
         """Σ, (p, p)."""
 
@@ -78,16 +102,14 @@ class Covariance(ABC):
         trace = float((self.precision * second_moment).sum())
         return -0.5 * (self.n_genes * float(np.log(2 * np.pi)) + self.log_det + trace)
 
-    def _checked(self, second_moment: Matrix) -> Matrix:
-        """S, after checking that it may be one."""
+    def _checked(self, second_moment: Matrix, name: str = "second_moment") -> Matrix:
+        """S, or another matrix, after checking that it may be one."""
         moment = np.asarray(second_moment, dtype=np.float64)
         if moment.shape != (self.n_genes, self.n_genes):
-            msg = (
-                f"second_moment has shape {moment.shape}, but it must be {(self.n_genes, self.n_genes)}, genes × genes."
-            )
+            msg = f"{name} has shape {moment.shape}, but it must be {(self.n_genes, self.n_genes)}, genes × genes."
             raise ValueError(msg)
         if not np.isfinite(moment).all() or not np.allclose(moment, moment.T, rtol=1e-8, atol=1e-12):
-            msg = "second_moment must be finite and symmetric: a mean of r rᵀ over cells."
+            msg = f"{name} must be finite and symmetric, genes × genes."
             raise ValueError(msg)
         return moment
 

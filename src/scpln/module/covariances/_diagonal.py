@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._base import Covariance, positive
+from ._base import LEAST_VARIANCE, Covariance, positive
 
 if TYPE_CHECKING:
     from ._base import Matrix
@@ -42,6 +42,23 @@ class Diagonal(Covariance):
     def update(self, second_moment: Matrix) -> None:
         """Take the diagonal of S."""
         self._variances = positive(np.diagonal(self._checked(second_moment)).copy())
+
+    @property
+    def coordinates(self) -> Matrix:
+        """Standard deviations."""
+        return np.sqrt(self._variances)
+
+    def move(self, coordinates: Matrix) -> None:
+        """Take standard deviations, of any sign."""
+        self._variances = np.square(coordinates) + LEAST_VARIANCE
+
+    def slope(self, gradient: Matrix) -> Matrix:
+        """Standard deviations times the diagonal of G."""
+        return self.coordinates * np.diagonal(gradient)
+
+    def precondition(self, slope: Matrix, spread: Matrix) -> Matrix:
+        """The diagonal of P times the slope."""
+        return np.diagonal(spread) * slope
 
     @property
     def dense(self) -> Matrix:

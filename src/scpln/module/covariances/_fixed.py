@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ._full import Full
 
 if TYPE_CHECKING:
@@ -43,3 +45,19 @@ class Fixed(Full):
     def update(self, second_moment: Matrix) -> None:
         """Leave Σ as it is."""
         self._checked(second_moment)
+
+    @property
+    def coordinates(self) -> Matrix:
+        """None."""
+        return np.empty(0)
+
+    def move(self, coordinates: Matrix) -> None:
+        """Leave Σ as it is."""
+
+    def slope(self, gradient: Matrix) -> Matrix:
+        """None."""
+        return np.empty(0)
+
+    def precondition(self, slope: Matrix, spread: Matrix) -> Matrix:
+        """None."""
+        return np.empty(0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._base import Covariance, positive
+from ._base import LEAST_VARIANCE, Covariance, positive
 
 if TYPE_CHECKING:
     from ._base import Matrix
@@ -42,6 +42,23 @@ class Spherical(Covariance):
         """Take the mean of S's diagonal."""
         mean = np.diagonal(self._checked(second_moment)).mean(keepdims=True)
         self._variance = float(positive(mean)[0])
+
+    @property
+    def coordinates(self) -> Matrix:
+        """The standard deviation."""
+        return np.array([np.sqrt(self._variance)])
+
+    def move(self, coordinates: Matrix) -> None:
+        """Take a standard deviation, of any sign."""
+        self._variance = float(coordinates[0] ** 2 + LEAST_VARIANCE)
+
+    def slope(self, gradient: Matrix) -> Matrix:
+        """The standard deviation times the trace of G."""
+        return self.coordinates * np.trace(gradient)
+
+    def precondition(self, slope: Matrix, spread: Matrix) -> Matrix:
+        """The slope over the trace of P⁻¹, as if P were diagonal."""
+        return slope / (1 / np.diagonal(spread)).sum()
 
     @property
     def dense(self) -> Matrix:

@@ -1,0 +1,15 @@
+"""The Poisson log-normal model in gene space: a latent log-rate for every gene, with any covariance of genes."""
+
+from ._fit import fit_pln
+from ._infer import PosteriorName, infer_pln, pln_elbo, posterior_covariance
+from ._result import GenePosteriors, PLNResult
+
+__all__ = [
+    "GenePosteriors",
+    "PLNResult",
+    "PosteriorName",
+    "fit_pln",
+    "infer_pln",
+    "pln_elbo",
+    "posterior_covariance",
+]

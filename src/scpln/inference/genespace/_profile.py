@@ -1,0 +1,124 @@
+"""The bound as a function of coefficients and covariance alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scpln.core import Array, Threads
+    from scpln.module.covariances import Covariance
+
+    from ._posteriors import Posteriors, Sums
+
+#: Mean rates below this are taken for this much, where they say how well a gene's parameters are known.
+LEAST_RATE = 1e-2
+
+
+@dataclass
+class Profile:
+    r"""Sum of bounds at the best posteriors, plus the log-prior of coefficients, with its slopes by B and coordinates of Σ.
+
+    At their optimum posteriors do not change the bound, so that its slopes are those at given posteriors:
+    :math:`\sum_i x_i \alpha_i^T` by B, and ½G by Σ (`Sums`). With rates of A, counts say of log-rates what a Gaussian observation with
+    variance 1/A does; of the mean and covariance of such data, :math:`N(Bx, P)` with :math:`P = \Sigma + \text{diag}(1/\bar A)`, the
+    Fisher information is known, and it is the metric in which steps are taken.
+
+    Attributes
+    ----------
+    coefficients, covariance
+        B (p, d) and Σ.
+    posteriors
+        Of all cells.
+    prior_precision
+        λ of the prior N(0, 1/λ) of coefficients other than the intercept's; 0 for none.
+    """
+
+    coefficients: Array
+    covariance: Covariance
+    posteriors: Posteriors
+    prior_precision: float
+    pool: Threads
+
+    def __post_init__(self) -> None:
+        design = self.posteriors.observations.design
+        self.ridge = np.full(design.shape[1], self.prior_precision)  # the intercept has none
+        self.ridge[0] = 0
+        self.gram = design.T @ design
+        self.inverse_gram = np.linalg.pinv(self.gram + np.diag(self.ridge), hermitian=True)
+        self.sums: Sums
+
+    @property
+    def point(self) -> Array:
+        """B and the coordinates of Σ, in a row."""
+        return np.concatenate([self.coefficients.T.ravel(), self.covariance.coordinates])
+
+    def move(self, point: Array) -> None:
+        """Take B and Σ from a point."""
+        size = self.coefficients.size
+        self.coefficients = point[:size].reshape(self.coefficients.T.shape).T.copy()
+        self.covariance.move(point[size:])
+
+    def settle(self, *, max_steps: int, tol: float) -> None:
+        """Move posteriors towards their optimum."""
+        self.sums = self.posteriors.settle(self.coefficients, self.covariance, self.pool, max_steps=max_steps, tol=tol)
+
+    @property
+    def log_prior(self) -> float:
+        """Of the coefficients, up to a constant."""
+        return -0.5 * float((self.ridge * self.coefficients**2).sum())
+
+    @property
+    def objective(self) -> float:
+        """What is maximised, in nats."""
+        return self.sums.bound + self.log_prior
+
+    @property
+    def slope(self) -> Array:
+        """By the point."""
+        by_coefficients = self.sums.design - (self.ridge * self.coefficients).T
+        return np.concatenate([by_coefficients.ravel(), self.covariance.slope(self.sums.gradient)])
+
+    def metric(self) -> Metric:
+        """The inverse Fisher information at the rates as they are."""
+        rates = np.maximum(self.posteriors.rates.mean(0), LEAST_RATE)
+        return Metric(
+            self.covariance, self.covariance.dense + np.diag(1 / rates), self.inverse_gram, len(self.posteriors.rates)
+        )
+
+    def maximize_given_posteriors(self) -> None:
+        r"""Step of expectation maximisation in B, in closed form, and then in Σ.
+
+        The intercept apart, B is shrunk: :math:`X^T X B^T + \lambda D B^T \Sigma = X^T M`, solved in the axes of Σ.
+        """
+        design, mean = self.posteriors.observations.design, self.posteriors.mean
+        prior = self.covariance.dense
+        variances = prior + prior @ (self.sums.gradient @ prior) / len(mean)  # mean second moment of residuals
+        before = mean - design @ self.coefficients.T
+        values, vectors = np.linalg.eigh(prior)
+        systems = self.gram + values[:, None, None] * np.diag(self.ridge)
+        target = (design.T @ mean) @ vectors
+        solved = np.linalg.pinv(systems, hermitian=True) @ target.T[:, :, None]
+        self.coefficients = vectors @ solved[:, :, 0]
+        after = mean - design @ self.coefficients.T
+        moment = variances + (after.T @ after - before.T @ before) / len(mean)
+        self.covariance.update(0.5 * (moment + moment.T))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Inverse Fisher information of B and Σ for Gaussian data with covariance P."""
+
+    covariance: Covariance
+    spread: Array  # P, (p, p)
+    inverse_gram: Array  # (XᵀX)⁻¹, (d, d)
+    n_cells: int
+
+    def __call__(self, slope: Array) -> Array:
+        """Times a slope by the point."""
+        p, d = len(self.spread), len(self.inverse_gram)
+        by_coefficients = self.inverse_gram @ slope[: d * p].reshape(d, p) @ self.spread
+        by_covariance = self.covariance.precondition(slope[d * p :], self.spread) / (2 * self.n_cells)
+        return np.concatenate([by_coefficients.ravel(), by_covariance])
