@@ -84,7 +84,7 @@ def test_likelihoods_and_posteriors_are_those_that_the_class_takes(entry, adata)
         assert taken[name] == values[0]
         model_class.setup_anndata(adata)
         with pytest.raises(ValueError, match=f"{name}='x'") as error:
-            model_class(adata, n_latent=2, **{name: "x"})
+            model_class(adata, **{"n_latent": 2} if entry.has_latent else {}, **{name: "x"})
         listed = re.search(r"\[(.*?)\]", str(error.value))[1]
         assert {each.strip("' ") for each in listed.split(",")} == set(values)
 
@@ -120,9 +120,10 @@ def test_what_is_written_is_what_the_row_says(entry, adata):
     adata = adata.copy()
     model_class = entry.load_class()
     given = {name: value for name, value in SMALL.items() if name in choices(model_class) | choices(model_class.train)}
-    likelihood = {"likelihood": "zinb"}
+    given |= {"n_latent": 2} if entry.has_latent else {}
+    likelihood = {"likelihood": "zinb"} if entry.likelihoods else {}
     before = places(adata, entry.key)
-    arguments = {"n_latent": 2, "max_epochs": 2, "progress": False, "diagnostics": True, **given, **likelihood}
+    arguments = {"max_epochs": 2, "progress": False, "diagnostics": True, **given, **likelihood}
     getattr(scpln.tl, entry.function)(adata, **arguments)
     said = {place for result in results_of(entry) for place in result.places}
     assert places(adata, entry.key) - before == said
@@ -130,7 +131,7 @@ def test_what_is_written_is_what_the_row_says(entry, adata):
 
 def places(adata, key):
     """Places with results, as rows write them."""
-    slots = ("obs", "obsm", "var", "varm", "uns")
+    slots = ("obs", "obsm", "var", "varm", "varp", "uns")
     found = [(slot, name) for slot in slots for name in getattr(adata, slot) if key in name]
     return {f'{slot}["{name.replace(key, "KEY")}"]' for slot, name in found}
 

@@ -6,7 +6,7 @@ import numpy as np
 import scanpy as sc
 
 from scpln.datasets import simulate
-from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata
+from scpln.model import PLN, PLNPCA, CountGMVAE, CountVAE, setup_anndata
 
 FLOW = {"posterior": "flow", "n_transforms": 1, "flow_hidden": [8]}
 SMALL = {"n_hidden": 8}
@@ -17,6 +17,8 @@ KINDS = {
     "PLNPCA, mixture": (PLNPCA, {"n_components": 2}),
     "PLNPCA, flow": (PLNPCA, FLOW),
     "PLNPCA, encoder": (PLNPCA, {"amortized": True, "encoder_hidden": [8]}),
+    "PLN": (PLN, {}),
+    "PLN, meanfield": (PLN, {"posterior": "meanfield"}),
     "CountVAE": (CountVAE, SMALL),
     "CountVAE, bernoulli": (CountVAE, {**SMALL, "likelihood": "bernoulli"}),
     "CountVAE, gaussian": (CountVAE, {**SMALL, "likelihood": "gaussian"}),
@@ -48,8 +50,9 @@ def train(kind, adata, **keys):
     model_class, arguments = KINDS[kind]
     real = arguments.get("likelihood") == "gaussian"
     setup_anndata(adata, layer="log" if real else None, batch_key="batch", is_count_data=not real, **keys)
-    model = model_class(adata, n_latent=2, **arguments)
-    epochs = {"max_epochs": 10} if model_class is PLNPCA else {"max_epochs": 2, "start": "random"}
+    sizes = {} if model_class is PLN else {"n_latent": 2}
+    model = model_class(adata, **sizes, **arguments)
+    epochs = {"max_epochs": 10} if model_class in (PLN, PLNPCA) else {"max_epochs": 2, "start": "random"}
     if {"posterior": "flow"}.items() <= arguments.items() or "amortized" in arguments:
         epochs |= {"n_steps": 5} if model_class is PLNPCA else {}
     model.train(**epochs, progress=False)

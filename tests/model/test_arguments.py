@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 
 import scpln
-from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata
+from scpln.model import PLN, PLNPCA, CountGMVAE, CountVAE, setup_anndata
 from scpln.utils import keywords
 
 from .every_model import KINDS, make_adata, trained
 
 WRONG = [object(), "no", math.nan, math.inf, -1, 10**30, []]
-KIND = {PLNPCA: "PLNPCA, nb", CountVAE: "CountVAE", CountGMVAE: "CountGMVAE"}
+KIND = {PLN: "PLN", PLNPCA: "PLNPCA, nb", CountVAE: "CountVAE", CountGMVAE: "CountGMVAE"}
 METHODS = [
     "annotate",
     "differential_expression",
     "get_cluster_probabilities",
     "get_cluster_summary",
     "get_component_parameters",
+    "get_correlation",
+    "get_precision",
     "get_bound_terms",
     "get_coefficients",
     "get_cost_estimate",
@@ -69,6 +71,7 @@ SAID = {
     "indices": "indices",
     "gene_list": "genes are not in the model",
     "genes": "genes are not in the model",
+    "given": "genes are not in the model",
 }
 
 
@@ -98,12 +101,13 @@ def test_constructors(model_class):
         "n_transforms": {"posterior": "flow"},
         "flow_hidden": {"posterior": "flow"},
     }
+    needed["given"] = {"covariance": "fixed"}
     needed["encoder_hidden"] = {"amortized": True} if model_class is PLNPCA else {}
     for name in keywords(model_class.__init__):
         if name in DATA:
             continue
         for value in wrong_for(name):
-            more = {"n_latent": 2, **needed.get(name, {})}
+            more = {**({} if model_class is PLN else {"n_latent": 2}), **needed.get(name, {})}
             more.pop(name, None)
             refused(lambda **given: model_class(adata, **more, **given), name, value)  # noqa: B023
 

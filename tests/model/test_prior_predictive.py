@@ -14,7 +14,7 @@ def test_every_model_draws_new_cells(kind):
     model = trained(kind)
     counts, z = model.prior_predictive_sample(7, seed=1, return_latent=True)
     assert counts.shape == (7, 14)
-    assert z.shape == (7, 2)
+    assert z.shape == (7, model.module.generative.decoder.n_latent)
     assert np.isfinite(counts).all()
     np.testing.assert_array_equal(model.prior_predictive_sample(7, seed=1), counts)
     assert (model.prior_predictive_sample(7, seed=2) != counts).any()

@@ -14,9 +14,10 @@ Examples
 from scpln import data as _data
 from scpln.model.autoencoder import CountGMVAE, CountVAE
 from scpln.model.base import ScplnModel, explained
+from scpln.model.pln import PLN
 from scpln.model.plnpca import PLNPCA
 
 setup_anndata = explained(_data.setup_anndata)
 setup_mudata = explained(_data.setup_mudata)
 
-__all__ = ["PLNPCA", "CountGMVAE", "CountVAE", "ScplnModel", "setup_anndata", "setup_mudata"]
+__all__ = ["PLN", "PLNPCA", "CountGMVAE", "CountVAE", "ScplnModel", "setup_anndata", "setup_mudata"]

@@ -1,8 +1,8 @@
 """Functions in scanpy's manner: an AnnData in, the same AnnData annotated; and what a fit is worth."""
 
 from ._evaluate import Evaluation, evaluate
-from ._one_call import count_gmvae, count_vae, plnpca
+from ._one_call import count_gmvae, count_vae, pln, plnpca
 from ._posterior_predictive import posterior_predictive
 from ._rank_genes import rank_genes
 
-__all__ = ["Evaluation", "count_gmvae", "count_vae", "evaluate", "plnpca", "posterior_predictive", "rank_genes"]
+__all__ = ["Evaluation", "count_gmvae", "count_vae", "evaluate", "pln", "plnpca", "posterior_predictive", "rank_genes"]

@@ -106,6 +106,72 @@ def plnpca(
 
 
 @documented
+def pln(
+    adata: AnnData,
+    *,
+    covariance: Literal["full", "diagonal", "spherical", "fixed", "kernel"] = "full",
+    layer: str | None = None,
+    batch_key: str | None = None,
+    size_factor_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
+    posterior: Literal["fullrank", "meanfield"] = "fullrank",
+    given: Any = None,
+    round_counts: bool = False,
+    key_added: str | None = None,
+    diagnostics: bool = False,
+    copy: bool = False,
+    **more: Any,
+) -> AnnData | None:
+    """Poisson log-normal model in gene space: set up, train and annotate in one call.
+
+    {steps}
+
+    Parameters
+    ----------
+    {adata}
+    covariance
+        Family of the covariance between genes; ``"fixed"`` and ``"kernel"`` take a matrix, `given`.
+    {registration}
+    posterior
+        Variational family: ``"fullrank"``, Gaussians with any covariance, or ``"meanfield"``, with diagonal ones, whose bound is
+        much lower here.
+    given
+        Matrix of genes × genes, or the name of an entry of ``varp``.
+    {round_counts}
+    {output}
+    {more}
+        ``prior_precision``; ``max_epochs``, ``tol``, ``n_threads``, ``progress``, …
+
+    Returns
+    -------
+    {annotated}
+
+    ``obsm["X_{key_added}"]``
+        How the log-rates of each cell differ from what its size factor and covariates say: posterior means (n × p).
+    ``varp["{key_added}_correlation"]``
+        Correlation of log-rates between genes (p × p).
+    ``varm["{key_added}_coefficients"]``
+        Coefficients of the design's columns (p × d), whose names are in ``uns["{key_added}"]["covariates"]``.
+    ``obs["{key_added}_elbo"]``
+        Each cell's contribution to the bound, nats.
+    ``obs["{key_added}_iw_bound"]``, ``…_gap``, ``…_ess``, ``…_pareto_k``
+        How close its posterior is to the exact one, with `diagnostics`.
+    ``uns["{key_added}"]``
+        What was fitted and how: parameters, bound per cell, history, keys used.
+
+    Examples
+    --------
+    >>> import scpln
+    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=8, n_latent=2)
+    >>> scpln.tl.pln(adata, progress=False)
+    >>> adata.varp["pln_correlation"].shape
+    (8, 8)
+    """
+    return _one_call(pln.__name__, **locals())
+
+
+@documented
 def count_vae(
     adata: AnnData,
     *,

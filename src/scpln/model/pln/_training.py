@@ -1,0 +1,115 @@
+"""The training of the Poisson log-normal model in gene space, as a user calls it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scvi
+
+from scpln.core import after_training
+from scpln.inference.genespace import PosteriorName, fit_pln
+from scpln.model.abilities import Bounds
+from scpln.utils import as_bool, positive_integer, positive_integer_or_none, positive_number, progress_bar, resolve_seed
+
+from ._states import expected_rates, warn_stuck
+
+if TYPE_CHECKING:
+    from scpln.data import Cells
+    from scpln.inference.genespace import PLNResult
+    from scpln.module import PLNModule
+    from scpln.module.covariances import Covariance
+
+MAX_EPOCHS = 1000
+
+
+class PLNTraining(Bounds):
+    """All posteriors by Newton's method, and coefficients and covariance by quasi-Newton steps around it."""
+
+    module: PLNModule
+    posterior: PosteriorName
+    prior_precision: float
+
+    @abstractmethod
+    def _new_covariance(self) -> Covariance:
+        """Σ, as it starts."""
+
+    @abstractmethod
+    def _new_module(self) -> PLNModule:
+        """Module that is not trained."""
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        tol: float = 1e-5,
+        seed: int | None = None,
+        n_threads: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Maximise the bound over coefficients, covariance and posteriors.
+
+        Ctrl-C stops early and keeps the best parameters so far. Training again starts anew.
+
+        Parameters
+        ----------
+        max_epochs
+            At most so many iterations, in each of which all posteriors are brought to their optimum; by default 1,000.
+        tol
+            Converged when an iteration gains less than this, nats per cell, averaged over ten.
+        seed
+            Of the draws that the summary of the posteriors is made from; the fit itself has none. By default
+            ``scvi.settings.seed``, or 0.
+        n_threads
+            Threads; by default ``scvi.settings.num_threads``, or all cores.
+        progress
+            Whether to show a progress bar, in the style of ``scvi.settings.progress_bar_style``.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=8, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLN(adata)
+        >>> model.train(progress=False)
+        >>> model.converged
+        True
+        """
+        progress, seed = as_bool("progress", progress), resolve_seed(seed)
+        max_epochs = positive_integer("max_epochs", MAX_EPOCHS if max_epochs is None else max_epochs)
+        tol = positive_number("tol", tol)
+        n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        cells = self._read(None)
+        with progress_bar(type(self).__name__, max_epochs, at_most=True, show=progress) as bar:
+            result = fit_pln(
+                cells.data,
+                self._new_covariance(),
+                posterior=self.posterior,
+                prior_precision=self.prior_precision,
+                max_iter=max_epochs,
+                tol=tol,
+                n_threads=n_threads,
+                on_iteration=bar.update,
+            )
+            bar.finish(result.reason)
+        warn_stuck(result.stuck, cells.names)
+        options = {"max_epochs": max_epochs, "tol": tol, "n_threads": n_threads}
+        self._conclude(cells, result, {**options, "seed": seed})
+
+    def _conclude(self, cells: Cells, result: PLNResult, options: dict[str, object]) -> None:
+        """Keep what was fitted, and say how it went."""
+        module, data = self._new_module(), cells.data
+        module.set_parameters(result.coefficients, np.linalg.cholesky(result.covariance.dense))
+        residual = result.mean - data.design @ result.coefficients.T
+        module.set_cells(residual, result.variance, expected_rates(data, result), result.elbo)
+        self.module = module
+        found = self._judged(result.elbo, cells.names, converged=result.converged, reason=result.reason)
+        found["n_parameters"] = result.coefficients.size + result.covariance.n_parameters
+        threads = options["n_threads"]
+        summary, found["reason"] = after_training(
+            lambda: self._summarize_posteriors(data, module.posterior, options["seed"], threads),  # type: ignore[arg-type]
+            {"reliability": None},
+            found["reason"],
+        )
+        self._finish_training(cells, {**found, **summary, **options}, dict(result.history))

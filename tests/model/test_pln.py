@@ -1,0 +1,201 @@
+"""The Poisson log-normal model in gene space: what a user does with it."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import scpln
+from scpln.model import PLN, PLNPCA, setup_anndata
+
+P = 8
+
+
+def simulated(n_obs=120, n_vars=P, seed=0, **kwargs):
+    adata = scpln.datasets.simulate(n_obs, n_vars, n_latent=3, density=0.6, n_batches=2, seed=seed, **kwargs)
+    setup_anndata(adata, batch_key="batch", size_factor_key="size_factor")
+    return adata
+
+
+def fitted(adata, *args, **kwargs):
+    model = PLN(adata, *args, **kwargs)
+    model.train(progress=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fitted(simulated())
+
+
+def test_it_converges_to_a_bound_that_draws_confirm(model):
+    assert model.converged
+    assert model.history["elbo"].to_numpy().ravel()[-1] == pytest.approx(model.get_elbo(), abs=1e-4)
+    weights = np.concatenate([w for _, w in model._log_weights(model.get_posterior(), None, None, 4000, 0)], axis=1)
+    assert weights.mean(0) == pytest.approx(model.get_elbo(return_mean=False), abs=0.2)
+    assert weights.mean() == pytest.approx(model.get_elbo(), abs=0.01)
+    assert model.get_elbo() < model.get_iw_bound(n_samples=500) < model.get_elbo() + 1
+    terms = model.get_bound_terms()
+    assert (terms["reconstruction"] - terms["kl"]).to_numpy() == pytest.approx(terms["elbo"].to_numpy())
+
+
+def test_full_rank_is_above_mean_field_and_equal_without_covariances():
+    adata = simulated()
+    full, mean_field = (fitted(adata, posterior=each).get_elbo() for each in ("fullrank", "meanfield"))
+    assert full > mean_field + 0.05
+    apart = [fitted(adata, "diagonal", posterior=each).get_elbo() for each in ("fullrank", "meanfield")]
+    assert apart[0] == pytest.approx(apart[1], abs=1e-4)
+    assert full > apart[0] > fitted(adata, "spherical").get_elbo()
+
+
+def test_a_covariance_of_few_dimensions_is_pln_pca():
+    adata = simulated(150)
+    pca = PLNPCA(adata, 3, prior="none")
+    pca.train(progress=False, tol=1e-6)
+    sigma = pca.get_covariance() + 1e-6 * np.eye(P)
+    given = PLN(adata, "fixed", given=sigma, prior_precision=0.0)
+    given.train(progress=False)
+    assert given.get_elbo() == pytest.approx(pca.get_elbo(), abs=2e-3)
+    assert given.get_coefficients().to_numpy() == pytest.approx(pca.get_coefficients().to_numpy(), abs=0.02)
+
+
+def test_estimates_are_close_to_the_truth():
+    adata = simulated(3000, n_vars=6, seed=1)
+    model = fitted(adata)
+    assert model.get_covariance().to_numpy() == pytest.approx(adata.varp["true_covariance"], abs=0.2)
+    assert model.get_coefficients().to_numpy()[:, 1:] == pytest.approx(
+        adata.varm["true_coefficients"].to_numpy()[:, 1:], abs=0.2
+    )
+
+
+def test_new_cells_are_training_cells(model):
+    copy = model.adata[:, ::-1].copy()
+    assert model.get_elbo(copy, return_mean=False) == pytest.approx(model.get_elbo(return_mean=False), abs=1e-5)
+    assert model.get_posterior(copy).covariance == pytest.approx(model.get_posterior().covariance, abs=1e-4)
+    assert model.get_latent_representation(copy, [7, 3]) == pytest.approx(
+        model.get_latent_representation()[[7, 3]], abs=1e-4
+    )
+
+
+def test_expression_is_its_mean_under_the_posterior(model):
+    exact = model.get_normalized_expression(indices=range(10)).to_numpy()
+    drawn = model.get_normalized_expression(indices=range(10), n_samples=2000, return_numpy=True)
+    assert drawn == pytest.approx(exact, rel=0.3)
+    moved = model.get_normalized_expression(transform_batch="1")
+    there = (model.adata.obs["batch"] == "1").to_numpy()
+    assert np.allclose(moved[there], model.get_normalized_expression()[there])
+
+
+def test_matrices_are_of_genes(model):
+    sigma, correlation, precision = model.get_covariance(), model.get_correlation(), model.get_precision()
+    assert list(sigma.index) == list(sigma.columns) == model.genes
+    deviation = np.sqrt(np.diag(sigma))
+    assert correlation.to_numpy() == pytest.approx(sigma.to_numpy() / np.outer(deviation, deviation))
+    assert sigma.to_numpy() @ precision.to_numpy() == pytest.approx(np.eye(P), abs=1e-6)
+    some = model.get_precision(["gene_5", "gene_2"])
+    assert some.equals(precision.loc[["gene_5", "gene_2"], ["gene_5", "gene_2"]])
+    with pytest.raises(ValueError, match="genes are not in the model"):
+        model.get_correlation(["nobody"])
+
+
+def test_some_genes_predict_others():
+    adata = simulated(800, seed=2, latent_variance=2.0)
+    model = fitted(adata)
+    new = simulated(400, seed=2, latent_variance=2.0)
+    given = model.genes[:5]
+    predicted = model.predict(new, given=given)
+    changed = new.copy()
+    changed.X = new.X.toarray()
+    changed.X[:, 5:] = 7
+    assert model.predict(changed, given=given).to_numpy() == pytest.approx(predicted.to_numpy(), rel=1e-6)
+    prior = model.get_normalized_expression(new, library_size="latent")
+    assert model.predict(new).to_numpy() == pytest.approx(prior.to_numpy(), rel=1e-3)
+    truth = new.obsm["true_latent"] @ new.varm["true_loadings"].T
+    found = np.log(predicted.to_numpy()) - np.log(new.obs["size_factor"].to_numpy())[:, None]
+    for gene in range(5, P):
+        assert np.corrcoef(found[:, gene], truth[:, gene])[0, 1] > 0.4
+    with pytest.raises(ValueError, match="given"):
+        model.predict(new, given=[])
+
+
+def test_it_is_saved_and_loaded(model, tmp_path):
+    model.save(tmp_path / "model")
+    loaded = PLN.load(tmp_path / "model", model.adata.copy())
+    assert loaded.get_elbo() == model.get_elbo()
+    assert loaded.get_correlation().equals(model.get_correlation())
+    alone = PLN.load(tmp_path / "model", adata=False)
+    assert alone.get_posterior().covariance == pytest.approx(model.get_posterior().covariance)
+
+
+def test_it_annotates(model):
+    adata = model.adata.copy()
+    model.annotate(adata, diagnostics=True)
+    assert adata.obsm["X_pln"].shape == adata.shape
+    assert adata.varp["pln_correlation"] == pytest.approx(model.get_correlation().to_numpy())
+    assert adata.varm["pln_coefficients"] == pytest.approx(model.get_coefficients().to_numpy())
+    assert adata.obs["pln_elbo"].mean() == pytest.approx(model.get_elbo())
+    assert {"pln_iw_bound", "pln_gap", "pln_ess", "pln_pareto_k"} <= set(adata.obs)
+    assert adata.uns["pln"]["training"]["n_parameters"] == 2 * P + P * (P + 1) // 2
+
+
+def test_groups_can_be_compared_and_exact_posteriors_drawn(model):
+    adata = model.adata
+    adata.obs["half"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
+    assert len(model.test_groups(groupby="half", group1="a")) == P
+    assert len(model.differential_expression(groupby="half", group1="a", group2="b", silent=True)) == P
+    draws = model.sample_exact_posterior(indices=[3], n_samples=200, n_warmup=100, seed=1)
+    assert draws.mean(0) == pytest.approx(model.get_posterior(indices=[3]).mean, abs=0.4)
+    counts = model.prior_predictive_sample(3000, seed=1)
+    assert np.log(counts.mean(0)) == pytest.approx(
+        np.log(adata.X.toarray()[(adata.obs["batch"] == "0").to_numpy()].mean(0)), abs=0.6
+    )
+
+
+class TestGiven:
+    """Covariances that need a matrix."""
+
+    def test_by_name_by_key_and_in_order(self):
+        adata = simulated()
+        kernel = pd.DataFrame(np.exp(-np.abs(np.subtract.outer(range(P), range(P)))), adata.var_names, adata.var_names)
+        adata.varp["tree"] = kernel.to_numpy()
+        bounds = [
+            fitted(adata, "kernel", given=given).get_elbo()
+            for given in (kernel.iloc[::-1, ::-1], "tree", kernel.to_numpy())
+        ]
+        assert bounds[1:] == pytest.approx([bounds[0]] * 2, abs=1e-6)
+        assert fitted(adata).get_elbo() > bounds[0] >= fitted(adata, "spherical").get_elbo() - 1e-4
+
+    @pytest.mark.parametrize(
+        ("covariance", "given", "message"),
+        [
+            ("full", np.eye(P), "Leave it out"),
+            ("fixed", None, "Pass given="),
+            ("fixed", "nowhere", "not in adata.varp"),
+            ("fixed", np.eye(P + 1), "has shape"),
+            ("fixed", np.full((P, P), np.nan), "finite and symmetric"),
+            ("kernel", -np.eye(P), "negative eigenvalue"),
+            ("kernel", pd.DataFrame(np.eye(2)), "lacks 8 of 8 genes"),
+            ("fixed", object(), "no matrix of numbers"),
+        ],
+    )
+    def test_wrong_ones_are_refused(self, covariance, given, message):
+        with pytest.raises((ValueError, TypeError), match=message):
+            PLN(simulated(), covariance, given=given)
+
+    def test_it_is_loaded_without_the_matrix(self, tmp_path):
+        model = fitted(simulated(), "fixed", given=np.eye(P))
+        model.save(tmp_path / "model")
+        assert PLN.load(tmp_path / "model", adata=False).get_elbo() == model.get_elbo()
+
+
+def test_too_many_genes_and_real_values_are_refused():
+    adata = ad.AnnData(np.ones((3, 1001), np.float32))
+    setup_anndata(adata)
+    with pytest.raises(ValueError, match="posterior='meanfield' takes up to 5,000"):
+        PLN(adata)
+    PLN(adata, posterior="meanfield")
+    setup_anndata(adata, is_count_data=False)
+    with pytest.raises(ValueError, match="PLN models counts"):
+        PLN(adata)
+    with pytest.raises(ValueError, match="prior_precision"):
+        PLN(simulated(), prior_precision=-1)
