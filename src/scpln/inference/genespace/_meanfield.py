@@ -99,7 +99,7 @@ class MeanField(Posteriors):
         residual = slope.astype(np.float32)
         direction, conjugate = np.zeros_like(residual), scale * residual
         size = np.einsum("np,np->n", residual, conjugate)
-        target = CONJUGATE_RESIDUAL**2 * size
+        target = CONJUGATE_RESIDUAL**2 * size.sum()
         for _ in range(CONJUGATE_STEPS):
             product = conjugate @ precision
             product += weight * conjugate
@@ -109,7 +109,7 @@ class MeanField(Posteriors):
             residual -= product
             scaled = scale * residual
             old, size = size, np.einsum("np,np->n", residual, scaled)
-            if (size <= target).all():
+            if size.sum() <= target:
                 break
             conjugate *= (size / np.maximum(old, SMALL))[:, None]
             conjugate += scaled
