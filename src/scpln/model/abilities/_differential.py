@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import RNASeqMixin
@@ -292,15 +293,16 @@ class _Groups:
             msg = "One of the groups has no cells (the rest has none where idx1 or group1 has all). Choose groups that both have some."
             raise ValueError(msg)
         chosen = self.rng.permutation(indices)[:n_samples_overall]
-        rates = self.model.get_normalized_expression(
-            self.data,
-            chosen,
-            transform_batch,
-            n_samples=-(-n_samples_overall // len(chosen)),
-            return_mean=False,
-            batch_size=self.batch_size,
-            seed=int(self.rng.integers(2**31)),
-        )
+        with torch.inference_mode(False):  # which scvi-tools sets, and in which posteriors cannot be inferred
+            rates = self.model.get_normalized_expression(
+                self.data,
+                chosen,
+                transform_batch,
+                n_samples=-(-n_samples_overall // len(chosen)),
+                return_mean=False,
+                batch_size=self.batch_size,
+                seed=int(self.rng.integers(2**31)),
+            )
         assert isinstance(rates, np.ndarray)
         n_drawn = rates.shape[0] * rates.shape[1]
         return rates.reshape(n_drawn, -1)[self.rng.permutation(n_drawn)[:n_samples_overall]]
