@@ -114,7 +114,7 @@ class Differential(Predictive):
             Fold change (log2) from which on a gene is differentially expressed. None estimates it, by scvi-tools' rule.
         all_stats
             Whether to add means and shares of non-zeros of the raw values, which are read into memory. Of modalities,
-            they are over the cells that have it, and counts are normalised within it.
+            they are over the cells that have it, and counts are normalised within it; with a mask, over observed entries.
         batch_correction
             Whether all cells are moved to the same batches before they are compared: `batchid1` and `batchid2`, by default
             all, one after another. Otherwise each cell is in its own.
@@ -263,9 +263,11 @@ class _Groups:
         counts = data.counts
         if not isinstance(counts, np.ndarray):
             counts = sp.csr_matrix(counts if sp.issparse(counts) else take_cells(counts, np.arange(self.data.n_obs)))
-        if data.groups is not None:
+        observed = None if data.entries is None else data.entries.observed
+        if data.groups is not None or observed is not None:
             self.adata.obs[_SCALING] = _TOTAL
-            return RawValues(sp.csr_matrix(counts), data.offsets != ABSENT, data.groups)
+            groups = np.zeros(data.n_genes, np.intp) if data.groups is None else data.groups
+            return RawValues(sp.csr_matrix(counts), data.log_sizes != ABSENT, groups, observed)
         # scvi-tools divides by totals, and cells without counts would make every mean NaN.
         totals = np.asarray(counts.sum(axis=1)).ravel()
         self.adata.obs[_SCALING] = _TOTAL / np.where(totals == 0, 1, totals)

@@ -59,9 +59,9 @@ class _Rates:
         Design matrices (n × d) and codes of the batches (n,): the cells' own, or one pair for each batch to transform
         to.
     offsets
-        What is added to each cell's log-rates, (n, 1), or (n, G) for the modality of each gene.
+        What is added to each cell's log-rates, (n, 1), or (n, G) for the modality of each gene, or (n, genes).
     groups
-        Codes of the genes' modalities (genes,).
+        Codes of the genes' modalities (genes,), if it is by modality.
     factor
         What all rates are then multiplied by.
     """
@@ -328,8 +328,8 @@ class Predictive(LatentModel):
             zeros = np.zeros((len(posterior), 1))
             return _Rates(self.module, posterior, designs, zeros, None, genes, factor), obs.index
         data = self._read(adata, positions).data
-        groups = data.groups if data.groups is None or genes is None else data.groups[genes]
-        return _Rates(self.module, posterior, designs, data.log_sizes, groups, genes), obs.index
+        offsets, groups = data.expected_offsets(genes)
+        return _Rates(self.module, posterior, designs, offsets, groups, genes), obs.index
 
 
 def _stream(seed: int, number: int) -> int:
