@@ -166,6 +166,6 @@ def test_wrong_shapes_are_refused(patchy):
     with pytest.raises(ValueError, match=r"entries have shape \(120, 29\), but counts \(120, 30\)"):
         replace(data, entries=Entries(np.zeros((N, P - 1))))
     with pytest.raises(ValueError, match=r"offsets have shape \(2, 3\), but observed \(3, 2\)"):
-        _ = Entries(np.zeros((2, 3)), np.ones((3, 2), bool)).shape
+        Entries(np.zeros((2, 3)), np.ones((3, 2), bool))
     with pytest.raises(ValueError, match="leave entries out"):
         Entries()

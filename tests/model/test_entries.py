@@ -1,5 +1,7 @@
 """Models of counts with offsets of every entry, and of counts that were not all observed."""
 
+import copy
+import json
 from functools import cache
 
 import numpy as np
@@ -10,11 +12,13 @@ from mudata import MuData, set_options
 
 import scpln
 from scpln.model import PLNPCA, CountVAE, setup_anndata, setup_mudata
+from scpln.model.autoencoder._start import start_at_means
 
 from .conftest import POSTERIORS, make_adata
 from .every_model import KINDS
 from .every_model import make_adata as small_adata
 from .every_model import train as train_kind
+from .test_saved_mutations import WRONG, changed, leaves, use, write
 
 OF_COUNTS = [kind for kind, (_, given) in KINDS.items() if given.get("likelihood") != "gaussian"]
 MASKED = [kind for kind in OF_COUNTS if "k_max" not in KINDS[kind][1]]
@@ -235,3 +239,48 @@ def test_refused(adata):
         model.test_groups(groupby="batch")
     with pytest.raises(ValueError, match="k_max gives small counts probabilities of their own"):
         CountVAE(adata, likelihood="poisson", k_max=2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_registrations_are_refused_or_work(tmp_path):
+    """Whatever somebody writes where a saved model speaks of entries."""
+    model = trained("PLNPCA, nb")
+    model.save(tmp_path, save_anndata=True)
+    document = json.loads((tmp_path / "model.json").read_text())
+    paths = [path for path in leaves(document["model"]) if {"entries", "offset_key", "mask_key"} & set(map(str, path))]
+    assert ("registry", "field_registries", "entries", "state_registry", "center", 0) in paths
+    for path in paths:
+        for value in WRONG:
+            write(tmp_path, changed(document, ("model", *path), value))
+            use(tmp_path, model.adata.copy())
+    del document["model"]["registry"]["field_registries"]["entries"]
+    write(tmp_path, changed(document, ("model", "is_trained"), True))
+    with pytest.raises(ValueError, match=r"damaged: registry.field_registries.entries is not what a model has there"):
+        scpln.hub.load(tmp_path, model.adata.copy())
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_autoencoders_start_at_observed_entries(softmax, adata):
+    """At each gene's observed counts over its observed exposures, by hand; and from there with the latent states of PLN-PCA."""
+    setup_anndata(adata, **BOTH)
+    model = CountVAE(adata, n_latent=2, n_hidden=8, scale_activation="softmax" if softmax else "exp")
+    model.train(max_epochs=2, progress=False)
+    assert np.isfinite(model.get_elbo())
+    data = model._read(None).data
+    module = copy.deepcopy(model.module)
+    start_at_means(module, data)
+    exposures = (np.exp(data.entries.offsets) * data.entries.observed).sum(0)
+    counts = np.asarray(data.counts.sum(0)).ravel()
+    found = module.generative.decoder.coefficients[:, 0].numpy()
+    np.testing.assert_allclose(found, np.log((counts + 0.5) / exposures), rtol=1e-5, atol=1e-5)
+
+
+def test_depth_can_be_left_to_the_latent_state_beside_offsets(adata):
+    """Without size factors, offsets are all that is given."""
+    setup_anndata(adata, size_factor_key="size_factor", **BOTH)
+    model = CountVAE(adata, n_latent=2, n_hidden=8, size_factors=False)
+    model.train(max_epochs=2, start="random", progress=False)
+    data = model._read(None).data
+    assert not data.offsets.any()
+    assert data.entries.offsets.any()
+    assert "given the offsets" in str(scpln.tl.evaluate(model, n_samples=5))

@@ -48,17 +48,15 @@ class Entries:
         if self.offsets is None and self.observed is None:
             msg = "Neither offsets nor observed is given: leave entries out, None."
             raise ValueError(msg)
+        shapes = [each.shape for each in self.arrays()]
+        if shapes[0] != shapes[-1]:
+            msg = f"offsets have shape {shapes[0]}, but observed {shapes[-1]}; expected the same, (n, p)."
+            raise ValueError(msg)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Cells and genes."""
-        first, second = (None if each is None else each.shape for each in (self.offsets, self.observed))
-        if first is not None and second is not None and first != second:
-            msg = f"offsets have shape {first}, but observed {second}; expected the same, (n, p)."
-            raise ValueError(msg)
-        shape = first or second
-        assert shape is not None
-        return shape
+        return tuple(self.arrays()[0].shape)
 
     def added(self, cells: Selection, dtype: DType = np.float64) -> Array:
         """What is added to the log-rates of some cells, (n, p): their offsets, and `ABSENT` where nothing was observed."""

@@ -16,6 +16,7 @@ from scpln.utils import as_names, name_of, named
 from ._field import DESIGN_KEY, OFFSET_KEY
 from ._make_fields import make_fields
 from ._manager import setup_args, states
+from ._rows import block_ranges
 from .counts import CountTotals, checksum_weights
 from .entries import ENTRIES_KEY
 
@@ -55,7 +56,11 @@ class Cells:
         """Checksums (n,) of what is known of entries; none where nothing is."""
         arrays = () if self.data.entries is None else self.data.entries.arrays()
         weights = checksum_weights(self.data.n_genes)
-        return [(array + 0.0).view(np.uint64) @ weights for array in arrays]
+        blocks = list(block_ranges(*self.data.counts.shape))
+        return [
+            np.concatenate([(array[start:stop] + 0.0).view(np.uint64) @ weights for start, stop in blocks])
+            for array in arrays
+        ]
 
     def fingerprint(self) -> str:
         """Digest of names and signatures: tells whether these are the cells that a saved model was trained on."""

@@ -200,8 +200,8 @@ class Predictive(LatentModel):
         gene_list
             Names of genes, in the order to return; by default all, which is a dense array of all cells and genes.
         library_size
-            Factor of all rates; ``"latent"`` for each cell's own size factor, which gives its expected counts (before
-            zero inflation, and of presence, its rate). Of modalities, each has its own, and is NaN where a cell lacks it:
+            Factor of all rates; ``"latent"`` for each cell's own size factor, and offsets of its entries, which gives its
+            expected counts (before zero inflation, and of presence, its rate), of entries that were not observed, too. Of modalities, each has its own, and is NaN where a cell lacks it:
             a number gives what would be expected there. Counts in categories (``k_max``) have no rate: their mean is
             given, with this as the size factor.
         n_samples
