@@ -66,6 +66,23 @@ def test_the_result_is_that_of_the_library(fit, folder, simulated):
     np.testing.assert_allclose(ad.read_h5ad(folder / "out.h5ad").obsm["X_plnpca"], expected.obsm["X_plnpca"])
 
 
+def test_offsets_and_masks_are_those_of_the_library(fit, folder, simulated):
+    def add(adata):
+        adata.layers["seen"] = np.random.default_rng(0).random(adata.shape) > 0.2
+        adata.obsm["offset"] = np.random.default_rng(1).normal(size=adata.shape)
+
+    spoil(folder, add)
+    assert fit("--offset-key", "offset", "--mask-key", "seen", "--save-model", "model") == 0
+    add(expected := simulated.copy())
+    keys = {"offset_key": "offset", "mask_key": "seen"}
+    scpln.tl.plnpca(expected, n_latent=2, max_epochs=5, progress=False, **keys)
+    np.testing.assert_allclose(ad.read_h5ad(folder / "out.h5ad").obsm["X_plnpca"], expected.obsm["X_plnpca"])
+    assert main(["predict", "in.h5ad", "--load-model", "model", "--out", "again.h5ad"]) == 0
+    np.testing.assert_allclose(
+        ad.read_h5ad(folder / "again.h5ad").obsm["X_plnpca"], expected.obsm["X_plnpca"], atol=1e-3
+    )
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -263,6 +280,10 @@ def make_negative(adata):
         (None, ["--layer", "counts"], "counts"),
         (None, ["--batch-key", "donor"], "donor"),
         (None, ["--size-factor-key", "depth"], "depth"),
+        (None, ["--offset-key", "row"], "--offset-key 'row' is not in layers or obsm (found: 'raw', 'true_latent')"),
+        (None, ["--mask-key", "seen"], "--mask-key 'seen' is not in layers or obsm"),
+        (None, ["--mask-key", "true_latent"], "(--mask-key) has shape (60, 2)"),
+        (None, ["--mask-key", "raw", "--likelihood", "gaussian"], "--mask-key is for counts"),
         (None, ["--categorical-covariate", "site"], "--categorical-covariate 'site' is not in obs"),
         (None, ["--continuous-covariate", "batch"], "not numeric"),
         (None, ["--n-latent", "100"], "100"),

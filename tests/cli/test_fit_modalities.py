@@ -125,6 +125,7 @@ ANNDATA = {"source": "in.h5ad", "out": "out.h5ad"}
         ({}, ["--model", "countvae"], 1, "--model countvae does not take a MuData such as in.h5mu: fit --model plnpca"),
         ({}, ["--layer", "raw"], 1, "--layer is for an .h5ad; of a modality of in.h5mu, layer and size factors are given by"),
         ({}, ["--size-factor-key", "depth"], 1, "--size-factor-key is for an .h5ad"),
+        ({}, ["--mask-key", "seen"], 1, "--mask-key is for an .h5ad"),
         ({}, ["--modality", "rn"], 1, "--modality 'rn' is not in the modalities (found: 'rna', 'prot'); did you mean 'rna'?"),
         ({}, ["--modality", "prot=counts"], 1, "--modality prot= 'counts' is not in layers of prot (found: 'raw')"),
         ({}, ["--modality", "rna=:dept"], 1, "is not in obs of rna"),

@@ -516,7 +516,7 @@ class TestRefused:
             self.refuse(mdata, r"modalities names none. Pass one or more of \['rna', 'prot'\]", modalities=nothing)
         self.refuse(
             mdata,
-            r"modalities\['rna'\] is \['layers'\].*some of 'layer' and 'size_factor_key'",
+            r"modalities\['rna'\] is \['layers'\].*some of 'layer', 'size_factor_key', 'offset_key' and 'mask_key'",
             modalities={"rna": {"layers": "a"}},
         )
 

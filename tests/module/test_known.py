@@ -85,3 +85,22 @@ def test_networks_without_groups_are_what_they_were():
     assert encoder.trunk.known.weight.shape == (16, 3)
     assert Encoder(P, 3, 2, hidden=(16,), covariates=False).trunk.known.weight.shape == (16, 1)
     assert features.size == len(features.center) == 2 + 3 + 1 + 2
+    assert not any("entries" in name for name in encoder.state_dict())
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_entries_are_added_to_sizes_and_enter_encoders_by_themselves(grouped, patchy):
+    entries = np.random.default_rng(2).normal(size=(N, P))
+    entries[1, 3] = entries[4, 0] = ABSENT
+    known = batch(patchy, groups=GROUPS) if grouped else batch(np.arange(5.0))
+    both = replace(known, entries=torch.from_numpy(entries).float())
+    expected = entries + (patchy[:, GROUPS] if grouped else np.arange(5.0)[:, None])
+    torch.testing.assert_close(both.gene_offsets, torch.from_numpy(expected).float())
+    encoder = Encoder(P, 1, 2, hidden=(16,), n_groups=3 * grouped, by_entry=True)
+    with torch.no_grad():
+        without = replace(known, entries=torch.zeros(N, P))
+        moved = (encoder(both)[0] - encoder(without)[0]).abs().sum(1)
+        assert (moved > 0).all()
+        encoder.trunk.entries.weight[:, :P] = 0  # indicators of what was not observed are left
+        moved = (encoder(both)[0] - encoder(without)[0]).abs().sum(1)
+    np.testing.assert_array_equal(moved > 0, (entries <= ABSENT).any(1))

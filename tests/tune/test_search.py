@@ -2,6 +2,7 @@ from functools import wraps
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats as st
 
@@ -160,6 +161,21 @@ def test_a_category_that_only_held_out_cells_have(adata):
     scpln.model.setup_anndata(adata, layer="raw", batch_key="batch")
     found = search(PLNPCA, adata, {"n_latent": [1]}, held_out=[4, 5])
     assert np.isfinite(found.results["bound"]).all()
+
+
+def test_offsets_and_masks(adata):
+    """In a layer and in a data frame; a bound is that of the observed entries of cells that were held out."""
+    random = np.random.default_rng(0)
+    adata.layers["seen"] = random.random(adata.shape) > 0.2
+    adata.obsm["offset"] = pd.DataFrame(random.normal(size=adata.shape), adata.obs_names, adata.var_names)
+    keys = {"layer": "raw", "offset_key": "offset", "mask_key": "seen"}
+    scpln.model.setup_anndata(adata, **keys)
+    found = search(PLNPCA, adata, {"n_latent": [1]}, held_out=np.arange(30))
+    part = adata[30:].copy()
+    PLNPCA.setup_anndata(part, **keys, source_registry=PLNPCA(adata).registry)
+    model = PLNPCA(part, n_latent=1)
+    model.train(seed=0, progress=False, **QUICK)
+    assert found.results["bound"][0] == pytest.approx(model.get_elbo(adata, np.arange(30)), rel=1e-6)
 
 
 def test_data_on_disk(adata, tmp_path):

@@ -2,7 +2,8 @@
 
 from ._arrays import Array, DType, Rows
 from ._compressed import canonical, compressed, native
-from ._count_data import ABSENT, CountData, ranges, working_precision
+from ._count_data import CountData, ranges, working_precision
+from ._entries import ABSENT, Entries
 from ._factorial import log_factorial_sums
 from ._files import flush_directory, left_behind, replace_file, sole_writer, write_beside
 from ._interrupts import Held, after_training, hold_interrupts
@@ -13,6 +14,7 @@ __all__ = [
     "Array",
     "CountData",
     "DType",
+    "Entries",
     "Held",
     "Rows",
     "Threads",

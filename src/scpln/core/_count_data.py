@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._arrays import Array, DType, Rows
+    from ._entries import Entries
 
-#: Log size factor of a group of genes that were not measured in a cell, whose counts are then zeros. A rate of e⁻⁶⁰ is
-#: nothing beside 1, in float32 as in float64: it adds 0 to log-probabilities and their slopes, and yet it is not 0.
-ABSENT = -60.0
 #: Cells × genes in one block: its rates and counts, in float32, then stay in the second- or third-level cache.
 BLOCK_PAIRS = 256 * 1024
 
@@ -53,11 +51,14 @@ class CountData:
     groups
         Code 0, …, G − 1 of each gene's group, shape (p,), where groups of genes (modalities) have log size factors of
         their own.
+    entries
+        Offsets of every entry, which are added to the log size factors, and which entries were observed. Counts of those
+        that were not are zeros.
 
     Examples
     --------
     >>> import numpy as np, scipy.sparse as sp
-    >>> from scpln.inference import CountData
+    >>> from scpln.inference import ABSENT, CountData
     >>> data = CountData(sp.csr_matrix(np.eye(3)), offsets=np.zeros(3), design=np.ones((3, 1)))
     >>> data.n_cells, data.n_genes
     (3, 3)
@@ -75,6 +76,7 @@ class CountData:
     design: Array
     batches: NDArray[np.int64] | None = None
     groups: NDArray[np.int64] | None = None
+    entries: Entries | None = None
 
     def __post_init__(self) -> None:
         if sp.issparse(self.counts):
@@ -92,6 +94,9 @@ class CountData:
                 f"counts have {n} cells, but offsets have shape {self.offsets.shape} and design {self.design.shape}; "
                 f"expected {expected} and ({n}, d){hint}."
             )
+            raise ValueError(msg)
+        if self.entries is not None and self.entries.shape != (n, p):
+            msg = f"entries have shape {self.entries.shape}, but counts ({n}, {p}); expected the same."
             raise ValueError(msg)
 
     @property
@@ -118,7 +123,34 @@ class CountData:
 
     def gene_offsets(self, cells: slice | NDArray[np.intp]) -> Array:
         """What is added to the log-rates of some cells, (n, p), or (n, 1) where it is the same for all genes."""
-        return self.offsets[cells, None] if self.groups is None else self.offsets[cells][:, self.groups]
+        sizes = self.offsets[cells, None] if self.groups is None else self.offsets[cells][:, self.groups]
+        return sizes if self.entries is None else sizes + self.entries.added(cells)
+
+    def expected_offsets(self, genes: NDArray[np.intp] | None = None) -> tuple[Array, NDArray[np.int64] | None]:
+        """What is added to the log-rates that are expected of some genes, whether or not their entries were observed.
+
+        Log size factors (n, G) and the code of each gene's group, or, where entries have offsets of their own, the sum (n, genes) and
+        None. `ABSENT` for a group that a cell lacks.
+        """
+        chosen = slice(None) if genes is None else genes
+        groups = None if self.groups is None else self.groups[chosen]
+        if self.entries is None or self.entries.offsets is None:
+            return self.log_sizes, groups
+        sizes = self.log_sizes if groups is None else self.log_sizes[:, groups]
+        return sizes + self.entries.offsets[:, chosen], None
+
+    def add_entry_offsets(self, cells: slice | NDArray[np.intp], log_rates: Array) -> None:
+        """Add what entries have besides log size factors to the log-rates of some cells, (n, p), in place."""
+        if self.entries is not None:
+            log_rates += self.entries.added(cells, log_rates.dtype.type)
+
+    @cached_property
+    def exposures(self) -> Array:
+        """Size factors of every gene, summed over the cells, (p,): those of entries, where there are any, that were observed."""
+        if self.entries is None:
+            return self.membership @ np.exp(self.log_sizes).sum(0)
+        blocks = ranges(0, self.n_cells, self.block_size())
+        return np.sum([np.exp(self.gene_offsets(slice(*block))).sum(0) for block in blocks], axis=0)
 
     @cached_property
     def design_products(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -160,7 +192,8 @@ class CountData:
             parts.append(sp.csr_matrix(rows[cells[first:last] - start]))
         batches = None if self.batches is None else self.batches[cells]
         counts = sp.vstack(parts, format="csr")
-        return CountData(counts, self.offsets[cells], self.design[cells], batches, self.groups)
+        entries = None if self.entries is None else self.entries.take(cells)
+        return CountData(counts, self.offsets[cells], self.design[cells], batches, self.groups, entries)
 
 
 def _check_groups(groups: NDArray[np.int64], n_genes: int, offsets: Array) -> None:

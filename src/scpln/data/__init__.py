@@ -4,7 +4,7 @@ from ._cells import Cells, cell_positions, cells_where, gene_positions, read_cel
 from ._checks import check_adata, check_mdata
 from ._design import Design, as_list, check_categories, get_codes, get_column
 from ._field import DESIGN_KEY, Data
-from ._manager import adopt, is_joint, setup_args, states
+from ._manager import adopt, has_entries, is_joint, setup_args, states
 from ._modalities import modality_sizes, modality_slices
 from ._rows import block_ranges, get_matrix, take_cells
 from ._setup import register_mudata, setup_anndata, setup_mudata, unregistered
@@ -31,6 +31,7 @@ __all__ = [
     "get_codes",
     "get_column",
     "get_matrix",
+    "has_entries",
     "is_joint",
     "match",
     "modality_sizes",

@@ -16,7 +16,9 @@ from scpln.utils import as_names, name_of, named
 from ._field import DESIGN_KEY, OFFSET_KEY
 from ._make_fields import make_fields
 from ._manager import setup_args, states
+from ._rows import block_ranges
 from .counts import CountTotals, checksum_weights
+from .entries import ENTRIES_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ._fields import CountsField, LabelsField, OffsetField
     from ._joint_fields import JointCountsField, JointOffsetField
     from .counts import Checksums
+    from .entries import EntriesField
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,25 @@ class Cells:
     names: pd.Index
 
     def signatures(self) -> NDArray[np.uint64]:
-        """A number for every cell (n,) that says whether its counts, offset and design are still what they were.
+        """A number for every cell (n,) that says whether its counts, offsets and design are still what they were.
 
         Genes are in the model's order, so another order of them in AnnData does not matter. Offsets are rounded to
         2⁻³², so that another machine's logarithm does not matter either.
         """
         offsets = np.rint(self.data.log_sizes * 2.0**32).astype(np.int64).view(np.uint64)
         design = (np.ascontiguousarray(self.data.design, dtype=np.float64) + 0.0).view(np.uint64)
-        parts = np.column_stack([self.totals.checksums, offsets, design])
+        parts = np.column_stack([self.totals.checksums, offsets, design, *self._checksums_of_entries()])
         return parts @ checksum_weights(parts.shape[1])
+
+    def _checksums_of_entries(self) -> list[NDArray[np.uint64]]:
+        """Checksums (n,) of what is known of entries; none where nothing is."""
+        arrays = () if self.data.entries is None else self.data.entries.arrays()
+        weights = checksum_weights(self.data.n_genes)
+        blocks = list(block_ranges(*self.data.counts.shape))
+        return [
+            np.concatenate([(array[start:stop] + 0.0).view(np.uint64) @ weights for start, stop in blocks])
+            for array in arrays
+        ]
 
     def fingerprint(self) -> str:
         """Digest of names and signatures: tells whether these are the cells that a saved model was trained on."""
@@ -59,7 +72,11 @@ class Cells:
         """Whether these are the cells with this fingerprint, which may be one that version 0.1.0 saved."""
         if fingerprint == self.fingerprint():
             return True
-        return isinstance(self.totals, CountTotals) and fingerprint == self._earlier_fingerprint(self.totals)
+        return (
+            isinstance(self.totals, CountTotals)
+            and self.data.entries is None
+            and fingerprint == self._earlier_fingerprint(self.totals)
+        )
 
     def _earlier_fingerprint(self, totals: CountTotals) -> str:
         """The digest of version 0.1.0, of names, totals, offsets and design."""
@@ -85,10 +102,12 @@ def read_cells(adata: Data, registry: Mapping[str, Any], cells: NDArray[np.intp]
         batches = fields[REGISTRY_KEYS.BATCH_KEY].read(adata, known)[:, 0]
         if cells is None:
             offsets.transfer_field(known[OFFSET_KEY], adata)
+        of_entries = cast("EntriesField | None", fields.get(ENTRIES_KEY))
+        entries = None if of_entries is None else of_entries.take(adata, known, cells)
         rows, totals = counts.take(adata, known, cells)
         log_size_factors = offsets.take(adata, known, cast("CountTotals", totals), cells)
     select = slice(None) if cells is None else cells
-    data = CountData(rows, log_size_factors, design[select], batches[select], counts.groups(known))
+    data = CountData(rows, log_size_factors, design[select], batches[select], counts.groups(known), entries)
     return Cells(data, totals, adata.obs_names[select])
 
 

@@ -28,6 +28,7 @@ from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, ro
 from ._validation import remember
 from .categories import match
 from .counts import Checksums, CountTotals, check_counts, check_real, warn_if_rare, warn_if_rounded
+from .entries import observed_rows, read_mask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +57,17 @@ _NAMES_OF_UNLABELLED = {
 
 
 class CountsField(Field):
-    """Counts of the model's genes, matched by name, and rounded if that is asked for; or real values (`is_count_data=False`)."""
+    """Counts of the model's genes, matched by name, and rounded if that is asked for; or real values (`is_count_data=False`).
 
-    def __init__(self, layer: str | None, is_count_data: bool = True, round_counts: bool = False) -> None:
+    Of entries that were not observed (`mask_key`) they are zeros, whatever stands there.
+    """
+
+    def __init__(
+        self, layer: str | None, is_count_data: bool = True, round_counts: bool = False, mask_key: str | None = None
+    ) -> None:
         super().__init__(REGISTRY_KEYS.X_KEY, "X" if layer is None else "layers", layer)
         self.layer, self.is_count_data, self.round_counts = layer, is_count_data, round_counts
+        self.mask_key = mask_key
 
     def learn(self, adata: AnnData) -> State:
         """Genes, after checking all values."""
@@ -84,7 +91,7 @@ class CountsField(Field):
     ) -> tuple[Any, CountTotals | Checksums]:
         """Values of all or some cells, after checking them, and their sums."""
         genes = states[self.registry_key]["column_names"]
-        rows = take_cells(self._rows(adata, genes), cells)
+        rows = self._rows(adata, genes, cells)
         totals = self.check(adata, rows, genes, cells)
         return rounded(rows) if self.round_counts else rows, totals
 
@@ -99,7 +106,7 @@ class CountsField(Field):
 
         What was checked already in the same call is not looked at again.
         """
-        key = (id(adata), self.layer, self.is_count_data, self.round_counts, hash(tuple(genes)))
+        key = (id(adata), self.layer, self.is_count_data, self.round_counts, self.mask_key, hash(tuple(genes)))
         return remember(key, rows, cells, lambda: self._validate(adata, rows, genes, cells))
 
     def _validate(
@@ -119,9 +126,10 @@ class CountsField(Field):
             round_counts=self.round_counts,
         )
 
-    def _rows(self, adata: AnnData, genes: list[str]) -> Any:
+    def _rows(self, adata: AnnData, genes: list[str], cells: NDArray[np.intp] | None = None) -> Any:
         rows = as_rows(get_matrix(adata, self.layer), location(self.layer))
-        return select_genes(rows, gene_columns(adata.var_names, genes))
+        rows = take_cells(select_genes(rows, gene_columns(adata.var_names, genes)), cells)
+        return rows if self.mask_key is None else observed_rows(rows, read_mask(adata, self.mask_key, genes, cells))
 
     def transfer_field(self, state_registry: State, adata_target: AnnData, **kwargs: Any) -> State:
         """The same genes, after checking all values of the other data."""
@@ -138,13 +146,14 @@ class OffsetField(Field):
     """Log size factors o_i, centred on the training cells.
 
     Of the column `key`, or of each cell's total over the model's genes. A cell without counts gets the offset of a
-    cell with one count: the logarithm of 0 has no use, and so small a cell says nothing about its latent state. Real
-    values have no total that would be a size: without `key`, their offsets are 0.
+    cell with one count: the logarithm of 0 has no use, and so small a cell says nothing about its latent state. Without
+    `key`, they are 0 where there is no total that would be a size, as of real values, or where entries have offsets of their
+    own (`by_total`).
     """
 
-    def __init__(self, counts: CountsField, key: str | None) -> None:
+    def __init__(self, counts: CountsField, key: str | None, by_total: bool = True) -> None:
         super().__init__(OFFSET_KEY, "obs" if key is not None else counts.attr_name, key or counts.attr_key)
-        self.counts, self.key = counts, key
+        self.counts, self.key, self.by_total = counts, key, by_total
 
     def learn(self, adata: AnnData) -> State:
         """The centre: the mean of the log size factors."""
@@ -177,13 +186,13 @@ class OffsetField(Field):
         return dict(state_registry)
 
     def _totals(self, adata: AnnData, states: States) -> CountTotals | Checksums | None:
-        if self.key is not None or not self.counts.is_count_data:
+        if self.key is not None or not self.by_total:
             return None
         genes = states[REGISTRY_KEYS.X_KEY]["column_names"]
         return self.counts.check(adata, self.counts._rows(adata, genes), genes)
 
     def _log(self, obs: pd.DataFrame, totals: CountTotals | Checksums | None) -> NDArray[np.float64]:
-        if self.key is None and not self.counts.is_count_data:
+        if self.key is None and not self.by_total:
             return np.zeros(len(obs))
         if self.key is None:
             assert isinstance(totals, CountTotals)

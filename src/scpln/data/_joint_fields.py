@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 from scvi import REGISTRY_KEYS
 
-from scpln.core import ABSENT
+from scpln.core import ABSENT, Entries
 from scpln.utils import named
 
 from ._field import OFFSET_KEY, Field
@@ -17,6 +17,7 @@ from ._fields import CategoryField, CountsField, DesignField, LabelsField, Offse
 from ._joint_rows import JointRows
 from ._modalities import modality_sizes, modality_slices
 from .counts import CountTotals
+from .entries import ENTRIES_KEY, EntriesField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,6 +177,56 @@ class JointOffsetField(Field):
         return dict(state_registry)
 
 
+class JointEntriesField(Field):
+    """Offsets of entries of the modalities that have them, and which were observed, (n, Σp)."""
+
+    def __init__(self, counts: JointCountsField, parts: dict[str, EntriesField]) -> None:
+        super().__init__(ENTRIES_KEY, "mod", None)
+        self.counts, self.parts = counts, parts
+
+    def learn(self, mdata: MuData) -> State:
+        """The centres of each modality."""
+        learned = {}
+        for name, field in self.parts.items():
+            with named(f"mdata[{name!r}]"):
+                learned[name] = field.learn(mdata.mod[name])
+        return {"modalities": learned}
+
+    def read(self, mdata: MuData, states: States) -> NDArray[np.float64]:
+        """What is added to log-rates besides log size factors, (n × Σp)."""
+        return self.take(mdata, states).added(slice(None))
+
+    def take(self, mdata: MuData, states: States, cells: NDArray[np.intp] | None = None) -> Entries:
+        """Offsets of all or some cells, 0 where they lack a modality or it has none, and which entries were observed."""
+        slices, genes = modality_slices(states), states[REGISTRY_KEYS.X_KEY]["column_names"]
+        shape = mdata.n_obs if cells is None else len(cells), len(genes)
+        has_offsets = any(field.offset_key for field in self.parts.values())
+        has_mask = any(field.mask_key for field in self.parts.values())
+        offsets, observed = np.zeros(shape) if has_offsets else None, np.ones(shape, bool) if has_mask else None
+        for name, field in self.parts.items():
+            positions, own = self.counts.positions(mdata, name, cells), slices[name]
+            present = np.flatnonzero(positions >= 0)
+            if not len(present):
+                continue
+            known = {self.registry_key: states[self.registry_key]["modalities"][name]}
+            with named(f"mdata[{name!r}]"):
+                names = {REGISTRY_KEYS.X_KEY: {"column_names": genes[own]}}
+                part = field.take(mdata.mod[name], {**known, **names}, positions[present])
+            if offsets is not None and part.offsets is not None:
+                offsets[present, own] = part.offsets
+            if observed is not None and part.observed is not None:
+                observed[present, own] = part.observed
+        return Entries(offsets, observed)
+
+    def transfer_field(self, state_registry: State, adata_target: MuData, **kwargs: Any) -> State:
+        """The same centres; values are checked when they are read."""
+        for name, field in self.parts.items():
+            if name in adata_target.mod:
+                with named(f"mdata[{name!r}]"):
+                    field.transfer_field(state_registry["modalities"][name], adata_target.mod[name])
+        return dict(state_registry)
+
+
 class JointDesignField(DesignField):
     """Design matrix of columns of ``mdata.obs``."""
 
@@ -219,9 +270,14 @@ def make_joint_fields(
     round_counts: bool = False,
 ) -> dict[str, Field]:
     """Fields of the arguments of `setup_mudata`, by registry key."""
-    parts = {name: CountsField(options["layer"], round_counts=round_counts) for name, options in modalities.items()}
+    parts, offsets, entries = {}, {}, {}
+    for name, options in modalities.items():
+        offset_key, mask_key = options.get("offset_key"), options.get("mask_key")
+        parts[name] = CountsField(options["layer"], round_counts=round_counts, mask_key=mask_key)
+        offsets[name] = OffsetField(parts[name], options["size_factor_key"], by_total=offset_key is None)
+        if offset_key is not None or mask_key is not None:
+            entries[name] = EntriesField(offset_key, mask_key, is_count_data=True)
     counts = JointCountsField(parts)
-    offsets = {name: OffsetField(parts[name], options["size_factor_key"]) for name, options in modalities.items()}
     sizes = JointOffsetField(counts, offsets)
     fields: list[Field] = [
         JointDesignField(
@@ -231,6 +287,7 @@ def make_joint_fields(
         ),
         CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
         LabelsField(None),
+        *([JointEntriesField(counts, entries)] if entries else []),
         *((sizes, counts) if all(field.key for field in offsets.values()) else (counts, sizes)),
     ]
     return {field.registry_key: field for field in fields}

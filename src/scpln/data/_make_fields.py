@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scvi import REGISTRY_KEYS
 
 from ._fields import CategoryField, CountsField, DesignField, LabelsField, OffsetField
+from .entries import EntriesField
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,6 +32,8 @@ def _make_fields(
     labels_key: str | None = None,
     unlabeled_category: str | None = None,
     size_factor_key: str | None = None,
+    offset_key: str | None = None,
+    mask_key: str | None = None,
     categorical_covariate_keys: list[str] | None = None,
     continuous_covariate_keys: list[str] | None = None,
     is_count_data: bool = True,
@@ -40,8 +43,9 @@ def _make_fields(
 
     They are registered in this order: columns of ``obs`` that are wrong are refused before counts are read, which takes long.
     """
-    counts = CountsField(layer, is_count_data, round_counts)
-    offsets = OffsetField(counts, size_factor_key)
+    counts = CountsField(layer, is_count_data, round_counts, mask_key)
+    offsets = OffsetField(counts, size_factor_key, by_total=is_count_data and offset_key is None)
+    has_entries = offset_key is not None or mask_key is not None
     fields: list[Field] = [
         CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
         LabelsField(labels_key, unlabeled_category),
@@ -50,6 +54,7 @@ def _make_fields(
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,
         ),
+        *([EntriesField(offset_key, mask_key, is_count_data)] if has_entries else []),
         # Size factors are totals of the counts, or a column.
         *((counts, offsets) if size_factor_key is None else (offsets, counts)),
     ]

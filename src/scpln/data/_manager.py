@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
 from ._make_fields import make_fields
+from .entries import ENTRIES_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,11 @@ def is_count_data(registry: Mapping[str, Any]) -> bool:
 def is_joint(registry: Mapping[str, Any]) -> bool:
     """Whether a MuData is registered, or else an AnnData."""
     return "modalities" in registry["setup_args"]
+
+
+def has_entries(registry: Mapping[str, Any]) -> bool:
+    """Whether entries have offsets of their own, or were not all observed."""
+    return ENTRIES_KEY in registry["field_registries"]
 
 
 def register(adata: Data, fields: Mapping[str, Field], args: dict[str, Any], source: dict | None) -> SharedManager:

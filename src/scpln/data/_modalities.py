@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ._field import States
 
 
-_OPTIONS = ("layer", "size_factor_key")
+#: What can be said of a modality: what always stands in a registration, and what does if it is given.
+_ALWAYS, _IF_GIVEN = ("layer", "size_factor_key"), ("offset_key", "mask_key")
 
 
 def specify(modalities: Any, known: Sequence[str]) -> dict[str, dict[str, str | None]]:
@@ -45,22 +46,22 @@ def specify(modalities: Any, known: Sequence[str]) -> dict[str, dict[str, str | 
 
 
 def _options(name: str, value: Any) -> dict[str, str | None]:
-    """Layer and size factor of a modality, from None, the name of a layer, or a mapping."""
+    """Layer, size factor, offsets and mask of a modality, from None, the name of a layer, or a mapping."""
     if value is None or isinstance(value, str):
         value = {"layer": value}
-    if not isinstance(value, Mapping) or not set(value) <= set(_OPTIONS):
+    if not isinstance(value, Mapping) or not set(value) <= {*_ALWAYS, *_IF_GIVEN}:
         given = sorted(value) if isinstance(value, Mapping) else value
         msg = (
             f"modalities[{name!r}] is {given!r}, but it must be None (its X), the name of a layer, or a mapping with "
-            "some of 'layer' and 'size_factor_key', such as {'layer': 'counts', 'size_factor_key': 'total_counts'}."
+            "some of 'layer', 'size_factor_key', 'offset_key' and 'mask_key', such as {'layer': 'counts', 'size_factor_key': 'total_counts'}."
         )
         raise ValueError(msg)
-    options = {option: value.get(option) for option in _OPTIONS}
+    options = {option: value.get(option) for option in (*_ALWAYS, *_IF_GIVEN)}
     for option, chosen in options.items():
         if not isinstance(chosen, str | None):
             msg = f"modalities[{name!r}] has {option}={chosen!r}, but it must be one name, as text, or None."
             raise TypeError(msg)
-    return options
+    return {option: chosen for option, chosen in options.items() if option in _ALWAYS or chosen is not None}
 
 
 def modality_sizes(states: States) -> dict[str, int]:

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scpln")
 
 #: What arguments name that name no column.
-_SINGLE = {"layer": "one layer", "unlabeled_category": "one category of labels_key"}
+_SINGLE = {
+    "layer": "one layer",
+    "unlabeled_category": "one category of labels_key",
+    "offset_key": "one layer, or entry of obsm",
+    "mask_key": "one layer, or entry of obsm",
+}
 
 
 def setup_anndata(
@@ -41,6 +46,8 @@ def setup_anndata(
     labels_key: str | None = None,
     unlabeled_category: str | None = None,
     size_factor_key: str | None = None,
+    offset_key: str | None = None,
+    mask_key: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
     is_count_data: bool = True,
@@ -68,6 +75,15 @@ def setup_anndata(
         Column of ``adata.obs`` with a size factor for each cell, on the natural scale. By default each cell's total
         count over the genes of `adata`: when these are a subset (highly variable ones), store the total over *all*
         genes in a column before subsetting, and name it here. Their logarithms are centred on the training cells.
+    offset_key
+        Layer, or entry of ``adata.obsm`` (cells × genes; columns of a data frame are matched to genes by name), with the
+        offset of every entry, on the scale of natural logarithms: what is known of its log-rate, such as the logarithm of
+        a depth that differs between groups of genes. It takes the place of size factors, unless `size_factor_key` is given,
+        to whose logarithm it is then added. Each gene's offsets are centred on the training cells.
+    mask_key
+        Layer, or entry of ``adata.obsm``, that is True (or not 0) where an entry was observed. Whatever stands where it is
+        not, missing values too, adds nothing to any bound. Totals are then over the observed entries: give a
+        `size_factor_key` where these differ much. For counts only.
     categorical_covariate_keys
         Columns of ``adata.obs`` with further categories for the design.
     continuous_covariate_keys
@@ -100,6 +116,12 @@ def setup_anndata(
     >>> sc.pp.normalize_total(adata, layer="log", target_sum=1e4)
     >>> sc.pp.log1p(adata, layer="log")
     >>> scpln.model.setup_anndata(adata, layer="log", is_count_data=False)
+
+    A tenth of the entries held out:
+
+    >>> import numpy as np
+    >>> adata.layers["seen"] = np.random.default_rng(0).random(adata.shape) > 0.1
+    >>> scpln.model.setup_anndata(adata, layer="counts", size_factor_key="n_counts", mask_key="seen")
     """
     register(
         adata,
@@ -108,6 +130,8 @@ def setup_anndata(
         labels_key=labels_key,
         unlabeled_category=unlabeled_category,
         size_factor_key=size_factor_key,
+        offset_key=offset_key,
+        mask_key=mask_key,
         categorical_covariate_keys=categorical_covariate_keys,
         continuous_covariate_keys=continuous_covariate_keys,
         is_count_data=is_count_data,
@@ -135,8 +159,8 @@ def setup_mudata(
         Modalities of the same cells (``axis=0``), in memory or backed.
     modalities
         The modalities to model, and where the counts of each are: None for its ``X``, the name of a layer, or a mapping
-        with ``"layer"`` and ``"size_factor_key"``, a column of the modality's ``obs`` with a size factor for each
-        cell, on the natural scale. By default, that is the cell's total count in the modality: when it has a subset of
+        with ``"layer"``, ``"offset_key"`` and ``"mask_key"``, as in `setup_anndata`, and ``"size_factor_key"``, a column of
+        the modality's ``obs`` with a size factor for each cell, on the natural scale. By default, that is the cell's total count in the modality: when it has a subset of
         its genes (highly variable ones), store the total over *all* of them before subsetting. The logarithms are
         centred on the cells that have the modality. Of a list of names, the counts are in ``X``.
     batch_key
@@ -219,12 +243,19 @@ def _arguments(is_count_data: bool, round_counts: bool, keys: Mapping[str, Any])
     # What goes without saying is not kept, so that registrations stay as they were before there was a choice.
     if not is_count_data:
         args["is_count_data"] = False
-    if args["unlabeled_category"] is None:
-        del args["unlabeled_category"]
+    for name in ("unlabeled_category", "offset_key", "mask_key"):
+        if args.get(name) is None:
+            args.pop(name, None)
     args |= _rounding(round_counts)
     if round_counts and not is_count_data:
         msg = (
             "round_counts=True rounds counts, and is_count_data=False says that these are none. Leave one of them out."
+        )
+        raise ValueError(msg)
+    if not is_count_data and "mask_key" in args:
+        msg = (
+            "mask_key is for counts, and is_count_data=False says that these are none: the gaussian likelihood has no values that "
+            "add nothing. Leave out cells or genes with missing values."
         )
         raise ValueError(msg)
     return args
@@ -274,8 +305,8 @@ def describe(registry: Mapping[str, Any]) -> tuple[str, str]:
     sizes, modalities = modality_sizes(known), args["modalities"]
     places = []
     for name, options in modalities.items():
-        key = "" if options["size_factor_key"] is None else f", size_factor_key={options['size_factor_key']!r}"
-        places.append(f"{location(options['layer'], f'mdata[{name!r}]')} ({sizes[name]:,}{key})")
+        given = [f", {key}={value!r}" for key, value in options.items() if key != "layer" and value is not None]
+        places.append(f"{location(options['layer'], f'mdata[{name!r}]')} ({sizes[name]:,}{''.join(given)})")
     return shape, " + ".join(places)
 
 

@@ -1,6 +1,6 @@
 """How a bound is maximised: the closed-form Poisson bound of PLN-PCA and its solver, and stochastic training. No AnnData."""
 
-from scpln.core import ABSENT, CountData
+from scpln.core import ABSENT, CountData, Entries
 from scpln.inference.genespace import (
     GenePosteriors,
     PLNResult,
@@ -50,6 +50,7 @@ __all__ = [
     "CoefficientPrior",
     "ColumnFit",
     "CountData",
+    "Entries",
     "FitResult",
     "GaussianFamilyName",
     "GenePosteriors",

@@ -65,12 +65,19 @@ class Approximation(nn.Module):
         flow_hidden: Sequence[int],
         encoder_hidden: Sequence[int],
         n_groups: int = 0,
+        by_entry: bool = False,
     ) -> Approximation:
-        """Encoder or features, and a flow with the context that these give; `n_groups` as in `Encoder`."""
+        """Encoder or features, and a flow with the context that these give; `n_groups` and `by_entry` as in `Encoder`."""
         source: Encoder | GaussianFeatures
         if amortized:
             source = Encoder(
-                n_genes, n_covariates, n_latent, hidden=encoder_hidden, diagonal=diagonal, n_groups=n_groups
+                n_genes,
+                n_covariates,
+                n_latent,
+                hidden=encoder_hidden,
+                diagonal=diagonal,
+                n_groups=n_groups,
+                by_entry=by_entry,
             )
             n_context = source.n_features
         else:

@@ -20,8 +20,9 @@ class Known:
     """What is known of n cells besides their counts: log size factors o and design X (n, d).
 
     Log size factors are (n,), or (n, G) where each of G groups of genes has its own: `groups` (p,) is then the code of
-    each gene's group, and a group that a cell lacks has `ABSENT`. Where a model has parameters of batches, also the
-    code of each cell's batch (n,).
+    each gene's group, and a group that a cell lacks has `ABSENT`. Where entries have offsets of their own, or were not
+    all observed, `entries` (n, p) is added to these, `ABSENT` where an entry was not observed. Where a model has
+    parameters of batches, also the code of each cell's batch (n,).
 
     Examples
     --------
@@ -40,11 +41,21 @@ class Known:
     design: torch.Tensor
     batches: torch.Tensor | None = None
     groups: torch.Tensor | None = None
+    entries: torch.Tensor | None = None
 
     @property
     def gene_offsets(self) -> torch.Tensor:
         """What is added to the log-rate of each gene, (n, p), or (n, 1) where it is the same for all."""
-        return self.offsets[:, None] if self.groups is None else self.offsets.index_select(1, self.groups)
+        sizes = self.offsets[:, None] if self.groups is None else self.offsets.index_select(1, self.groups)
+        return sizes if self.entries is None else sizes + self.entries
+
+    @property
+    def entry_features(self) -> torch.Tensor | None:
+        """Offsets of entries, and indicators of those that were not observed, for networks, (n, 2p); None without them."""
+        if self.entries is None:
+            return None
+        unobserved = self.entries <= ABSENT
+        return torch.cat([self.entries.masked_fill(unobserved, 0.0), unobserved.to(self.entries)], 1)
 
     @property
     def log_sizes(self) -> torch.Tensor:
@@ -99,10 +110,11 @@ class Batch(Known):
         labels: ArrayLike | None = None,
         *,
         groups: ArrayLike | None = None,
+        entries: ArrayLike | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Self:
-        """From SciPy or NumPy counts (n, p), and NumPy offsets, design and codes of batches, labels and groups of genes."""
+        """From SciPy or NumPy counts (n, p), and NumPy offsets, design, codes of batches, labels and groups, and entries."""
         return cls(
             counts=CountBatch.from_counts(counts, dtype, device=device),
             offsets=torch.as_tensor(offsets, dtype=dtype, device=device),
@@ -110,4 +122,5 @@ class Batch(Known):
             batches=None if batches is None else torch.as_tensor(batches, dtype=torch.int64, device=device),
             labels=None if labels is None else torch.as_tensor(labels, dtype=torch.int64, device=device),
             groups=None if groups is None else torch.as_tensor(groups, dtype=torch.int64, device=device),
+            entries=None if entries is None else torch.as_tensor(entries, dtype=dtype, device=device),
         )

@@ -39,6 +39,9 @@ batch_key
 size_factor_key
     Column of ``obs`` with size factors on the natural scale, for instance total counts over all genes where `adata`
     holds some of them only. By default, the totals of the counts given, and none for values that are not counts.
+offset_key, mask_key
+    Layers, or entries of ``obsm``, with an offset of every entry (logarithms), in place of size factors or beside those that
+    are named; and of which entries were observed.
 categorical_covariate_keys, continuous_covariate_keys
     Further columns of ``obs`` whose effects are taken out.""",
     "networks": """\

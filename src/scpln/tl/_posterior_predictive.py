@@ -116,12 +116,14 @@ def posterior_predictive(
     for cells in watched(
         _blocks(adata.n_obs, len(model.genes) * n_samples), "Posterior-predictive draws", adata.n_obs, len
     ):
-        counts = sp.coo_array(model._read(adata, cells).data.counts[0 : len(cells)])
-        observed.add(cells, (*counts.coords, np.zeros(counts.nnz, dtype=np.intp)), counts.data)
+        data = model._read(adata, cells).data
+        counts = sp.coo_array(data.counts[0 : len(cells)])
+        seen = None if data.entries is None else data.entries.observed
+        observed.add(cells, (*counts.coords, np.zeros(counts.nnz, dtype=np.intp)), counts.data, seen)
         block_seed = int(np.random.SeedSequence([seed, int(cells[0])]).generate_state(1)[0])
         drawn = model.posterior_predictive_sample(adata, cells, n_samples=n_samples, seed=block_seed).tocoo()
         coords = tuple(drawn.coords) if n_samples > 1 else (*drawn.coords, np.zeros(drawn.nnz, dtype=np.intp))
-        replicated.add(cells, coords, drawn.data)
+        replicated.add(cells, coords, drawn.data, seen)
 
     written = []
     for statistic in ("mean", "variance", "zero_fraction"):
@@ -166,13 +168,27 @@ class Tally:
     """
 
     def __init__(self, n_cells: int, n_genes: int, n_replicates: int) -> None:
-        self._n_cells, self._shape = n_cells, (n_replicates, n_genes)
+        self._shape = n_replicates, n_genes
+        self._n_cells = np.zeros(n_genes, dtype=np.intp)  # where each gene was observed
         self._sum, self._squares, self._nonzero = (np.zeros(self._shape) for _ in range(3))
         #: Total count of each cell (replicates × cells).
         self.library_size = np.zeros((n_replicates, n_cells))
 
-    def add(self, cells: NDArray[np.intp], coords: tuple[NDArray, ...], counts: NDArray) -> None:
-        """Add the non-zeros of some cells: their place among the cells, gene and replicate, and the counts."""
+    def add(
+        self,
+        cells: NDArray[np.intp],
+        coords: tuple[NDArray, ...],
+        counts: NDArray,
+        observed: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add the non-zeros of some cells: their place among the cells, gene and replicate, and the counts.
+
+        Of those entries alone that were `observed` (cells × genes), if not all were.
+        """
+        if observed is not None:
+            kept = observed[coords[0], coords[1]]
+            coords, counts = tuple(each[kept] for each in coords), counts[kept]
+        self._n_cells += len(cells) if observed is None else observed.sum(0)
         row, gene, replicate = coords
         counts = counts.astype(np.float64)
         entry, size = replicate * self._shape[1] + gene, int(np.prod(self._shape))
@@ -185,18 +201,20 @@ class Tally:
     @property
     def mean(self) -> NDArray[np.float64]:
         """Mean of each gene over cells (replicates × genes)."""
-        return self._sum / self._n_cells
+        with np.errstate(invalid="ignore"):
+            return self._sum / self._n_cells
 
     @property
     def variance(self) -> NDArray[np.float64]:
         """Its variance over cells."""
         centred = self._squares - self._n_cells * self.mean**2
-        return np.maximum(centred, 0) / max(self._n_cells - 1, 1)
+        return np.maximum(centred, 0) / np.maximum(self._n_cells - 1, 1)
 
     @property
     def zero_fraction(self) -> NDArray[np.float64]:
         """Its share of cells without a count."""
-        return 1 - self._nonzero / self._n_cells
+        with np.errstate(invalid="ignore"):
+            return 1 - self._nonzero / self._n_cells
 
 
 def _blocks(n_cells: int, entries_per_cell: int) -> Iterator[NDArray[np.intp]]:
@@ -218,11 +236,11 @@ def _columns(observed: NDArray[np.float64], replicated: NDArray[np.float64], nam
 
 def _scalars(observed: Tally, replicated: Tally) -> dict[str, float]:
     """What is said of all counts together."""
-    zeros = replicated.zero_fraction.mean(1)
+    zeros = np.nanmean(replicated.zero_fraction, 1)
     varies = observed.variance[0] > 0
     ratio = replicated.variance.mean(0)[varies] / observed.variance[0][varies]
     return {
-        "zero_fraction_observed": float(observed.zero_fraction.mean()),
+        "zero_fraction_observed": float(np.nanmean(observed.zero_fraction)),
         "zero_fraction_replicated": float(zeros.mean()),
         "zero_fraction_replicated_sd": float(zeros.std(ddof=min(1, len(zeros) - 1))),
         "variance_ratio": float(np.median(ratio)) if varies.any() else np.nan,

@@ -131,7 +131,8 @@ def check_same_training(path: Path, saved: Mapping[str, Any], settings: Mapping[
 def describe_cells(data: CountData, labels: NDArray[np.int64] | None) -> dict[str, Any]:
     """Numbers of cells and genes, and a digest of all else but the counts: tells whether these are the same cells."""
     digest = hashlib.sha256()
-    for array in (data.offsets, data.design, data.batches, labels):
+    entries = () if data.entries is None else data.entries.arrays()
+    for array in (data.offsets, data.design, data.batches, labels, *entries):
         if array is not None:
             digest.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
     return {"n_cells": data.n_cells, "n_genes": data.n_genes, "cells": digest.hexdigest()}

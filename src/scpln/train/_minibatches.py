@@ -102,4 +102,5 @@ def as_batch(
     """Tensors of some cells, whose counts have been read; `labels` are those of all cells."""
     batches, labels = (None if codes is None else codes[cells] for codes in (data.batches, labels))
     known = data.offsets[cells], data.design[cells], batches, labels
-    return Batch.from_arrays(rows, *known, groups=data.groups, dtype=dtype, device=device)
+    entries = None if data.entries is None else data.entries.added(cells)
+    return Batch.from_arrays(rows, *known, groups=data.groups, entries=entries, dtype=dtype, device=device)

@@ -226,9 +226,12 @@ def _others(model_class: type[Bounds], adata: AnnData, cells: NDArray[np.intp]) 
     matrix = get_matrix(adata, layer)[rest]
     part = AnnData(
         X=matrix if layer is None else None,
-        layers=None if layer is None else {layer: matrix},
+        layers={} if layer is None else {layer: matrix},
         obs=adata.obs.iloc[rest].copy(),
         var=adata.var[[]].copy(),
     )
+    for key in filter(None, (args.get("offset_key"), args.get("mask_key"))):
+        slot, of_part = (adata.layers, part.layers) if key in adata.layers else (adata.obsm, part.obsm)
+        of_part[key] = slot[key].iloc[rest] if hasattr(slot[key], "iloc") else slot[key][rest]
     model_class.setup_anndata(part, **args, source_registry=manager.registry)
     return part

@@ -155,6 +155,8 @@ def _check_data(adata: Data, model: ScplnModel, args: argparse.Namespace) -> Non
         raise CommandError(msg)
     if not model.modalities:
         require("the model's layer", setup["layer"], adata.layers, "layers")
+        for name in ("offset_key", "mask_key"):
+            require(f"the model's {name}", setup.get(name), [*adata.layers, *adata.obsm], "layers or obsm")
     columns = [setup["batch_key"], setup.get("size_factor_key")]
     for name in ("categorical_covariate_keys", "continuous_covariate_keys"):
         columns += setup[name] or []

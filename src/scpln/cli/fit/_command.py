@@ -139,6 +139,8 @@ def _check_names(adata: Data, args: argparse.Namespace, key: str) -> None:
         genes = []
     else:
         require("--layer", args.layer, adata.layers, "layers")
+        for name, given in {"--offset-key": args.offset_key, "--mask-key": args.mask_key}.items():
+            require(name, given, [*adata.layers, *adata.obsm], "layers or obsm")
         genes = list(adata.var_names)
     columns = {"--batch-key": [args.batch_key], "--size-factor-key": [args.size_factor_key]}
     for option in options().values():
@@ -146,8 +148,8 @@ def _check_names(adata: Data, args: argparse.Namespace, key: str) -> None:
             columns[option_of(option.name)] = [getattr(args, option.name)]
     columns["--categorical-covariate"] = args.categorical_covariate or []
     columns["--continuous-covariate"] = args.continuous_covariate or []
-    for name, given in columns.items():
-        for column in given:
+    for name, wanted in columns.items():
+        for column in wanted:
             require(name, column, adata.obs, "obs")
     where = "obs or the genes" if genes else "obs"
     for name in args.color or ():

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from scpln._catalogue import Entry
 
-OF_ONE_ANNDATA = ("layer", "size_factor_key", "labels_key")
-"""Options whose place is ``--modality`` where there are several."""
+OF_ONE_ANNDATA = ("layer", "size_factor_key", "offset_key", "mask_key", "labels_key")
+"""Options whose place is ``--modality`` where there are several, if it has one."""
 
 
 def is_mudata(args: argparse.Namespace) -> bool:

@@ -22,6 +22,8 @@ ARGUMENTS = {
     "round_counts": "round_counts",
     "batch_key": "batch_key",
     "size_factor_key": "size_factor_key",
+    "offset_key": "offset_key",
+    "mask_key": "mask_key",
     "categorical_covariate": "categorical_covariate_keys",
     "continuous_covariate": "continuous_covariate_keys",
     **{

@@ -60,6 +60,17 @@ def _add_data(group: Any) -> None:
         "(default: total counts over the genes in the file; none for real values)",
     )
     group.add_argument(
+        "--offset-key",
+        metavar="NAME",
+        help="layer, or entry of obsm, with an offset of each entry, logged, in place of size factors, or beside those that are "
+        "named",
+    )
+    group.add_argument(
+        "--mask-key",
+        metavar="NAME",
+        help="layer, or entry of obsm, that is true where an entry was observed; what stands in others has no effect",
+    )
+    group.add_argument(
         "--categorical-covariate",
         metavar="OBS",
         action="append",

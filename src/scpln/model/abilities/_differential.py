@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import RNASeqMixin
@@ -113,7 +114,7 @@ class Differential(Predictive):
             Fold change (log2) from which on a gene is differentially expressed. None estimates it, by scvi-tools' rule.
         all_stats
             Whether to add means and shares of non-zeros of the raw values, which are read into memory. Of modalities,
-            they are over the cells that have it, and counts are normalised within it.
+            they are over the cells that have it, and counts are normalised within it; with a mask, over observed entries.
         batch_correction
             Whether all cells are moved to the same batches before they are compared: `batchid1` and `batchid2`, by default
             all, one after another. Otherwise each cell is in its own.
@@ -262,9 +263,11 @@ class _Groups:
         counts = data.counts
         if not isinstance(counts, np.ndarray):
             counts = sp.csr_matrix(counts if sp.issparse(counts) else take_cells(counts, np.arange(self.data.n_obs)))
-        if data.groups is not None:
+        observed = None if data.entries is None else data.entries.observed
+        if data.groups is not None or observed is not None:
             self.adata.obs[_SCALING] = _TOTAL
-            return RawValues(sp.csr_matrix(counts), data.offsets != ABSENT, data.groups)
+            groups = np.zeros(data.n_genes, np.intp) if data.groups is None else data.groups
+            return RawValues(sp.csr_matrix(counts), data.log_sizes != ABSENT, groups, observed)
         # scvi-tools divides by totals, and cells without counts would make every mean NaN.
         totals = np.asarray(counts.sum(axis=1)).ravel()
         self.adata.obs[_SCALING] = _TOTAL / np.where(totals == 0, 1, totals)
@@ -292,15 +295,16 @@ class _Groups:
             msg = "One of the groups has no cells (the rest has none where idx1 or group1 has all). Choose groups that both have some."
             raise ValueError(msg)
         chosen = self.rng.permutation(indices)[:n_samples_overall]
-        rates = self.model.get_normalized_expression(
-            self.data,
-            chosen,
-            transform_batch,
-            n_samples=-(-n_samples_overall // len(chosen)),
-            return_mean=False,
-            batch_size=self.batch_size,
-            seed=int(self.rng.integers(2**31)),
-        )
+        with torch.inference_mode(False):  # which scvi-tools sets, and in which posteriors cannot be inferred
+            rates = self.model.get_normalized_expression(
+                self.data,
+                chosen,
+                transform_batch,
+                n_samples=-(-n_samples_overall // len(chosen)),
+                return_mean=False,
+                batch_size=self.batch_size,
+                seed=int(self.rng.integers(2**31)),
+            )
         assert isinstance(rates, np.ndarray)
         n_drawn = rates.shape[0] * rates.shape[1]
         return rates.reshape(n_drawn, -1)[self.rng.permutation(n_drawn)[:n_samples_overall]]

@@ -59,9 +59,9 @@ class _Rates:
         Design matrices (n × d) and codes of the batches (n,): the cells' own, or one pair for each batch to transform
         to.
     offsets
-        What is added to each cell's log-rates, (n, 1), or (n, G) for the modality of each gene.
+        What is added to each cell's log-rates, (n, 1), or (n, G) for the modality of each gene, or (n, genes).
     groups
-        Codes of the genes' modalities (genes,).
+        Codes of the genes' modalities (genes,), if it is by modality.
     factor
         What all rates are then multiplied by.
     """
@@ -200,8 +200,8 @@ class Predictive(LatentModel):
         gene_list
             Names of genes, in the order to return; by default all, which is a dense array of all cells and genes.
         library_size
-            Factor of all rates; ``"latent"`` for each cell's own size factor, which gives its expected counts (before
-            zero inflation, and of presence, its rate). Of modalities, each has its own, and is NaN where a cell lacks it:
+            Factor of all rates; ``"latent"`` for each cell's own size factor, and offsets of its entries, which gives its
+            expected counts (before zero inflation, and of presence, its rate), of entries that were not observed, too. Of modalities, each has its own, and is NaN where a cell lacks it:
             a number gives what would be expected there. Counts in categories (``k_max``) have no rate: their mean is
             given, with this as the size factor.
         n_samples
@@ -328,8 +328,8 @@ class Predictive(LatentModel):
             zeros = np.zeros((len(posterior), 1))
             return _Rates(self.module, posterior, designs, zeros, None, genes, factor), obs.index
         data = self._read(adata, positions).data
-        groups = data.groups if data.groups is None or genes is None else data.groups[genes]
-        return _Rates(self.module, posterior, designs, data.log_sizes, groups, genes), obs.index
+        offsets, groups = data.expected_offsets(genes)
+        return _Rates(self.module, posterior, designs, offsets, groups, genes), obs.index
 
 
 def _stream(seed: int, number: int) -> int:

@@ -130,7 +130,8 @@ class QueryMapping(ScplnModel):
         fill_missing
             Whether genes that `adata` lacks are filled with zeros. That is refused by default, since they are
             read as measured zeros: evidence that the gene is not expressed. In a new batch that has none of them, the
-            batch's coefficients take up most of it; in a known one, latent states do.
+            batch's coefficients take up most of it; in a known one, latent states do. With a mask in a layer (`mask_key`),
+            they are filled as not observed, and are no evidence.
 
         Returns
         -------
@@ -157,7 +158,8 @@ class QueryMapping(ScplnModel):
                     adata.mod[name]._init_as_actual(part)
                 adata.update()
             return None if inplace else adata
-        changed = _with_genes(adata, genes, fill_missing=fill_missing)
+        mask_key = _manager.setup_args(reference.registry).get("mask_key")
+        changed = _with_genes(adata, genes, fill_missing=fill_missing, masked=mask_key in adata.layers)
         if not inplace:
             return changed
         if not adata.var_names.equals(genes):
@@ -249,8 +251,8 @@ def _trained(cls: type[QueryMapping], model: Any) -> Any:
     return model
 
 
-def _with_genes(adata: AnnData, genes: pd.Index, *, fill_missing: bool) -> AnnData:
-    """A copy of data with these genes, in this order."""
+def _with_genes(adata: AnnData, genes: pd.Index, *, fill_missing: bool, masked: bool = False) -> AnnData:
+    """A copy of data with these genes, in this order; layers are filled too, so that a mask there says what was observed."""
     if not adata.var_names.is_unique:
         msg = "adata.var_names are not unique, and genes are matched by name. Run `adata.var_names_make_unique()`."
         raise ValueError(msg)
@@ -268,9 +270,8 @@ def _with_genes(adata: AnnData, genes: pd.Index, *, fill_missing: bool) -> AnnDa
         if len(missing) == len(genes):
             msg = f"{share} are missing from adata.var_names: {shown}. Are genes named the same way in both?"
             raise ValueError(msg)
-        warn(
-            f"{share} are missing from adata.var_names and filled with zeros, which are read as measured zeros: {shown}."
-        )
+        read_as = "are not observed (mask_key)" if masked else "are read as measured zeros"
+        warn(f"{share} are missing from adata.var_names and filled with zeros, which {read_as}: {shown}.")
         zeros = sp.csr_matrix((adata.n_obs, len(missing)), dtype=np.float32)
         layers = {name: zeros.astype(layer.dtype) for name, layer in adata.layers.items()}
         x = None if adata.X is None else zeros.astype(adata.X.dtype)

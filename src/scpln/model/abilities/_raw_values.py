@@ -1,4 +1,4 @@
-"""Counts of several modalities, whose statistics are over the cells that have the modality."""
+"""Counts of several modalities, or not all observed, whose statistics are over the cells that have them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class RawValues:
         Which cells have which modality, (n, G).
     groups
         Code of each gene's modality, (p,).
+    observed
+        Which entries were observed, (n, p); None if all were that a cell's modalities have.
 
     Examples
     --------
@@ -36,9 +38,11 @@ class RawValues:
     values: sp.csr_matrix
     present: NDArray[np.bool_]
     groups: NDArray[np.intp]
+    observed: NDArray[np.bool_] | None = None
 
     def __getitem__(self, cells: Any) -> Self:
-        return replace(self, values=self.values[cells], present=self.present[cells])
+        observed = None if self.observed is None else self.observed[cells]
+        return replace(self, values=self.values[cells], present=self.present[cells], observed=observed)
 
     def __ne__(self, value: object) -> Self:  # type: ignore[override]
         return replace(self, values=self.values != value)
@@ -53,7 +57,9 @@ class RawValues:
         return replace(self, values=sp.csr_matrix((scaled, (values.row, values.col)), shape=values.shape))
 
     def mean(self, axis: int, dtype: None = None, out: None = None) -> NDArray[np.float64]:
-        """Mean of each gene over the cells that have its modality (`axis` 0); NaN if none has. As NumPy calls it."""
+        """Mean of each gene over the cells where it was observed (`axis` 0); NaN if it was in none. As NumPy calls it."""
         n_cells = self.present.sum(axis)[self.groups]
+        if self.observed is not None:
+            n_cells = (self.observed & self.present[:, self.groups]).sum(axis)
         with np.errstate(invalid="ignore"):
             return np.asarray(self.values.sum(axis), dtype=float).ravel() / n_cells

@@ -177,8 +177,11 @@ class BoundTerms(LatentModel):
 
 def conditions(model: ScplnModel) -> str:
     """What the bounds of a model are conditional on, to put after their unit: those that differ in it cannot be compared."""
-    has_offsets = model.is_count_data or setup_args(model.registry)["size_factor_key"] is not None
-    return ", given the size factors" if has_offsets and model.uses_size_factors else ""
+    args = setup_args(model.registry)
+    has_offsets = args.get("offset_key") is not None
+    has_sizes = args.get("size_factor_key") is not None or (model.is_count_data and not has_offsets)
+    given = ["size factors"] * (has_sizes and model.uses_size_factors) + ["offsets"] * has_offsets
+    return f", given the {' and '.join(given)}" if given else ""
 
 
 class _WithoutCounts(nn.Module):

@@ -159,7 +159,7 @@ class Architecture:
             real_values=not self.is_count,
         )
 
-    def encoder_arguments(self, n_genes: int, n_covariates: int) -> dict[str, Any]:
+    def encoder_arguments(self, n_genes: int, n_covariates: int, by_entry: bool) -> dict[str, Any]:
         """Arguments of `Encoder` and `ComponentEncoder`."""
         return {
             "n_genes": n_genes,
@@ -170,6 +170,7 @@ class Architecture:
             "covariates": self.encode_covariates,
             "dropout": self.dropout_rate,
             "real_values": not self.is_count,
+            "by_entry": by_entry,
         }
 
     def make_flow(self, n_context: int) -> Flow | None:
@@ -179,7 +180,7 @@ class Architecture:
         hidden = self.flow_hidden
         return make_flow(self.flow, self.n_latent, n_context, n_transforms=self.n_transforms, hidden=hidden)
 
-    def make_approximation(self, n_genes: int, n_covariates: int) -> Approximation:
+    def make_approximation(self, n_genes: int, n_covariates: int, by_entry: bool) -> Approximation:
         """The encoder, with the flow."""
-        encoder = Encoder(**self.encoder_arguments(n_genes, n_covariates))
+        encoder = Encoder(**self.encoder_arguments(n_genes, n_covariates, by_entry))
         return Approximation(self.n_latent, encoder, self.make_flow(encoder.n_features))

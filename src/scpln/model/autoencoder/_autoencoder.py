@@ -81,6 +81,12 @@ class Autoencoder(
         if self.architecture.dispersion == "gene-batch" and setup_args(self.registry)["batch_key"] is None:
             msg = "dispersion='gene-batch' needs batches: name them in setup_anndata(..., batch_key=...)."
             raise ValueError(msg)
+        if self.architecture.k_max is not None and setup_args(self.registry).get("mask_key") is not None:
+            msg = (
+                "k_max gives small counts probabilities of their own, whatever the rate, so that an entry that was not observed "
+                "(mask_key) would say something. Leave out k_max."
+            )
+            raise ValueError(msg)
         softmax = self.architecture.scale_activation == "softmax"
         if softmax and not self.size_factors:
             msg = (

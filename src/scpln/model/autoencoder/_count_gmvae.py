@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 from scvi import REGISTRY_KEYS
 
-from scpln.data import read_labels, setup_args, states
+from scpln.data import has_entries, read_labels, setup_args, states
 from scpln.model.abilities import Clusters, effective_number
 from scpln.module import ComponentEncoder, GaussianMixture, Generative, MixtureVAEModule, VAEModule
 from scpln.utils import as_bool, one_of, positive_integer_or_none, warn
@@ -254,9 +254,10 @@ class CountGMVAE(Clusters, Autoencoder):
         weights = None if self.weights == "learned" else self.weights
         prior = GaussianMixture(n_components, self.n_latent, full=self.full_covariance, weights=weights)
         generative, n_cells = Generative(decoder, likelihood, prior), self.summary_stats.n_cells
+        encoded = n_genes, n_covariates, has_entries(self.registry)
         if not self.component_posteriors:
-            return VAEModule(generative, self.architecture.make_approximation(n_genes, n_covariates), n_cells)
-        encoder = ComponentEncoder(n_components, **self.architecture.encoder_arguments(n_genes, n_covariates))
+            return VAEModule(generative, self.architecture.make_approximation(*encoded), n_cells)
+        encoder = ComponentEncoder(n_components, **self.architecture.encoder_arguments(*encoded))
         return MixtureVAEModule(generative, encoder, self.architecture.make_flow(encoder.n_features), n_cells)
 
     @property

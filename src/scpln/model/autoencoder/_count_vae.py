@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scpln.data import has_entries
 from scpln.module import Generative, VAEModule
 from scpln.utils import as_bool
 
@@ -147,5 +148,5 @@ class CountVAE(Autoencoder):
         n_genes, n_covariates, n_batches = self._sizes()
         likelihood = self.architecture.make_likelihood(n_genes)
         decoder = self.architecture.make_decoder(likelihood, n_covariates, n_batches)
-        approximation = self.architecture.make_approximation(n_genes, n_covariates)
+        approximation = self.architecture.make_approximation(n_genes, n_covariates, has_entries(self.registry))
         return VAEModule(Generative(decoder, likelihood), approximation, self.summary_stats.n_cells)

@@ -63,14 +63,14 @@ def start_at_means(module: AutoencoderModule, data: CountData) -> None:
     Real values get the unit of the spread of their residuals.
     """
     generative = module.generative
-    totals, size = np.zeros(data.n_genes), np.exp(data.offsets).sum()
+    totals, sizes = np.zeros(data.n_genes), data.exposures
     for _, batch in Minibatches(data, data.block_size()).in_order():
         totals += batch.counts.dense.double().sum(0).numpy()
     is_count = generative.likelihood.is_count
     if not is_count:
         module.start_in_unit(residual_log_spread(data))
-    means = np.log((totals + _PSEUDO_COUNT) / size) if is_count else totals / data.n_cells
-    log_total = float(np.log((totals.sum() + _PSEUDO_COUNT) / size)) if is_count else 0.0
+    means = np.log((totals + _PSEUDO_COUNT) / sizes) if is_count else totals / data.n_cells
+    log_total = float(np.log((totals.sum() + _PSEUDO_COUNT) / sizes.mean())) if is_count else 0.0
     design = torch.from_numpy(data.design)
     generative.decoder.start_at(means, log_total, design)
     module.encoder.trunk.standardize.fit(design)
@@ -78,7 +78,7 @@ def start_at_means(module: AutoencoderModule, data: CountData) -> None:
 
     def expected() -> Iterator[tuple[CountBatch, torch.Tensor]]:
         for _, batch in Minibatches(data, data.block_size()).in_order():
-            eta = batch.offsets[:, None] + intercepts
+            eta = batch.gene_offsets + intercepts
             yield batch.counts, eta.exp() if is_count else eta
 
     generative.likelihood.initialise(expected())

@@ -92,11 +92,8 @@ class ScplnModel(Persistent):
         (check_mdata if joint else check_adata)(adata)
         if _manager.adopt(cls, adata):
             return
-        call = (
-            f"scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})"
-            if joint
-            else ("scpln.model.setup_anndata(adata, layer=...)")
-        )
+        one = "scpln.model.setup_anndata(adata, layer=...)"
+        call = f"scpln.model.setup_mudata(mdata, modalities={list(adata.mod)})" if joint else one
         which = "the modalities to model, and the layers" if joint else "the layer"
         values = "raw counts" if joint else "raw counts, or other values with is_count_data=False"
         msg = (
@@ -115,6 +112,8 @@ class ScplnModel(Persistent):
         labels_key: str | None = None,
         unlabeled_category: str | None = None,
         size_factor_key: str | None = None,
+        offset_key: str | None = None,
+        mask_key: str | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
         is_count_data: bool = True,
@@ -194,11 +193,10 @@ class ScplnModel(Persistent):
         """The given data, or the model's own."""
         if adata is not None:
             self._check(adata)
-            return adata
-        if self.adata is None:
+        elif self.adata is None:
             msg = "This model was loaded without its AnnData. Pass adata=, or load it with load(path, adata)."
             raise ValueError(msg)
-        return self.adata
+        return self.adata if adata is None else adata
 
     def _is_training_data(self, adata: Data | None, positions: NDArray[np.intp] | None = None) -> bool:
         """Whether all or some cells are those that the model was trained on, unchanged, so that what is stored of them applies."""

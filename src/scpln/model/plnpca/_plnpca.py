@@ -8,7 +8,7 @@ import numpy as np
 import scvi
 import torch
 
-from scpln.data import adopt, cell_positions, modality_sizes, modality_slices, register_mudata, states
+from scpln.data import adopt, cell_positions, has_entries, modality_sizes, modality_slices, register_mudata, states
 from scpln.inference import GenePriorName
 from scpln.model.abilities import (
     Differential,
@@ -259,6 +259,7 @@ class PLNPCA(
                 diagonal=self.posterior == "meanfield",
                 flow=flow,
                 n_groups=len(self._sizes_of_modalities),
+                by_entry=has_entries(self.registry),
                 **self._sizes,
             )
 

@@ -26,7 +26,7 @@ class ComponentEncoder(nn.Module):
     ----------
     n_components
         Components K.
-    n_genes, n_covariates, n_latent, hidden, diagonal, covariates, dropout, real_values
+    n_genes, n_covariates, n_latent, hidden, diagonal, covariates, dropout, real_values, by_entry
         As in `Encoder`.
 
     Examples
@@ -52,10 +52,16 @@ class ComponentEncoder(nn.Module):
         covariates: bool = True,
         dropout: float = 0.0,
         real_values: bool = False,
+        by_entry: bool = False,
     ) -> None:
         super().__init__()
         self.n_components = n_components
-        options: dict[str, Any] = {"covariates": covariates, "dropout": dropout, "real_values": real_values}
+        options: dict[str, Any] = {
+            "covariates": covariates,
+            "dropout": dropout,
+            "real_values": real_values,
+            "by_entry": by_entry,
+        }
         self.trunk = Trunk(n_genes, n_covariates, hidden, **options)
         width = self.trunk.n_features
         self.components = nn.Linear(width, n_components)

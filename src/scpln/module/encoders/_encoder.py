@@ -26,7 +26,7 @@ class Encoder(nn.Module):
         Widths of the hidden layers.
     diagonal
         Whether covariances are diagonal.
-    covariates, dropout, n_groups, real_values
+    covariates, dropout, n_groups, real_values, by_entry
         As in `Trunk`.
 
     Examples
@@ -52,6 +52,7 @@ class Encoder(nn.Module):
         dropout: float = 0.0,
         n_groups: int = 0,
         real_values: bool = False,
+        by_entry: bool = False,
     ) -> None:
         super().__init__()
         options: dict[str, Any] = {
@@ -59,6 +60,7 @@ class Encoder(nn.Module):
             "dropout": dropout,
             "n_groups": n_groups,
             "real_values": real_values,
+            "by_entry": by_entry,
         }
         self.trunk = Trunk(n_genes, n_covariates, hidden, **options)
         self.gaussian = GaussianHead(self.trunk.n_features, n_latent, diagonal=diagonal)

@@ -20,7 +20,7 @@ class GaussianFeatures(nn.Module):
 
     Under Poisson counts, y enters the posterior of a linear model only through Cᵀy, of which m is a function given the
     known part of the log-rates: m and these then determine the shape of the exact posterior. Under other likelihoods
-    they say most of it.
+    they say most of it. Offsets of entries, as many numbers as there are genes, are left out.
 
     Parameters
     ----------

@@ -40,6 +40,8 @@ class Trunk(nn.Module):
         where all genes have the same.
     real_values
         Whether there are real values with a unit in place of counts.
+    by_entry
+        Whether entries have offsets of their own, or may be unobserved, both of which enter.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Trunk(nn.Module):
         dropout: float = 0.0,
         n_groups: int = 0,
         real_values: bool = False,
+        by_entry: bool = False,
     ) -> None:
         super().__init__()
         self.covariates, self.n_features = covariates, hidden[-1]
@@ -59,6 +62,7 @@ class Trunk(nn.Module):
         self.standardize = Standardize(n_covariates)
         n_known = max(1, 2 * n_groups) + (n_covariates - 1 if covariates else 0)
         self.known = nn.Linear(n_known, hidden[0])
+        self.entries = nn.Linear(2 * n_genes, hidden[0], bias=False) if by_entry else None
         layers: list[nn.Module] = _activation(hidden[0], dropout)
         for n_in, n_out in pairwise(hidden):
             layers += [nn.Linear(n_in, n_out), *_activation(n_out, dropout)]
@@ -69,7 +73,10 @@ class Trunk(nn.Module):
         known = [batch.log_sizes, batch.absence]
         if self.covariates:
             known.append(self.standardize(batch.design)[:, 1:])
-        return self.layers(self.counts(batch.counts) + self.known(torch.cat(known, 1)))
+        inputs = self.counts(batch.counts) + self.known(torch.cat(known, 1))
+        if self.entries is not None:
+            inputs = inputs + self.entries(batch.entry_features)
+        return self.layers(inputs)
 
 
 class GaussianHead(nn.Module):

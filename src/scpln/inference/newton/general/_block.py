@@ -113,7 +113,9 @@ class LikelihoodBlock:
         states = variance
         if features.uncertain:
             states = np.hstack([variance, features.family.covariance(variance) + linalg.packed_outer(mean)])
-        return np.hstack([self._known, mean]) @ features.mean.T, states @ features.variance.T
+        log_rates = np.hstack([self._known, mean]) @ features.mean.T
+        self._data.add_entry_offsets(self.cells, log_rates)
+        return log_rates, states @ features.variance.T
 
 
 def block_size(data: CountData, rule: Expectations, n_threads: int, batch_size: int | None) -> int:

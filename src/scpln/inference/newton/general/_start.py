@@ -53,6 +53,7 @@ def expected_counts(data: CountData, start: FitResult) -> Iterator[tuple[CountBa
     for begin, end, rows in data.blocks(0, data.n_cells, data.block_size()):
         known = np.hstack([data.log_sizes[begin:end], data.design[begin:end], start.mean[begin:end]])
         log_rates = known.astype(np.float32) @ features.mean.T
+        data.add_entry_offsets(slice(begin, end), log_rates)
         log_rates += 0.5 * (start.covariance[begin:end].astype(np.float32) @ features.variance.T)
         expected, counts = np.exp(np.minimum(log_rates, MAX_LOG_EXPECTED)), CountBatch.from_counts(rows)
         require_finite((expected + counts.dense.numpy()).sum(1), np.arange(begin, end), counts)

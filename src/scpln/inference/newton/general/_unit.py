@@ -32,7 +32,9 @@ def in_unit(data: CountData, unit: float) -> CountData:
         return data
     values = data.counts
     in_memory = isinstance(values, np.ndarray) or sp.issparse(values)
-    return replace(data, counts=values / unit if in_memory else _ScaledRows(values, unit), offsets=data.offsets / unit)
+    scaled = values / unit if in_memory else _ScaledRows(values, unit)
+    entries = None if data.entries is None else data.entries.divided(unit)
+    return replace(data, counts=scaled, offsets=data.offsets / unit, entries=entries)
 
 
 def residual_log_spread(data: CountData) -> float:

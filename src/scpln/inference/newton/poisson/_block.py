@@ -74,9 +74,7 @@ class RateBlock:
     def narrow(self, rows: NDArray[np.intp]) -> RateBlock:
         """A block of some of the cells, with copies of their counts and rates."""
         part = copy.copy(self)
-        part.cells = (
-            np.arange(self.cells.start, self.cells.stop)[rows] if isinstance(self.cells, slice) else self.cells[rows]
-        )
+        part.cells = self._cells_of(rows)
         part.counts, part.rates, part.inputs = self.counts[rows], self.rates[rows], self.inputs[rows]
         part.design = self.design[rows]
         return part
@@ -88,7 +86,7 @@ class RateBlock:
     def evaluate(self, mean: Array, variance: Array, features: GeneFeatures) -> Array:
         """Expected rates A (n, p) at posteriors N(m, V), and return their totals per cell."""
         inputs = self._fill(self.inputs, mean, variance, features)
-        self._exponentiate(inputs, self.rates, features)
+        self._exponentiate(inputs, self.cells, self.rates, features)
         return self.rates.sum(1)
 
     def curvature(self, mean: Array, features: GeneFeatures) -> tuple[Array, Array, Array]:
@@ -118,11 +116,17 @@ class RateBlock:
         """Replace the rates of a few rows."""
         inputs = self._fill(self.inputs[rows], mean, variance, features)
         rates = np.empty((len(rows), self.rates.shape[1]), self._dtype)
-        self._exponentiate(inputs, rates, features)
+        self._exponentiate(inputs, self._cells_of(rows), rates, features)
         self.rates[rows] = rates
 
-    @staticmethod
-    def _exponentiate(inputs: Array, rates: Array, features: GeneFeatures) -> None:
+    def _cells_of(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Positions of some of the cells in the data."""
+        return np.arange(self.cells.start, self.cells.stop)[rows] if isinstance(self.cells, slice) else self.cells[rows]
+
+    def _exponentiate(
+        self, inputs: Array, cells: slice | NDArray[np.intp], rates: Array, features: GeneFeatures
+    ) -> None:
         np.matmul(inputs, features.rate.T, out=rates)
+        self._data.add_entry_offsets(cells, rates)
         np.minimum(rates, MAX_LOG_RATE, out=rates)
         np.exp(rates, out=rates)

@@ -75,10 +75,13 @@ def elbo(
             )
             o, counts, rates = data.log_sizes[begin:end], sp.csr_matrix(rows, dtype=np.float64), buffer[: end - begin]
             np.matmul(np.hstack([o, x, m, v]), features.T, out=rates)
+            data.add_entry_offsets(slice(begin, end), rates)
             with np.errstate(over="ignore"):  # of posteriors far from the counts: −∞
                 np.exp(rates, out=rates)
             slopes = counts @ linear
             of_sizes = (o * (counts @ data.membership)).sum(1)
+            if data.entries is not None:
+                of_sizes += data.entries.weighted(slice(begin, end), counts)
             fit = of_sizes + (np.hstack([x, m]) * slopes).sum(1) - rates.sum(1) - log_factorial_sums(counts)
             log_det = linalg.invert(linalg.unpack(v, q))
             result[begin:end] = fit - 0.5 * ((m * m).sum(1) + v[:, diagonal].sum(1) - log_det - q)

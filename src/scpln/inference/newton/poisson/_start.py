@@ -50,6 +50,8 @@ class Totals:
                 depths = counts @ data.membership
                 depth[begin:end] = depths.sum(1)
                 constant[begin:end] = (depths * data.log_sizes[begin:end]).sum(1) - log_factorial_sums(counts)
+                if data.entries is not None:
+                    constant[begin:end] += data.entries.weighted(slice(begin, end), counts)
             return count_design
 
         count_design = np.sum(pool.map_chunks(process_chunk, data.n_cells, block), axis=0)
@@ -59,13 +61,8 @@ class Totals:
 def intercept_bound(data: CountData, totals: Totals) -> float:
     """Mean bound per cell of the best model with an intercept alone for every gene, nats: no fit should be below it."""
     total = totals.count_design[:, 0]
-    log_rate = np.log(np.where(total > 0, total, 1.0)) - np.log(_exposure(data))
+    log_rate = np.log(np.where(total > 0, total, 1.0)) - np.log(data.exposures)
     return float((total * log_rate - total).sum() + totals.constant.sum()) / data.n_cells
-
-
-def _exposure(data: CountData) -> Array:
-    """Size factors of every gene, summed over cells, (p,)."""
-    return data.membership @ np.exp(data.log_sizes).sum(0)
 
 
 def regress(data: CountData, totals: Totals, pool: Threads, block: int) -> Array:
@@ -77,7 +74,7 @@ def regress(data: CountData, totals: Totals, pool: Threads, block: int) -> Array
     d = data.design.shape[1]
     total = totals.count_design[:, 0]
     coefficients = np.zeros((data.n_genes, d))
-    coefficients[:, 0] = np.log(np.where(total > 0, total / _exposure(data), 1e-8))
+    coefficients[:, 0] = np.log(np.where(total > 0, total / data.exposures, 1e-8))
     parameters = GeneParameters(coefficients, np.zeros((data.n_genes, 0)))
     if d > 1:
         family = FullRank(0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scpln.data import is_joint, validated_once
+from scpln.data import has_entries, is_joint, validated_once
 from scpln.inference.comparison import FEWEST_FOR_SHIFT
 from scpln.model.abilities._latent import LatentModel
 from scpln.utils import as_bool
@@ -122,6 +122,12 @@ class GroupTests(LatentModel):
             msg = (
                 "test_groups compares the genes of one AnnData, and this is a model of several modalities. Compare those of "
                 "each by itself: `scpln.tl.rank_genes(mdata['rna'], groupby=...)`."
+            )
+            raise ValueError(msg)
+        if has_entries(self.registry):
+            msg = (
+                "test_groups compares counts with one size factor for each cell, and these have an offset_key or a mask_key. "
+                "`differential_expression` compares the model's rates, which take account of them."
             )
             raise ValueError(msg)
         if groupby is None:

@@ -29,16 +29,26 @@ _FIELDS = {
         "scales?": {str: [float]},
     },
     "log_size_factor": {"center?": float, "modalities?": {str: {"center": float}}},
+    "entries?": {"center?": [float], "modalities?": {str: {"center?": [float]}}},
 }
 _KEYS = (str, list, type(None))
 _REGISTRY = {
     "setup_method_name": str,
     "setup_args": {
         "layer?": (str, type(None)),
-        "modalities?": {str: {"layer": (str, type(None)), "size_factor_key": (str, type(None))}},
+        "modalities?": {
+            str: {
+                "layer": (str, type(None)),
+                "size_factor_key": (str, type(None)),
+                "offset_key?": str,
+                "mask_key?": str,
+            }
+        },
         "batch_key": (str, type(None)),
         "labels_key?": (str, type(None)),
         "size_factor_key?": (str, type(None)),
+        "offset_key?": str,
+        "mask_key?": str,
         "categorical_covariate_keys": _KEYS,
         "continuous_covariate_keys": _KEYS,
         "unlabeled_category?": str,
@@ -163,6 +173,9 @@ def _contradictions(registry: dict[str, Any]) -> Iterator[str]:
     except TypeError:  # an argument that no set-up has
         yield "registry.setup_args"
         return
+    for key in set(fields) ^ set(states):
+        yield f"registry.field_registries.{key}"
+        return
     for key, field in fields.items():
         categories = states[key].get("categorical_mapping", [None])
         unique = 0 < len(categories) == len(set(categories))
@@ -179,6 +192,12 @@ def _contradictions(registry: dict[str, Any]) -> Iterator[str]:
     for state in (states["log_size_factor"], *centers.values()):
         if not abs(state.get("center", 0.0)) <= LARGEST_LOG:
             yield "registry.field_registries.log_size_factor.center"
+    entries, options = states.get("entries", {}), args.get("modalities", {"": args})
+    for name, own in options.items():
+        center = (entries.get("modalities", {}).get(name, {}) if name else entries).get("center", [])
+        n_genes = sizes[name]["n_vars"] if name in sizes else len(names)
+        if len(center) != ("offset_key" in own) * n_genes or not all(map(math.isfinite, center)):
+            yield "registry.field_registries.entries.center"
     design = states[DESIGN_KEY]
     scales = design.get("scales", {})
     if scales and sorted(scales) != sorted(design["numbers"]):
