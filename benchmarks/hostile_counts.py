@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SEEDS, CELLS, GENES, NEW_CELLS, DRAWS = 20, 45, 16, 10, 30
 ITERATIONS, STEPS, EPOCHS = 60, 20, 4
-LIKELIHOODS = ("poisson", "nb", "zip", "zinb", "bernoulli")
+LIKELIHOODS = ("poisson", "nb", "zip", "zinb", "poisson_lognormal", "bernoulli")
 FLOW = {"posterior": "flow", "n_transforms": 2, "flow_hidden": [16]}
 #: Arguments of each model by the name of its posterior.
 MODELS: dict[str, dict[str, dict[str, Any]]] = {

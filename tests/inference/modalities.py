@@ -8,7 +8,7 @@ from scpln.inference import ABSENT, CountData
 from scpln.module import JointLikelihood, make_likelihood
 
 SIZES = {"poisson": 20, "nb": 12, "bernoulli": 16}
-LIKELIHOOD_NAMES = ["poisson", "nb", "zip", "zinb", "bernoulli"]
+LIKELIHOOD_NAMES = ["poisson", "nb", "zip", "zinb", "poisson_lognormal", "bernoulli"]
 
 
 def joint(sizes: dict[str, int], seed: int | None = None) -> JointLikelihood:
@@ -56,6 +56,11 @@ def log_probability(name: str, y: torch.Tensor, eta: torch.Tensor, parameters: d
     """Log-probability of entries, from textbook formulas; `parameters` are those of the genes on their natural scale."""
     if name == "bernoulli":
         return torch.where(y > 0, torch.log(-torch.expm1(-eta.exp())), -eta.exp())
+    if name == "poisson_lognormal":
+        t, weights = (torch.from_numpy(each) for each in np.polynomial.hermite_e.hermegauss(100))
+        log_rates = eta[..., None] + parameters["log_rate_sd"][:, None] * t
+        terms = y[..., None] * log_rates - log_rates.exp() + (weights / weights.sum()).log()
+        return terms.logsumexp(-1) - torch.lgamma(y + 1)
     base = y * eta - eta.exp() - torch.lgamma(y + 1)
     if name in ("nb", "zinb"):
         theta, mu = parameters["inverse_dispersion"], eta.exp()

@@ -304,7 +304,7 @@ def test_a_cell_that_cannot_be_computed_is_named(fitted):
         )
 
 
-LIKELIHOODS = ["poisson", "nb", "zip", "zinb", "bernoulli", "gaussian"]
+LIKELIHOODS = ["poisson", "nb", "zip", "zinb", "poisson_lognormal", "bernoulli", "gaussian"]
 KINDS = {"gaussian": {}, "flow": {"flow": "sylvester"}, "encoder": {"amortized": True}}
 
 

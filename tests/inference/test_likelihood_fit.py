@@ -14,7 +14,7 @@ from scpln.module import Likelihood, make_likelihood
 
 from .conftest import draw
 
-COUNTS = ["nb", "zip", "zinb", "bernoulli"]
+COUNTS = ["nb", "zip", "zinb", "poisson_lognormal", "bernoulli"]
 POSTERIORS = ["fullrank", "meanfield"]
 
 
@@ -125,6 +125,20 @@ def test_full_rank_is_at_least_mean_field(name, start, data, poisson, fits):
     posterior = infer_likelihood(*arguments, posterior="meanfield", rotation=mean_field.rotation)
     np.testing.assert_allclose(posterior[0], mean_field.mean, atol=5e-3)
     np.testing.assert_allclose(posterior[1], mean_field.covariance, atol=2e-3)
+
+
+def test_recovers_the_disturbance_of_log_rates():
+    random, n, p = np.random.default_rng(0), 3000, 30
+    loadings, level, sd = 0.5 * random.normal(size=(p, 2)), random.normal(-0.5, 0.3, p), random.uniform(0.4, 1.2, p)
+    eta = level + random.normal(size=(n, 2)) @ loadings.T
+    counts = random.poisson(np.exp(eta + sd * random.normal(size=(n, p))))
+    assert 0.4 < (counts == 0).mean() < 0.7
+    data = CountData(sp.csr_matrix(counts), np.zeros(n), np.ones((n, 1)))
+    result, likelihood = fitted(data, "poisson_lognormal", fit(data, 2))
+    found = likelihood.gene_parameters()["log_rate_sd"].numpy()
+    assert np.square(found).mean() == pytest.approx(np.square(sd).mean(), rel=0.03)
+    assert np.sqrt(np.mean(np.square(found / sd - 1))) < 0.1
+    assert np.abs(result.coefficients[:, 0] - level).mean() < 0.1  # of η: the median of rates, and not their mean
 
 
 def test_recovers_the_dispersion():

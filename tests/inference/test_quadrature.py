@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from scipy import stats
-from scipy.special import logsumexp
+from scipy.special import gammaln, logsumexp
 
 from scpln.inference import CountData, elbo, elbo_likelihood, infer, infer_likelihood
 from scpln.inference.expectations._quadrature import Quadrature, gauss_hermite
@@ -20,8 +20,8 @@ from scpln.module import CountBatch, Likelihood, make_likelihood
 from . import reference
 from .conftest import draw
 
-NAMES = ["poisson", "nb", "zip", "zinb", "bernoulli", "gaussian"]
-LOG_CONCAVE = ["poisson", "nb", "bernoulli", "gaussian"]
+NAMES = ["poisson", "nb", "zip", "zinb", "poisson_lognormal", "bernoulli", "gaussian"]
+LOG_CONCAVE = ["poisson", "nb", "poisson_lognormal", "bernoulli", "gaussian"]
 POSTERIORS = ["fullrank", "meanfield"]
 
 
@@ -51,6 +51,13 @@ def log_pmf(name: str, y: np.ndarray, eta: np.ndarray, likelihood: Likelihood) -
         return stats.norm.logpdf(y, eta, parameters["sd"])
     if name == "bernoulli":
         return np.where(y > 0, np.log(-np.expm1(-rate)), -rate)
+    if name == "poisson_lognormal":
+        base = -np.inf
+        for t, weight in zip(*gauss_hermite(200), strict=True):
+            log_rates = eta + parameters["log_rate_sd"] * t
+            given_t = y * log_rates - np.exp(log_rates) - gammaln(y + 1)
+            base = np.logaddexp(base, np.log(weight) + given_t) if abs(t) < 16 else base
+        return base
     if name in ("poisson", "zip"):
         base = stats.poisson.logpmf(y, rate)
     else:

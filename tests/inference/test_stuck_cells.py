@@ -13,13 +13,14 @@ from scpln.inference.newton._states import CellStates
 from scpln.module import make_likelihood
 
 P, Q, NODES = 12, 2, 48
-LIKELIHOODS = ["poisson", "nb", "zip", "zinb", "bernoulli", "gaussian"]
+LIKELIHOODS = ["poisson", "nb", "zip", "zinb", "poisson_lognormal", "bernoulli", "gaussian"]
 DISPERSION, GATE, SD = 2.0, 0.1, 0.7
 
 
 def likelihood_of(name):
     likelihood = make_likelihood(name, P)
     values = {"log_inverse_dispersion": np.log(DISPERSION), "gate_logits": special.logit(GATE), "log_sd": np.log(SD)}
+    values["sd_logits"] = -2.0
     with torch.no_grad():
         for key, parameter in likelihood.named_parameters():
             parameter.fill_(values[key.removeprefix("base.")])
@@ -35,6 +36,8 @@ def log_prob(name, y, eta):
     if name == "bernoulli":
         rate = np.exp(eta)
         return np.where(y > 0, np.log(-np.expm1(-rate) + 1e-300), -rate)
+    if name == "poisson_lognormal":  # its integral, compared with SciPy's in tests/module
+        return likelihood_of(name).double().log_prob(torch.as_tensor(eta), torch.as_tensor(y)).detach().numpy()
     if "nb" in name:
         values = stats.nbinom.logpmf(y, DISPERSION, DISPERSION / (DISPERSION + np.exp(eta)))
     else:

@@ -12,6 +12,7 @@ FLOW = {"posterior": "flow", "n_transforms": 1, "flow_hidden": [8]}
 SMALL = {"n_hidden": 8}
 KINDS = {
     **{f"PLNPCA, {name}": (PLNPCA, {"likelihood": name}) for name in ("poisson", "nb", "zip", "zinb", "bernoulli")},
+    "PLNPCA, poisson_lognormal": (PLNPCA, {"likelihood": "poisson_lognormal"}),
     "PLNPCA, gaussian": (PLNPCA, {"likelihood": "gaussian"}),
     "PLNPCA, meanfield": (PLNPCA, {"posterior": "meanfield"}),
     "PLNPCA, mixture": (PLNPCA, {"n_components": 2}),
@@ -25,6 +26,10 @@ KINDS = {
     "CountVAE, shares": (CountVAE, {**SMALL, "scale_activation": "softmax"}),
     "CountVAE, categories": (CountVAE, {**SMALL, "likelihood": "poisson", "k_max": 3}),
     "CountVAE, zinb by cell": (CountVAE, {**SMALL, "likelihood": "zinb", "dispersion": "gene-cell"}),
+    "CountVAE, poisson_lognormal by batch": (
+        CountVAE,
+        {**SMALL, "likelihood": "poisson_lognormal", "dispersion": "gene-batch"},
+    ),
     "CountVAE, flow": (CountVAE, {**SMALL, **FLOW}),
     "CountGMVAE": (CountGMVAE, {**SMALL, "n_components": 2}),
     "CountGMVAE by component": (CountGMVAE, {**SMALL, "n_components": 2, "component_posteriors": True}),

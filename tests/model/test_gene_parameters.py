@@ -10,6 +10,7 @@ NAMES = {
     "nb": ["inverse_dispersion"],
     "zip": ["zero_inflation"],
     "zinb": ["inverse_dispersion", "zero_inflation"],
+    "poisson_lognormal": ["log_rate_sd"],
     "bernoulli": [],
 }
 

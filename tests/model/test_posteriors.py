@@ -373,7 +373,7 @@ class TestData:
         assert np.isfinite(model.get_iw_bound(n_samples=5))
 
 
-@pytest.mark.parametrize("likelihood", ["nb", "zinb", "bernoulli"])
+@pytest.mark.parametrize("likelihood", ["nb", "zinb", "poisson_lognormal", "bernoulli"])
 @pytest.mark.parametrize("name", ["meanfield", "sylvester", "encoder, flow", "fullrank, importance-weighted"])
 def test_other_likelihoods(name, likelihood):
     model = make(name, likelihood=likelihood, n_steps=10, max_epochs=8)

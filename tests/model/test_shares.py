@@ -21,7 +21,7 @@ def adata():
     return adata
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "nb", "zip", "zinb", "bernoulli"])
+@pytest.mark.parametrize("likelihood", ["poisson", "nb", "zip", "zinb", "poisson_lognormal", "bernoulli"])
 def test_rates_add_up_to_the_total(adata, likelihood):
     model = CountVAE(adata, **SMALL, likelihood=likelihood, scale_activation="softmax")
     model.train(**QUICK)

@@ -17,7 +17,7 @@ from scpln.module import (
     make_likelihood,
 )
 
-SIZES = {"poisson": 4, "nb": 3, "zip": 2, "zinb": 5, "bernoulli": 3}
+SIZES = {"poisson": 4, "nb": 3, "zip": 2, "zinb": 5, "poisson_lognormal": 3, "bernoulli": 3}
 P = sum(SIZES.values())
 N = 6
 

@@ -1,11 +1,13 @@
 """Likelihoods against SciPy, pyro and autograd, and what all of them obey."""
 
+from itertools import pairwise
+
 import numpy as np
 import pyro.distributions
 import pytest
 import scipy.sparse as sp
 import torch
-from scipy import special, stats
+from scipy import integrate, optimize, special, stats
 
 from scpln.module import CountBatch
 from scpln.module.likelihoods import LIKELIHOODS, _blocks, make_likelihood, soft_clamp
@@ -30,6 +32,7 @@ SETTINGS = [
         for theta in THETA[1::2]
         for gate in GATES
     ),
+    *(("poisson_lognormal", {"sd_logits": logit}) for logit in (-40.0, -5.75, -2.25, -0.75, 0.75)),
     ("bernoulli", {}),
     *(("gaussian", {"log_sd": log_sd}) for log_sd in (-3.0, 0.0, 5.0)),
     *(("poisson/1", {"category_logit_0": logit}) for logit in GATES),
@@ -62,11 +65,11 @@ def set_parameters(likelihood, values):
 
 
 def random_likelihood(name, p, seed=0):
-    """A likelihood whose genes differ, in float64."""
+    """A likelihood whose genes differ, around where parameters are by default, in float64."""
     rng = np.random.default_rng(seed)
     likelihood = make(name, p).double()
     for parameter in likelihood.parameters():
-        parameter.data.copy_(torch.from_numpy(rng.normal(size=p)))
+        parameter.data.add_(torch.from_numpy(rng.normal(size=p)))
     return likelihood
 
 
@@ -86,6 +89,28 @@ def log_negative_binomial(y, eta, theta):
     return combinations - theta * np.log1p(np.exp(eta) / theta) - y * np.log1p(theta / np.exp(eta))
 
 
+def sd_of(logits):
+    return 1e-4 + (3 - 1e-4) * special.expit(logits)
+
+
+def log_poisson_lognormal(y, eta, sd):
+    """By the trapezoidal rule around the integrand's largest value, found by bisection."""
+    low, high = np.minimum(eta, np.log(np.maximum(y, 1e-3))) - 20, np.maximum(eta, np.log(np.maximum(y, 1e-3))) + 20
+    for _ in range(80):
+        mode = (low + high) / 2
+        rises = y - np.exp(mode) > (mode - eta) / sd**2
+        low, high = np.where(rises, mode, low), np.where(rises, high, mode)
+    width = 1 / np.sqrt(np.exp(mode) + sd**-2)
+    nodes = np.linspace(-60, 12, 7201)
+    shift = width[:, None] * nodes
+    # relative to the largest value, so that nothing of its size is lost
+    terms = -np.exp(mode)[:, None] * (np.expm1(shift) - shift) - np.square(shift) / (2 * sd**2)
+    slope = y - np.exp(mode) - (mode - eta) / sd**2
+    integral = np.exp(terms + slope[:, None] * shift).sum(1) * (nodes[1] - nodes[0])
+    largest = stats.poisson.logpmf(y, np.exp(mode)) - np.square((mode - eta) / sd) / 2
+    return largest + np.log(integral * width / sd) - np.log(2 * np.pi) / 2
+
+
 def reference(name, y, eta, values):
     """Log-probabilities in float64, without torch."""
     if "/" in name:
@@ -98,6 +123,8 @@ def reference(name, y, eta, values):
         # SciPy's log1p(-p) for the zeros would see a rounded p.
         with np.errstate(divide="ignore"):
             return np.where(y > 0, stats.bernoulli.logpmf(1, -np.expm1(-mu)), -mu)
+    if name == "poisson_lognormal":
+        return log_poisson_lognormal(y, eta, sd_of(values["sd_logits"]))
     if name not in ("poisson", "nb", "zip", "zinb"):
         raise KeyError(name)
     theta = np.exp([value for key, value in values.items() if key.endswith("log_inverse_dispersion")])
@@ -124,6 +151,27 @@ def test_the_reference_of_the_negative_binomial_is_scipys():
         known = p < 1 - 1e-6  # closer to 1, SciPy's argument has no digits left
         expected = stats.nbinom.logpmf(y[known], theta, p[known])
         np.testing.assert_allclose(log_negative_binomial(y, eta, theta)[known], expected, rtol=1e-8, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")
+@pytest.mark.parametrize("sd", [1e-4, 0.01, 0.3, 1.0, 2.0])
+def test_the_reference_of_poisson_lognormal_counts_is_scipys_integral(sd):
+    y, eta = (each.ravel() for each in np.meshgrid([0, 1, 2, 10, 100, 1e4, 1e5], np.linspace(-20, 20, 9)))
+    found = log_poisson_lognormal(y, eta, sd)
+    for count, log_rate, ours in zip(y, eta, found, strict=True):
+
+        def terms(u, y=count, m=log_rate):
+            return y * u - np.exp(u) - special.gammaln(y + 1) + stats.norm.logpdf(u, m, sd)
+
+        low, high = sorted([log_rate, np.log(max(count, 1e-3))])
+        mode = optimize.brentq(lambda u, y=count, m=log_rate: y - np.exp(u) - (u - m) / sd**2, low - 20, high + 20)
+        points = mode + np.array([-60, -10, -3, 0, 3, 10]) / np.sqrt(np.exp(mode) + sd**-2)
+        parts = [
+            integrate.quad(lambda u, f=terms, c=ours: np.exp(f(u) - c), *ends, epsabs=1e-12, epsrel=1e-10)[0]
+            for ends in pairwise(points)
+        ]
+        size = count * abs(mode) + np.exp(mode) + abs(ours)  # of the terms, whose rounding the integrand has
+        assert sum(parts) == pytest.approx(1, abs=2e-8 + 1e-15 * size)
 
 
 @pytest.mark.parametrize(("name", "values"), SETTINGS)
@@ -373,6 +421,7 @@ def test_save_load_and_parameters(name):
     eta, batch = torch.zeros((6, 4), dtype=torch.float64), CountBatch.from_counts(random_counts(6, 4), torch.float64)
     torch.testing.assert_close(loaded.log_likelihood(eta, batch), likelihood.log_likelihood(eta, batch))
     names = {"nb": ["inverse_dispersion"], "zip": ["zero_inflation"], "gaussian": ["sd"]}
+    names |= {"poisson_lognormal": ["log_rate_sd"]}
     names |= {"zinb": names["nb"] + names["zip"]}
     names |= {"poisson/1": ["probability_0"], "zip/2": [*names["zip"], "probability_0", "probability_1"]}
     names |= {f"{name}/3": names[name] + [f"probability_{k}" for k in range(3)] for name in ("nb", "zinb")}

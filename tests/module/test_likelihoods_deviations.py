@@ -8,8 +8,8 @@ from scpln.module import CountBatch
 from scpln.module.likelihoods import _blocks, make_likelihood
 
 # Name, and k_max where small counts have probabilities of their own.
-CASES = [("nb", None), ("zip", None), ("zinb", None), ("gaussian", None)]
-CASES += [("poisson", 1), ("nb", 3), ("zip", 2), ("zinb", 3)]
+CASES = [("nb", None), ("zip", None), ("zinb", None), ("poisson_lognormal", None), ("gaussian", None)]
+CASES += [("poisson", 1), ("nb", 3), ("zip", 2), ("zinb", 3), ("poisson_lognormal", 2)]
 N, P = 7, 5
 
 

@@ -10,9 +10,9 @@ from ._entry import Entry, Option, Result
 N_LATENT = 10
 POSTERIORS = ("fullrank", "meanfield", "flow")
 FLOWS = ("iaf", "maf", "realnvp", "nsf", "planar", "radial", "sylvester")
-LIKELIHOODS = ("poisson", "nb", "zip", "zinb", "bernoulli", "gaussian")
+LIKELIHOODS = ("poisson", "nb", "zip", "zinb", "poisson_lognormal", "bernoulli", "gaussian")
 #: Those with parameters besides the rate.
-WITH_PARAMETERS = ("nb", "zip", "zinb", "gaussian")
+WITH_PARAMETERS = ("nb", "zip", "zinb", "poisson_lognormal", "gaussian")
 #: The one of values that are not counts.
 OF_VALUES = "gaussian"
 
@@ -37,7 +37,7 @@ RESULTS = (
 
 AUTOENCODER = partial(
     Entry,
-    likelihoods=("nb", "poisson", "zip", "zinb", "bernoulli", "gaussian"),
+    likelihoods=("nb", "poisson", "zip", "zinb", "poisson_lognormal", "bernoulli", "gaussian"),
     former_likelihoods={"constrained_poisson": {"likelihood": "poisson", "scale_activation": "softmax"}},
     posteriors=POSTERIORS,
     defaults={

@@ -48,8 +48,8 @@ categorical_covariate_keys, continuous_covariate_keys
 n_hidden, n_layers
     Width and number of the hidden layers of encoder and decoder. 0 layers make the decoder linear.
 likelihood
-    Distribution of the counts: ``"nb"``, ``"poisson"``, ``"zip"``, ``"zinb"`` or ``"bernoulli"``; or ``"gaussian"``, for
-    other values.
+    Distribution of the counts: ``"nb"``, ``"poisson"``, ``"zip"``, ``"zinb"``, ``"poisson_lognormal"`` or ``"bernoulli"``; or
+    ``"gaussian"``, for other values.
 k_max
     Give counts below `k_max` probabilities of their own: a piecewise-categorical likelihood.
 dispersion

@@ -58,8 +58,8 @@ def plnpca(
         :func:`scpln.model.setup_mudata`. Its batches and covariates are columns of ``mdata.obs``.
     {posterior}
     likelihood
-        Distribution of the counts: ``"poisson"``, ``"nb"``, ``"zip"``, ``"zinb"`` or ``"bernoulli"``; or ``"gaussian"``,
-        for other values. Of modalities, one for all, or a mapping with one for each.
+        Distribution of the counts: ``"poisson"``, ``"nb"``, ``"zip"``, ``"zinb"``, ``"poisson_lognormal"`` or ``"bernoulli"``;
+        or ``"gaussian"``, for other values. Of modalities, one for all, or a mapping with one for each.
     amortized
         Whether an encoder gives the posteriors from the counts, in place of an optimum for each cell.
     {is_count_data}

@@ -68,14 +68,19 @@ class Quadrature:
         Precision.
     requires_grad
         Whether derivatives by the likelihood's parameters are wanted.
+    centred
+        Whether the log-rates that moments are given of are logarithms of expected counts, and not what the likelihood calls η
+        (`Likelihood.log_mean_offset`): a change of the likelihood's parameters then leaves the expected counts as they are.
 
     References
     ----------
     .. [1] Opper and Archambeau (2009), The variational Gaussian approximation revisited. Neural Computation 21, 786-792.
     """
 
-    def __init__(self, likelihood: Likelihood, n_nodes: int, dtype: DType, *, requires_grad: bool = False) -> None:
-        self.dtype = dtype
+    def __init__(
+        self, likelihood: Likelihood, n_nodes: int, dtype: DType, *, requires_grad: bool = False, centred: bool = False
+    ) -> None:
+        self.dtype, self._centred = dtype, centred
         self._likelihood = copy.deepcopy(likelihood).to("cpu", torch_dtype(dtype)).requires_grad_(requires_grad)
         nodes, weights = gauss_hermite(n_nodes)
         self._weights = weights
@@ -107,13 +112,15 @@ class Quadrature:
 
     def with_nodes(self, n_nodes: int) -> Quadrature:
         """A copy with other nodes."""
-        return Quadrature(self._likelihood, n_nodes, self.dtype, requires_grad=bool(self._trainable))
+        return Quadrature(
+            self._likelihood, n_nodes, self.dtype, requires_grad=bool(self._trainable), centred=self._centred
+        )
 
     def value(self, counts: CountBatch, mean: Array, variance: Array) -> Array:
         """Σ_j E[ℓ_ij] of each cell, (n,), at means μ and variances v of log-rates, (n, p) each."""
         with torch.no_grad():
             eta = self._log_rates(mean, np.sqrt(np.maximum(variance, 0)))
-            return self._average(self._likelihood.log_likelihood(eta, counts))
+            return self._average(self._log_likelihood(eta, counts))
 
     def expect(self, counts: CountBatch, mean: Array, variance: Array) -> Expectation:
         """Expectations and their derivatives, at means μ and variances v of log-rates, (n, p) each."""
@@ -145,10 +152,16 @@ class Quadrature:
     ) -> tuple[Array, list[torch.Tensor]]:
         """Expected values (n,), and gradients of their sum by `inputs` and by the parameters."""
         with torch.enable_grad():
-            value = self._likelihood.log_likelihood(eta, counts)
+            value = self._log_likelihood(eta, counts)
             weights = torch.from_numpy(self._weights).to(value.dtype)[:, None].expand_as(value)
             gradients = torch.autograd.grad(value, [*inputs, *self._trainable], weights)
         return self._average(value.detach()), list(gradients)
+
+    def _log_likelihood(self, eta: torch.Tensor, counts: CountBatch) -> torch.Tensor:
+        offset = self._likelihood.log_mean_offset()
+        if self._centred and bool(offset.any()):
+            eta = eta - offset
+        return self._likelihood.log_likelihood(eta, counts)
 
     def _average(self, value: torch.Tensor) -> Array:
         return self._weights @ value.double().numpy()

@@ -48,7 +48,9 @@ class Expectations(Protocol):
         """A copy with other nodes."""
 
 
-def expectations_of(likelihood: Likelihood, n_nodes: int, dtype: DType, *, requires_grad: bool = False) -> Expectations:
+def expectations_of(
+    likelihood: Likelihood, n_nodes: int, dtype: DType, *, requires_grad: bool = False, centred: bool = False
+) -> Expectations:
     """Expectations of any likelihood, which is copied; arguments as in `Quadrature`.
 
     Examples
@@ -62,11 +64,12 @@ def expectations_of(likelihood: Likelihood, n_nodes: int, dtype: DType, *, requi
     """
     if isinstance(likelihood, JointLikelihood):
         parts = likelihood.parts.values()
-        rules = [expectations_of(part, n_nodes, dtype, requires_grad=requires_grad) for part in parts]
+        options = {"requires_grad": requires_grad, "centred": centred}
+        rules = [expectations_of(part, n_nodes, dtype, **options) for part in parts]
         return JointExpectations(rules, likelihood.sizes, dtype)
     if likelihood.is_poisson:
         return PoissonExpectations(likelihood.n_genes, dtype)
-    return Quadrature(likelihood, n_nodes, dtype, requires_grad=requires_grad)
+    return Quadrature(likelihood, n_nodes, dtype, requires_grad=requires_grad, centred=centred)
 
 
 class PoissonExpectations:

@@ -21,7 +21,8 @@ class LikelihoodParameters(ScplnModel):
         """Parameters of the likelihood (genes × parameters), with no columns if it has none, as Poisson.
 
         ``inverse_dispersion`` θ of the negative binomial (variance μ + μ²/θ), ``zero_inflation`` π, the probability of
-        an excess zero, and ``sd``, the standard deviation of real-valued data. Where they vary by cell or batch, those
+        an excess zero, ``log_rate_sd``, the standard deviation of log-rates beside the latent state (Poisson log-normal), and
+        ``sd``, that of real-valued data. Where they vary by cell or batch, those
         that the decoder adds to. NaN for genes of a modality whose likelihood does not have the parameter.
 
         Parameters

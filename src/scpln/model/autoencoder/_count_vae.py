@@ -51,7 +51,8 @@ class CountVAE(Autoencoder):
         Widths of the hidden layers of either, in place of these.
     likelihood
         Distribution of the counts: ``"nb"`` (negative binomial), ``"poisson"``, ``"zip"`` and ``"zinb"`` (with zero
-        inflation); ``"bernoulli"``, for whether a count is not zero; or ``"gaussian"``, for real-valued data.
+        inflation), ``"poisson_lognormal"`` (with a normal disturbance of every log-rate); ``"bernoulli"``, for whether a
+        count is not zero; or ``"gaussian"``, for real-valued data.
     k_max
         Give counts below `k_max` probabilities of their own, from the decoder, and let the likelihood be that of the
         rest, shifted: a piecewise-categorical likelihood.

@@ -113,6 +113,6 @@ def check_kind(likelihood: str, *, is_count: bool, is_count_data: bool) -> None:
 def _not_for_modalities(given: str) -> str:
     return (
         f"{given} is for real values, and modalities are modelled together as counts. Choose 'poisson', 'nb', 'zip', "
-        "'zinb' or 'bernoulli', with the modality's raw counts; to model real values alone, "
+        "'zinb', 'poisson_lognormal' or 'bernoulli', with the modality's raw counts; to model real values alone, "
         "setup_anndata(mdata['prot'], ..., is_count_data=False)."
     )

@@ -92,10 +92,10 @@ class PLNPCA(
         around their mean; or ``"none"``, maximum likelihood, under which loadings of genes that few cells have may
         grow without limit.
     likelihood
-        Distribution of the counts: ``"poisson"``, ``"nb"`` (negative binomial), ``"zip"`` and ``"zinb"`` (with zero
-        inflation), each with parameters of every gene; ``"bernoulli"``, for whether a count is not zero; or
-        ``"gaussian"``, for real-valued data (``setup_anndata(..., is_count_data=False)``). Of modalities, one for all, or
-        a mapping with one for each, ``{"rna": "poisson", "prot": "nb"}``.
+        Distribution of the counts: ``"poisson"``, ``"nb"`` (negative binomial), ``"zip"`` and ``"zinb"`` (with zero inflation),
+        ``"poisson_lognormal"`` (with a normal disturbance of every log-rate), each with parameters of every gene;
+        ``"bernoulli"``, for whether a count is not zero; or ``"gaussian"``, for real-valued data (``is_count_data=False`` of
+        ``setup_anndata``). Of modalities, one for all, or a mapping with one for each, ``{"rna": "poisson", "prot": "nb"}``.
     amortized
         Whether an encoder gives the posteriors, from the counts, in place of an optimum for each cell. New cells then
         take one pass through it; their bound is lower.

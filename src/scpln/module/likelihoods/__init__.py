@@ -8,6 +8,7 @@ from ._joint import JointLikelihood
 from ._negative_binomial import NegativeBinomial
 from ._piecewise_categorical import PiecewiseCategorical
 from ._poisson import Poisson
+from ._poisson_lognormal import PoissonLogNormal
 from ._zero_inflated import ZeroInflated, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
 #: Likelihoods by the name that models take.
@@ -16,6 +17,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "nb": NegativeBinomial,
     "zip": ZeroInflatedPoisson,
     "zinb": ZeroInflatedNegativeBinomial,
+    "poisson_lognormal": PoissonLogNormal,
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
 }
@@ -31,6 +33,7 @@ __all__ = [
     "NegativeBinomial",
     "PiecewiseCategorical",
     "Poisson",
+    "PoissonLogNormal",
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",

@@ -142,6 +142,10 @@ class Likelihood(nn.Module, ABC):
         parameters = self._bounded_parameters(torch.float64, deviations)
         return self._sample(self._bound(eta).double(), generator, *parameters).to(eta.dtype)
 
+    def log_mean_offset(self) -> Tensor:
+        """Logarithm of the mean beyond η, where that is the same for all η, (p,), differentiable; otherwise 0."""
+        return torch.zeros(self.n_genes)
+
     def gene_parameters(self) -> dict[str, Tensor]:
         """Gene parameters on their natural scale, (p,) each, detached."""
         return {}

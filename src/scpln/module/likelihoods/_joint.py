@@ -50,7 +50,7 @@ class JointLikelihood(Likelihood):
             if not part.is_count or part.cell_parameter_names:
                 msg = (
                     f"The likelihood of {name!r} is {type(part).__name__}, but joint models need likelihoods of counts "
-                    f"with parameters of genes: Poisson, NegativeBinomial, their zero-inflated forms, or Bernoulli."
+                    f"with parameters of genes: Poisson, NegativeBinomial, their zero-inflated forms, PoissonLogNormal, or Bernoulli."
                 )
                 raise ValueError(msg)
         self._names = tuple(parts)
@@ -74,6 +74,10 @@ class JointLikelihood(Likelihood):
     @property
     def _laws(self) -> list[Likelihood]:
         return list(self._parts.values())  # type: ignore[arg-type]
+
+    def log_mean_offset(self) -> Tensor:
+        """That of each gene's likelihood."""
+        return torch.cat([part.log_mean_offset() for part in self._laws])
 
     def gene_parameters(self) -> dict[str, Tensor]:
         """Those of all modalities, (p,) each, with NaN for genes of modalities without."""

@@ -96,28 +96,11 @@ class NegativeBinomial(CountLikelihood):
         return draw_poisson(gamma / theta * eta.exp(), generator)
 
     def _sums(self, batch: CountBatch, expected: Tensor) -> dict[str, Tensor]:
-        """Sums for θ by moments: :math:`E[(y - A)^2 - A] = A^2 / θ`."""
-        squares = expected.square()
-        return {
-            "excess": ((batch.dense - expected).square() - expected).sum(0),
-            "squares": squares.sum(0),
-            "noise": (2 * squares + expected).sum(0),
-        }
+        return overdispersion_sums(batch, expected)
 
     def _start(self, sums: dict[str, Tensor]) -> None:
-        r"""Start θ at moments, those of genes with few counts shrunken towards the mean of all.
-
-        The estimate φ = 1/θ of a gene has about the variance :math:`v = Σ (2 A^2 + A) / (Σ A^2)^2`. Its weight
-        against :math:`φ_0`, the mean with weights 1/v, is :math:`φ_0^2 / (φ_0^2 + v)`.
-        """
-        squares = sums["squares"].clamp(min=1e-30)
-        smallest, largest = 1 / START_RANGE[1], 1 / START_RANGE[0]
-        phi = (sums["excess"] / squares).clamp(smallest, largest)
-        information = squares.square() / sums["noise"].clamp(min=1e-30)
-        common = ((phi * information).sum() / information.sum().clamp(min=1e-30)).clamp(smallest, largest)
-        weight = information / (information + common**-2)
-        phi = weight * phi + (1 - weight) * common
-        self.log_inverse_dispersion.copy_(-phi.log())
+        """Start θ at moments."""
+        self.log_inverse_dispersion.copy_(-overdispersion(sums).log())
 
     def _probable_zeros(self, expected: Tensor) -> Tensor:
         return torch.stack([(-theta * (expected / theta).log1p()).exp().sum(0) for theta in START_GRID])
@@ -126,6 +109,31 @@ class NegativeBinomial(CountLikelihood):
         grid = torch.tensor(START_GRID, dtype=torch.float64, device=self.log_inverse_dispersion.device).log()
         nearest = (grid[:, None] - self.log_inverse_dispersion).abs().argmin(0)
         return zeros.gather(0, nearest[None])[0]
+
+
+def overdispersion_sums(batch: CountBatch, expected: Tensor) -> dict[str, Tensor]:
+    """Sums for the overdispersion φ by moments: :math:`E[(y - A)^2 - A] = φ A^2`."""
+    squares = expected.square()
+    return {
+        "excess": ((batch.dense - expected).square() - expected).sum(0),
+        "squares": squares.sum(0),
+        "noise": (2 * squares + expected).sum(0),
+    }
+
+
+def overdispersion(sums: dict[str, Tensor]) -> Tensor:
+    r"""Overdispersion φ of each gene by moments, that of genes with few counts shrunken towards the mean of all.
+
+    The estimate of a gene has about the variance :math:`v = Σ (2 A^2 + A) / (Σ A^2)^2`. Its weight against :math:`φ_0`, the
+    mean with weights 1/v, is :math:`φ_0^2 / (φ_0^2 + v)`.
+    """
+    squares = sums["squares"].clamp(min=1e-30)
+    smallest, largest = 1 / START_RANGE[1], 1 / START_RANGE[0]
+    phi = (sums["excess"] / squares).clamp(smallest, largest)
+    information = squares.square() / sums["noise"].clamp(min=1e-30)
+    common = ((phi * information).sum() / information.sum().clamp(min=1e-30)).clamp(smallest, largest)
+    weight = information / (information + common**-2)
+    return weight * phi + (1 - weight) * common
 
 
 class NegativeBinomialBlock(CountBlock):

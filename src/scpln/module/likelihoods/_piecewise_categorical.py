@@ -12,6 +12,7 @@ from scpln.module._count_batch import CountBatch
 
 from ._base import CountLikelihood, Likelihood
 from ._blocks import LogProbBlock
+from ._poisson_lognormal import PoissonLogNormal
 from ._zero_inflated import ZeroInflated
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class PiecewiseCategorical(Likelihood):
     Parameters
     ----------
     base
-        Likelihood of what counts exceed k_max by: Poisson or negative binomial, zero-inflated or not.
+        Likelihood of what counts exceed k_max by: Poisson or negative binomial, zero-inflated or not, or Poisson log-normal.
     k_max
         Number of counts with a probability of their own, 1 or more.
 
@@ -57,7 +58,7 @@ class PiecewiseCategorical(Likelihood):
 
     def __init__(self, base: Likelihood, k_max: int) -> None:
         super().__init__(base.n_genes)
-        if not isinstance(base, CountLikelihood | ZeroInflated):
+        if not isinstance(base, CountLikelihood | ZeroInflated | PoissonLogNormal):
             msg = f"k_max={k_max!r} needs a likelihood of counts, zero-inflated or not; {type(base).__name__} is none."
             raise ValueError(msg)
         if k_max < 1:
@@ -180,7 +181,7 @@ class PiecewiseCategoricalBlock(LogProbBlock):
 
     def __init__(
         self,
-        base: CountLikelihood | ZeroInflated,
+        base: Likelihood,
         batch: CountBatch,
         rows: slice,
         of_base: tuple[Tensor, ...],

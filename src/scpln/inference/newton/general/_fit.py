@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scpln.core import Array, CountData, DType
+    from scpln.inference.newton._genes import GeneParameters
     from scpln.inference.newton._result import FitResult
     from scpln.module import Likelihood
 
@@ -153,9 +154,10 @@ class _LikelihoodFitting:
     def initialize(self, data: CountData, start: FitResult) -> tuple[LikelihoodGenes, CellStates, float]:
         """Genes and cells of another fit, and their mean bound per cell."""
         linear, cells = starting_point(data, start, self.family, self.dtype)
-        covariance = self.family.covariance(cells.variance)
-        bound = self.bound(data, linear.coefficients, linear.loadings, cells.mean, covariance)
-        return LikelihoodGenes(linear, read_parameters(self.likelihood)), cells, finite_mean(bound)
+        genes = LikelihoodGenes(linear, read_parameters(self.likelihood))
+        known, covariance = self._known(genes), self.family.covariance(cells.variance)
+        bound = self.bound(data, known.coefficients, known.loadings, cells.mean, covariance)
+        return genes, cells, finite_mean(bound)
 
     def stopped(self, data: CountData, genes: LikelihoodGenes, cells: CellStates) -> LikelihoodSolver:
         """A solver that was interrupted before its first iteration."""
@@ -214,7 +216,7 @@ class _LikelihoodFitting:
     ) -> LikelihoodSolver:
         prior, family = prior or GenePrior.of(self.prior, data, self.family.n_latent), family or self.family
         nodes = n_nodes(self.likelihood, FIT_NODES)
-        rule = expectations_of(self.likelihood, nodes, self.dtype, requires_grad=True)
+        rule = expectations_of(self.likelihood, nodes, self.dtype, requires_grad=True, centred=True)
         options = self.options
         return LikelihoodSolver(
             data, family, rule, genes, cells, prior, pool=options.pool, batch_size=options.batch_size
@@ -243,14 +245,18 @@ class _LikelihoodFitting:
         """Axes in which the cells' full-rank posteriors are most independent."""
         sample = cells_for_axes(solver.data)
         data = solver.data.subset(sample, self.options.batch_size)
-        genes = replace(solver.genes, linear=replace(solver.genes.linear, spread=None))
+        genes = replace(solver.genes, linear=self._known(solver.genes))
         return independent_axes(precisions(data, genes, solver.cells.take(sample), solver.family, self.likelihood))
+
+    def _known(self, genes: LikelihoodGenes, inflation: Array | float = 0.0) -> GeneParameters:
+        """Coefficients of log-rates, from those of the logarithms of expected counts; sets the likelihood's parameters."""
+        write_parameters(self.likelihood, genes.parameters)
+        return genes.linear.known(inflation - self.likelihood.log_mean_offset().detach().double().numpy())
 
     def result(self, data: CountData, solver: LikelihoodSolver) -> FitResult:
         """Result in the identified rotation, with posteriors at their optimum; sets the likelihood's parameters."""
         options, genes, cells, family = self.options, solver.genes, solver.cells, solver.family
-        write_parameters(self.likelihood, genes.parameters)
-        known = genes.linear.known(solver.inflation if self.likelihood.is_count else 0.0)
+        known = self._known(genes, solver.inflation if self.likelihood.is_count else 0.0)
         stuck = optimize_posteriors_likelihood(
             data, known, cells, family, self.likelihood, pool=options.pool, batch_size=options.batch_size
         )
