@@ -18,7 +18,6 @@ def main() -> None:
 
     path, covariance, posterior, threads = sys.argv[1:]
     data = GeneSpaceSet.load(Path(path))
-    p = data.counts.shape[1]
 
     def fit(counts: np.ndarray, offsets: np.ndarray):
         genes = counts.shape[1]

@@ -199,3 +199,34 @@ def test_too_many_genes_and_real_values_are_refused():
         PLN(adata)
     with pytest.raises(ValueError, match="prior_precision"):
         PLN(simulated(), prior_precision=-1)
+
+
+class TestEntries:
+    """Offsets of every entry, and entries that were not observed."""
+
+    def test_equal_offsets_are_size_factors(self):
+        adata = simulated()
+        expected = fitted(adata).get_elbo(return_mean=False)
+        logs = np.log(adata.obs["size_factor"].to_numpy())
+        adata.layers["offset"] = np.repeat(logs[:, None], P, axis=1)
+        setup_anndata(adata, batch_key="batch", offset_key="offset")
+        assert fitted(adata).get_elbo(return_mean=False) == pytest.approx(expected, abs=2e-3)
+
+    def test_hidden_entries_do_not_matter_and_are_predicted(self):
+        adata = simulated(600, seed=4, latent_variance=2.0)
+        hidden = np.random.default_rng(0).random(adata.shape) < 0.2
+        hidden[:, 0] = False
+        adata.layers["seen"], counts, models = ~hidden, adata.X.toarray(), []
+        for value in (0, 50):
+            adata.X = np.where(hidden, value, counts).astype(np.float32)
+            setup_anndata(adata, batch_key="batch", size_factor_key="size_factor", mask_key="seen")
+            models.append(fitted(adata))
+        one, two = models
+        assert one.get_elbo(return_mean=False) == pytest.approx(two.get_elbo(return_mean=False))
+        assert one.get_elbo() < one.get_iw_bound(n_samples=200) < one.get_elbo() + 1
+        mean = np.log(one.get_normalized_expression().to_numpy())
+        truth = adata.obsm["true_latent"] @ adata.varm["true_loadings"].T
+        for gene in range(1, P):
+            some = hidden[:, gene] & (adata.obs["batch"] == "0").to_numpy()
+            assert np.corrcoef(mean[some, gene], truth[some, gene])[0, 1] > 0.5
+        assert np.isfinite(one.predict(given=one.genes[:4]).to_numpy()).all()

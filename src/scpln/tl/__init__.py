@@ -1,7 +1,8 @@
 """Functions in scanpy's manner: an AnnData in, the same AnnData annotated; and what a fit is worth."""
 
+from ._autoencoders import count_gmvae, count_vae
 from ._evaluate import Evaluation, evaluate
-from ._one_call import count_gmvae, count_vae, pln, plnpca
+from ._lognormal import pln, plnpca
 from ._posterior_predictive import posterior_predictive
 from ._rank_genes import rank_genes
 

@@ -50,6 +50,11 @@ class Observations:
             if mask.shape != counts.shape or mask.dtype != np.bool_:
                 msg = f"mask has shape {mask.shape} and dtype {mask.dtype}, but must be bool, {counts.shape}."
                 raise ValueError(msg)
+        entries = None if data.entries is None else data.entries.observed
+        if entries is not None:
+            mask = entries if mask is None else mask & entries
+            offsets = np.where(entries, offsets, 0)
+        if mask is not None:
             counts[~mask] = 0
         observed = None if mask is None or mask.all() else mask
         design = np.asarray(data.design, np.float64)

@@ -216,9 +216,8 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
             mask = np.zeros((cells.data.n_cells, len(self.genes)), bool)
             mask[:, chosen] = True
         posterior, _ = infer(self.module, cells.data, cells.names, mask)
-        rates, _ = self.module.expected_rates(
-            cells.data.design, posterior, offsets=cells.data.gene_offsets(slice(None))
-        )
+        offsets, _ = cells.data.expected_offsets()
+        rates, _ = self.module.expected_rates(cells.data.design, posterior, offsets=offsets)
         return pd.DataFrame(rates, index=cells.names, columns=self.genes)
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:

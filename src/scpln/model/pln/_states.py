@@ -52,8 +52,10 @@ def infer(
 
 
 def expected_rates(data: CountData, found: GenePosteriors) -> NDArray[np.float64]:
-    """Expected rates of all entries, (n, p)."""
+    """Expected rates of all entries, (n, p): 0 where an entry was not observed."""
     rates: NDArray[np.float64] = np.exp(data.gene_offsets(slice(None)) + found.mean + 0.5 * found.variance)
+    if data.entries is not None and data.entries.observed is not None:
+        rates *= data.entries.observed
     return rates
 
 

@@ -1,0 +1,170 @@
+"""Poisson log-normal models as one call: data in, the same data annotated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._docstrings import documented
+from ._one_call import one_call
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+
+@documented
+def plnpca(
+    adata: AnnData | MuData,
+    *,
+    n_latent: int = 10,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    size_factor_key: str | None = None,
+    offset_key: str | None = None,
+    mask_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
+    modalities: Mapping[str, str | Mapping[str, str | None] | None] | Sequence[str] | None = None,
+    posterior: Literal["fullrank", "meanfield", "flow"] = "fullrank",
+    likelihood: str | Mapping[str, str] = "poisson",
+    amortized: bool = False,
+    flow: str | None = None,
+    is_count_data: bool = True,
+    round_counts: bool = False,
+    key_added: str | None = None,
+    diagnostics: bool = False,
+    copy: bool = False,
+    **more: Any,
+) -> AnnData | MuData | None:
+    """Poisson log-normal PCA: set up, train and annotate in one call.
+
+    {steps}
+
+    Parameters
+    ----------
+    {adata}
+        Or a MuData, with `modalities`.
+    {n_latent}
+    {registration}
+    modalities
+        Of a MuData, the modalities to model together and where the counts of each are: see
+        :func:`scpln.model.setup_mudata`. Its batches and covariates are columns of ``mdata.obs``.
+    {posterior}
+    likelihood
+        Distribution of the counts: ``"poisson"``, ``"nb"``, ``"zip"``, ``"zinb"``, ``"poisson_lognormal"`` or ``"bernoulli"``;
+        or ``"gaussian"``, for other values. Of modalities, one for all, or a mapping with one for each.
+    amortized
+        Whether an encoder gives the posteriors from the counts, in place of an optimum for each cell.
+    {is_count_data}
+    {round_counts}
+    {output}
+    {more}
+        ``prior``, ``n_transforms``, ``flow_hidden``, ``encoder_hidden``; ``max_epochs``, ``n_steps``, ``n_importance_samples``,
+        ``seed``, ``n_threads``, ``progress``, …
+
+    Returns
+    -------
+    {annotated}
+
+    ``obsm["X_{key_added}"]``
+        Cells for neighbours, clusters and embeddings: principal components of the expression that their latent states
+        stand for (n × components kept), see :meth:`scpln.model.PLNPCA.get_latent_representation`.
+    ``obsm["{key_added}_state"]``
+        Latent states: posterior means (n × q), components ordered by the variance of log-rates that they explain.
+    ``obs["{key_added}_cluster"]``, ``obsm["{key_added}_cluster_probs"]``
+        With a mixture prior (``n_components``): most probable component of each cell, and the probabilities of all of them
+        (n × K).
+    ``varm["{key_added}_loadings"]``
+        Loadings (p × q); of a MuData, those of each modality in the modality.
+    ``varm["{key_added}_expression_loadings"]``
+        The same on the scale of expression, log(1 + rate), by which figures rank genes (p × q).
+    {elbo}
+
+    Examples
+    --------
+    >>> import scpln
+    >>> adata = scpln.datasets.pbmc68k_reduced()
+    >>> scpln.tl.plnpca(adata, layer="counts", size_factor_key="n_counts", n_latent=5, progress=False)
+    >>> adata.obsm["X_plnpca"].shape
+    (700, 5)
+
+    Two modalities together:
+
+    >>> mdata = scpln.datasets.simulate_multimodal(100, {"rna": 30, "prot": 8}, density={"prot": 0.9})
+    >>> scpln.tl.plnpca(
+    ...     mdata, modalities=["rna", "prot"], n_latent=2, likelihood={"rna": "poisson", "prot": "nb"}, progress=False
+    ... )
+    >>> mdata.obsm["X_plnpca"].shape, mdata["prot"].varm["plnpca_loadings"].shape
+    ((100, 2), (8, 2))
+    """
+    return one_call(plnpca.__name__, **locals())
+
+
+@documented
+def pln(
+    adata: AnnData,
+    *,
+    covariance: Literal["full", "diagonal", "spherical", "fixed", "kernel"] = "full",
+    layer: str | None = None,
+    batch_key: str | None = None,
+    size_factor_key: str | None = None,
+    offset_key: str | None = None,
+    mask_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
+    posterior: Literal["fullrank", "meanfield"] = "fullrank",
+    given: Any = None,
+    round_counts: bool = False,
+    key_added: str | None = None,
+    diagnostics: bool = False,
+    copy: bool = False,
+    **more: Any,
+) -> AnnData | None:
+    """Poisson log-normal model in gene space: set up, train and annotate in one call.
+
+    {steps}
+
+    Parameters
+    ----------
+    {adata}
+    covariance
+        Family of the covariance between genes; ``"fixed"`` and ``"kernel"`` take a matrix, `given`.
+    {registration}
+    posterior
+        Variational family: ``"fullrank"``, Gaussians with any covariance, or ``"meanfield"``, with diagonal ones, whose bound is
+        much lower here.
+    given
+        Matrix of genes × genes, or the name of an entry of ``varp``.
+    {round_counts}
+    {output}
+    {more}
+        ``prior_precision``; ``max_epochs``, ``tol``, ``n_threads``, ``progress``, …
+
+    Returns
+    -------
+    {annotated}
+
+    ``obsm["X_{key_added}"]``
+        How the log-rates of each cell differ from what its size factor and covariates say: posterior means (n × p).
+    ``varp["{key_added}_correlation"]``
+        Correlation of log-rates between genes (p × p).
+    ``varm["{key_added}_coefficients"]``
+        Coefficients of the design's columns (p × d), whose names are in ``uns["{key_added}"]["covariates"]``.
+    ``obs["{key_added}_elbo"]``
+        Each cell's contribution to the bound, nats.
+    ``obs["{key_added}_iw_bound"]``, ``…_gap``, ``…_ess``, ``…_pareto_k``
+        How close its posterior is to the exact one, with `diagnostics`.
+    ``uns["{key_added}"]``
+        What was fitted and how: parameters, bound per cell, history, keys used.
+
+    Examples
+    --------
+    >>> import scpln
+    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=8, n_latent=2)
+    >>> scpln.tl.pln(adata, progress=False)
+    >>> adata.varp["pln_correlation"].shape
+    (8, 8)
+    """
+    return one_call(pln.__name__, **locals())
