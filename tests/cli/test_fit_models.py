@@ -155,9 +155,15 @@ def test_every_option_reaches_an_argument(key, adata):
     outputs = {"out", "key_added", "diagnostics", "figure", "color", "save_model", "summary", "force"}
     elsewhere = {"help", "input", "model", "modality", "config", "write_config", *outputs}
     foreign = {name for name in options() if key not in keys_of(name)}
-    argv, wanted = ["--model", key, "--likelihood", "gaussian", "--posterior", "flow"], {"is_count_data"}
+    flows, counts_only = "flow" in entry.posteriors, not entry.likelihoods
+    training = inspect.signature(entry.load_class().train).parameters
+    lacking = {name: name not in training for name in ("batch_size", "learning_rate")}
+    lacking |= {"likelihood": counts_only, "flow": not flows, "n_latent": not entry.has_latent}
+    without = {name for name, lacks in lacking.items() if lacks}
+    argv = ["--model", key, "--posterior", entry.posteriors[-1], *([] if counts_only else ["--likelihood", "gaussian"])]
+    wanted = set() if counts_only else {"is_count_data"}
     for action in parser._actions:
-        if action.dest in elsewhere | foreign:
+        if action.dest in elsewhere | foreign | without:
             continue
         wanted.add(models.ARGUMENTS.get(action.dest, action.dest))
         if action.dest not in ("likelihood", "posterior"):
@@ -167,7 +173,7 @@ def test_every_option_reaches_an_argument(key, adata):
     models.check_options(args)
     steps = split(entry.load_class(), adata, models.arguments(args, adata))
     assert set().union(*steps) == wanted
-    assert entry.likelihoods[-1] == "gaussian"
+    assert counts_only or entry.likelihoods[-1] == "gaussian"
 
 
 def test_nothing_is_passed_on_that_was_not_given(adata):
@@ -182,17 +188,18 @@ def test_nothing_is_passed_on_that_was_not_given(adata):
 
 def test_defaults_in_the_help_are_those_of_the_library(capsys):
     from scpln.model.base import FLOW
+    from scpln.model.pln._training import MAX_EPOCHS as PLN_MAX_EPOCHS
     from scpln.model.plnpca._training import CELLS_IN_STEP, MAX_EPOCHS
 
     with pytest.raises(SystemExit, match="0"):
         cli.main(["fit", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    model = {key: entry.load_class() for key, entry in MODELS.items()}
+    model = {key: entry.load_class() for key, entry in MODELS.items() if entry.stochastic or entry.likelihoods}
     rate, batch = ({key: default(model[key].train, name) for key in model} for name in ("learning_rate", "batch_size"))
     assert f"(default: {FLOW})" in text
     assert f"(default: {rate['plnpca']} for plnpca, {rate['countvae']} for countvae and countgmvae)" in text
     assert f"(default: {CELLS_IN_STEP} for plnpca, {batch['countvae']} for countvae and countgmvae)" in text
-    assert f"(default: {MAX_EPOCHS} for plnpca, as many as suit" in text
+    assert f"(default: {MAX_EPOCHS} for plnpca, {PLN_MAX_EPOCHS} for pln, as many as suit" in text
     assert f"width of hidden layers (default: {default(model['countvae'], 'n_hidden')})" in text
     assert f"makes the decoder linear (default: {default(model['countvae'], 'n_layers')})" in text
     assert "cluster of every cell, and probabilities of all clusters (plnpca and countgmvae)" in text
