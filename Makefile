@@ -24,7 +24,7 @@ demo: $(VENV)/.run  ## raw counts of 700 blood cells to an annotated .h5ad and a
 test: $(VENV)/.test  ## tests, and the examples of the docstrings (one after the other: PYTEST_ARGS="-n 0")
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(PYTEST_ARGS)
 
-bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, hostile counts, intervals, differential expression, autoencoders, CITE-seq, usefulness and integration (a day; DATA=folder of real sets)
+bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, hostile counts, intervals, differential expression, autoencoders, CITE-seq, usefulness, integration and gene space (a day; DATA=folder of real sets)
 	$(BIN)/python benchmarks/plnpca.py --peer-python .venv-peer/bin/python $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/plnpca.py --seeds 10 $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/growth.py $(BENCH_ARGS)
@@ -39,6 +39,7 @@ bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten see
 	$(if $(DATA),$(BIN)/python benchmarks/usefulness.py --data $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/own_clusters.py --data $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/integration.py --data $(DATA))
+	$(if $(DATA),$(BIN)/python benchmarks/gene_space.py --data $(DATA) --peer-python .venv-peer/bin/python)
 
 lint: $(VENV)/.dev  ## formatter, linter and type checker
 	$(BIN)/ruff format --check .

@@ -16,7 +16,7 @@ from machine import machine_facts
 OURS = {"full rank": ("full", "fullrank"), "mean-field": ("full", "meanfield"), "diagonal": ("diagonal", "fullrank")}
 PEERS = {"Pln": "mean-field", "PlnDiag": "diagonal"}
 #: Most genes of a full-rank fit here: beyond, one takes hours.
-MOST_GENES = 300
+MOST_GENES = 200
 HERE = Path(__file__).parent
 
 
