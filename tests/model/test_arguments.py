@@ -101,7 +101,7 @@ def test_constructors(model_class):
         "n_transforms": {"posterior": "flow"},
         "flow_hidden": {"posterior": "flow"},
     }
-    needed["given"] = {"covariance": "fixed"}
+    needed |= {"given": {"covariance": "fixed"}, "basis": {"covariance": "basis"}}
     needed["encoder_hidden"] = {"amortized": True} if model_class is PLNPCA else {}
     for name in keywords(model_class.__init__):
         if name in DATA:

@@ -230,3 +230,57 @@ class TestEntries:
             some = hidden[:, gene] & (adata.obs["batch"] == "0").to_numpy()
             assert np.corrcoef(mean[some, gene], truth[some, gene])[0, 1] > 0.5
         assert np.isfinite(one.predict(given=one.genes[:4]).to_numpy()).all()
+
+
+class TestBasis:
+    """Known directions."""
+
+    def test_that_of_a_fit_reproduces_it(self):
+        adata = simulated()
+        full = fitted(adata)
+        again = fitted(adata, "basis", basis=full)
+        assert again.get_elbo() == pytest.approx(full.get_elbo(), abs=2e-3)
+        assert again.get_covariance().to_numpy() == pytest.approx(full.get_covariance().to_numpy(), abs=0.05)
+        assert again.training_["n_parameters"] < full.training_["n_parameters"]
+
+    def test_few_directions_are_pln_pca(self):
+        adata = simulated(150)
+        pca = PLNPCA(adata, 3, prior="none")
+        pca.train(progress=False, tol=1e-6)
+        model = fitted(adata, "basis", basis=pca, prior_precision=0.0)
+        assert model.get_elbo() == pytest.approx(pca.get_elbo(), abs=2e-3)
+        assert np.linalg.matrix_rank(model.get_covariance().to_numpy(), tol=1e-4) == 3
+
+    def test_variances_are_found(self, tmp_path):
+        adata = simulated(3000, n_vars=6, seed=1)
+        values, vectors = np.linalg.eigh(adata.varp["true_covariance"])
+        basis = pd.DataFrame(vectors, adata.var_names)
+        adata.varm["directions"] = vectors
+        models = [fitted(adata, "basis", basis=each) for each in (basis.iloc[::-1], vectors, "directions")]
+        assert len({round(model.get_elbo(), 6) for model in models}) == 1
+        assert models[0].training_["eigenvalues"] == pytest.approx(values, abs=0.15)
+        models[0].save(tmp_path / "model")
+        assert PLN.load(tmp_path / "model", adata=False).get_elbo() == models[0].get_elbo()
+
+    @pytest.mark.parametrize(
+        ("covariance", "basis", "message"),
+        [
+            ("full", np.eye(P), "Leave it out"),
+            ("basis", None, "Pass basis="),
+            ("basis", "PCs", "not in adata.varm"),
+            ("basis", np.eye(P + 1), "has shape"),
+            ("basis", np.ones(P), "has shape"),
+            ("basis", np.full((P, 2), np.nan), "not finite"),
+            ("basis", 2 * np.eye(P), "not orthonormal"),
+            ("basis", np.ones((P, 2)) / np.sqrt(P), "linearly dependent"),
+            ("basis", pd.DataFrame(np.eye(2)), "lacks 8 of 8 genes"),
+            ("basis", object(), "no matrix of numbers"),
+        ],
+    )
+    def test_wrong_ones_are_refused(self, covariance, basis, message):
+        with pytest.raises((ValueError, TypeError), match=message):
+            PLN(simulated(), covariance, basis=basis)
+
+    def test_mean_field_is_refused(self):
+        with pytest.raises(ValueError, match="Take posterior='fullrank'"):
+            PLN(simulated(), "basis", basis=np.eye(P), posterior="meanfield")

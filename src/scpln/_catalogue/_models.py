@@ -177,12 +177,13 @@ MODELS = {
             options=(
                 Option(
                     "covariance",
-                    "family of the covariance between genes; fixed and kernel take the matrix of --given",
+                    "family of the covariance between genes; fixed and kernel take the matrix of --given, basis the directions of --basis",
                     "choice",
-                    choices=("full", "diagonal", "spherical", "fixed", "kernel"),
+                    choices=("full", "diagonal", "spherical", "fixed", "kernel", "basis"),
                     default="full",
                 ),
                 Option("given", "entry of varp with the matrix of genes that fixed and kernel take", "text"),
+                Option("basis", "entry of varm with the orthonormal directions that basis takes", "text"),
                 Option(
                     "prior_precision",
                     "inverse variance of the normal prior of coefficients other than intercepts",

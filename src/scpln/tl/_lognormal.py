@@ -106,7 +106,7 @@ def plnpca(
 def pln(
     adata: AnnData,
     *,
-    covariance: Literal["full", "diagonal", "spherical", "fixed", "kernel"] = "full",
+    covariance: Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis"] = "full",
     layer: str | None = None,
     batch_key: str | None = None,
     size_factor_key: str | None = None,
@@ -116,6 +116,7 @@ def pln(
     continuous_covariate_keys: Sequence[str] | None = None,
     posterior: Literal["fullrank", "meanfield"] = "fullrank",
     given: Any = None,
+    basis: Any = None,
     round_counts: bool = False,
     key_added: str | None = None,
     diagnostics: bool = False,
@@ -130,13 +131,16 @@ def pln(
     ----------
     {adata}
     covariance
-        Family of the covariance between genes; ``"fixed"`` and ``"kernel"`` take a matrix, `given`.
+        Family of the covariance between genes; ``"fixed"`` and ``"kernel"`` take a matrix, `given`, and ``"basis"`` directions,
+        `basis`.
     {registration}
     posterior
         Variational family: ``"fullrank"``, Gaussians with any covariance, or ``"meanfield"``, with diagonal ones, whose bound is
         much lower here.
     given
         Matrix of genes × genes, or the name of an entry of ``varp``.
+    basis
+        Orthonormal directions, genes × q, the name of an entry of ``varm``, or a fitted model.
     {round_counts}
     {output}
     {more}

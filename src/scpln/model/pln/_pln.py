@@ -12,11 +12,11 @@ from scpln.inference.genespace import PosteriorName
 from scpln.model.abilities import Differential, ExactSampling, GroupTests, PriorPredictive
 from scpln.model.base import Annotation
 from scpln.module import PLNModule
-from scpln.module.covariances import COVARIANCES, Fixed, Kernel
+from scpln.module.covariances import COVARIANCES, Basis, Fixed, Kernel
 from scpln.utils import in_range, one_of, resolve_seed
 
 from ._covariances import Covariances
-from ._given import given_matrix
+from ._given import given_basis, given_matrix
 from ._states import infer
 from ._training import PLNTraining
 
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.data import Data
+    from scpln.model.base import ScplnModel
     from scpln.module import Posterior
     from scpln.module.covariances import Covariance
 
 #: Families of Σ, the default first.
-CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel"]
+CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis"]
 #: Most genes of full-rank posteriors, for each of which a matrix of genes × genes is inverted, and of any.
 MOST_GENES: dict[PosteriorName, int] = {"fullrank": 1000, "meanfield": 5000}
 #: Largest inverse variance of coefficients: with it they are 0.
@@ -55,7 +56,8 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
     covariance
         Family of Σ: ``"full"``; ``"diagonal"`` and ``"spherical"`` for independent genes, with a variance each or one for all;
         ``"fixed"``, the matrix that is `given`; or ``"kernel"``, :math:`\sigma^2 (\rho K + (1 - \rho) I)` with a `given` relationship K of genes, such as
-        a phylogeny's, and σ² and ρ estimated.
+        a phylogeny's, and σ² and ρ estimated; or ``"basis"``, :math:`V \Lambda V^T` with known orthonormal directions V, `basis`, and a variance of each
+        estimated.
     posterior
         Variational family of each cell: ``"fullrank"``, Gaussians with any covariance, for up to 1,000 genes; ``"meanfield"``, with
         diagonal ones, as other packages have. In gene space the latter loses one to ten nats per sample, so that neither its
@@ -63,6 +65,9 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
     given
         Matrix of genes × genes for ``"fixed"`` and ``"kernel"``: a DataFrame with names of genes, an array in their order, or
         the name of an entry of ``adata.varp``.
+    basis
+        Directions V (genes × q) for ``"basis"``, with orthonormal columns: a DataFrame with names of genes, an array in their order, or the
+        name of an entry of ``adata.varm`` such as ``"PCs"``; or a fitted model (`PLN`, `PLNPCA`), whose log-rates vary along them.
     prior_precision
         Inverse variance λ of a normal prior N(0, 1/λ) of all coefficients but intercepts, in natural logarithms of rates; 0 for none.
         Without, a gene that a category never shows has a coefficient of −∞.
@@ -98,6 +103,7 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         *,
         posterior: PosteriorName = "fullrank",
         given: pd.DataFrame | ArrayLike | str | None = None,
+        basis: pd.DataFrame | ArrayLike | str | ScplnModel | None = None,
         prior_precision: float = 1e-2,
         registry: dict[str, Any] | None = None,
     ) -> None:
@@ -108,10 +114,16 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         self.posterior: PosteriorName = posterior
         self.prior_precision = in_range("prior_precision", prior_precision, 0, MOST_PRECISE)
         self._check_size()
+        if covariance == "basis" and posterior == "meanfield":
+            msg = "covariance='basis' leaves no variance to single genes, which posterior='meanfield' needs. Take posterior='fullrank'."
+            raise ValueError(msg)
         self._given = None if adata is None else given_matrix(given, covariance, adata, self.genes)
+        self._basis = None if adata is None else given_basis(basis, covariance, adata, self.genes)
+        self._new_covariance()  # which checks it
         self.module = self._new_module()
         self.init_params_ = self._get_init_params(locals())
-        self.init_params_["non_kwargs"]["given"] = given if isinstance(given, str) else None
+        for name, value in (("given", given), ("basis", basis)):
+            self.init_params_["non_kwargs"][name] = value if isinstance(value, str) else None
 
     def _check_size(self) -> None:
         if not self.is_count_data:
@@ -137,6 +149,8 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         return "draw from the exact ones with sample_exact_posterior"
 
     def _new_covariance(self) -> Covariance:
+        if self._basis is not None:
+            return Basis(len(self.genes), self._basis)
         if self._given is None:
             return COVARIANCES[self.covariance](len(self.genes))
         return (Kernel if self.covariance == "kernel" else Fixed)(len(self.genes), self._given)

@@ -105,6 +105,7 @@ class PLNTraining(Bounds):
         module.set_cells(residual, result.variance, expected_rates(data, result), result.elbo)
         self.module = module
         found = self._judged(result.elbo, cells.names, converged=result.converged, reason=result.reason)
+        found |= {name: value.tolist() for name, value in result.covariance.estimates.items()}
         found["n_parameters"] = result.coefficients.size + result.covariance.n_parameters
         threads = options["n_threads"]
         summary, found["reason"] = after_training(

@@ -1,6 +1,7 @@
 """Covariances Σ of latent states in gene space: what alternation over posteriors and parameters needs to know of them."""
 
 from ._base import Covariance
+from ._basis import Basis
 from ._diagonal import Diagonal
 from ._fixed import Fixed
 from ._full import Full
@@ -13,7 +14,8 @@ COVARIANCES: dict[str, type[Covariance]] = {
     "spherical": Spherical,
     "fixed": Fixed,
     "kernel": Kernel,
+    "basis": Basis,
 }
 """Covariances by name. A new one is a class in a file of its own and a row here; the tests of all are then its tests too."""
 
-__all__ = ["COVARIANCES", "Covariance", "Diagonal", "Fixed", "Full", "Kernel", "Spherical"]
+__all__ = ["COVARIANCES", "Basis", "Covariance", "Diagonal", "Fixed", "Full", "Kernel", "Spherical"]

@@ -89,6 +89,11 @@ class Covariance(ABC):
         """Log-determinant of Σ."""
 
     @property
+    def estimates(self) -> dict[str, Matrix]:
+        """Numbers of their own meaning that Σ is made of, by name; none unless the family has some."""
+        return {}
+
+    @property
     @abstractmethod
     def state(self) -> dict[str, Matrix]:
         """Arrays from which `restore` makes the same Σ."""

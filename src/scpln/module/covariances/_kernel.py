@@ -136,6 +136,11 @@ class Kernel(Covariance):
         return float(np.log(self._spectrum).sum())
 
     @property
+    def estimates(self) -> dict[str, Matrix]:
+        """σ² and ρ."""
+        return {"variance": np.array(self.variance), "share": np.array(self.share)}
+
+    @property
     def state(self) -> dict[str, Matrix]:
         """K, and the variances of both parts."""
         return {"kernel": self._kernel, "variances": np.array([self._related, self._independent])}
