@@ -82,12 +82,14 @@ def test_parameters_go_by_modality(likelihood, eta, counts):
         "zip.gate_logits",
         "zinb.log_inverse_dispersion",
         "zinb.gate_logits",
+        "poisson_lognormal.sd_logits",
     )
     values = likelihood.gene_parameters()
-    assert set(values) == {"inverse_dispersion", "zero_inflation"}
-    for name, part, theta, pi in parts(likelihood, values["inverse_dispersion"], values["zero_inflation"]):
+    names = ("inverse_dispersion", "zero_inflation", "log_rate_sd")
+    assert set(values) == set(names)
+    for name, part, *found in parts(likelihood, *(values[key] for key in names)):
         expected = part.gene_parameters()
-        for key, actual in {"inverse_dispersion": theta, "zero_inflation": pi}.items():
+        for key, actual in zip(names, found, strict=True):
             if key in expected:
                 torch.testing.assert_close(actual, expected[key])
             else:
@@ -163,7 +165,7 @@ def test_modules_decode_and_draw_some_genes(likelihood):
     random = np.random.default_rng(0)
     decoder = LinearDecoder(random.normal(size=(P, 1)), random.normal(size=(P, 2)))
     module = LatentModule(Generative(decoder, likelihood).double())
-    z, genes = random.normal(size=(N, 2)), np.array([15, 1, 6])
+    z, genes = random.normal(size=(N, 2)), np.array([P - 1, 1, 6])
     eta, _ = module.decode(z, np.ones((N, 1)))
     some, deviations = module.decode(z, np.ones((N, 1)), genes=genes)
     torch.testing.assert_close(some, eta[:, genes])

@@ -12,7 +12,6 @@ from scpln.module.likelihoods._laplace import (
     LaplaceCorrection,
     correction_by_quadrature,
     mode_shift,
-    position,
     quadrature,
 )
 
@@ -110,7 +109,7 @@ def test_polynomial_is_the_correction(dtype, at_two, at_three):
     for largest, tolerance in ((2.0, at_two), (3.0, at_three)):
         sd = torch.linspace(0.01, largest, 23, dtype=torch.float64).to(dtype)
         expected = correction_by_quadrature(w.double().numpy(), sd.double().numpy())
-        found = LaplaceCorrection(sd.log()).value(position(w).expand(-1, 23).contiguous())
+        found = LaplaceCorrection(sd.log()).value(w.expand(-1, 23).contiguous())
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 

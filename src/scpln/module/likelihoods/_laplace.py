@@ -23,8 +23,9 @@ N_NODES, REACH = 96, (-15.0, 9.0)
 N_TERMS, N_SD_TERMS = 80, 24
 ACCURATE_SD = 2.0
 TOLERANCE = {torch.float32: 3e-7, torch.float64: 1e-10}
-#: Smallest w that has a logarithm.
+#: Smallest w that has a logarithm, and below which nothing is missed, by precision: polynomials are not quite 0 there.
 LEAST = 1e-30
+NOTHING = {torch.float32: 1e-9, torch.float64: 1e-11}
 
 
 def mode_shift(eta: Tensor, pull: Tensor, log_variance: Tensor, out: Tensor | None = None) -> Tensor:
@@ -94,21 +95,21 @@ class LaplaceCorrection:
     --------
     >>> import torch
     >>> correction, w = LaplaceCorrection(torch.tensor([0.3, 2.0]).double().log()), torch.ones((1, 2)).double()
-    >>> correction.value(position(w))
+    >>> correction.value(w)
     tensor([[-0.0005, -0.0170]], dtype=torch.float64)
     """
 
     def __init__(self, log_sd: Tensor) -> None:
         self._log_sd, self._tables = log_sd, _tables(log_sd.dtype, log_sd.device)
 
-    def value(self, x: Tensor) -> Tensor:
+    def value(self, w: Tensor) -> Tensor:
         """Correction r."""
-        return _polynomial(self._value, x)
+        return _polynomial(self._value, position(w)).mul_(w > NOTHING[w.dtype])
 
-    def slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def slopes(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Derivatives g of r − log(1 + w)/2 by log w + w, and h by log σ for the same count, but for the part 2σ² y g."""
-        by_eta, by_log_sd = self._slopes
-        return _polynomial(by_eta, x), _polynomial(by_log_sd, x)
+        (by_eta, by_log_sd), x, some = self._slopes, position(w), w > NOTHING[w.dtype]
+        return _polynomial(by_eta, x).mul_(some), _polynomial(by_log_sd, x).mul_(some)
 
     @cached_property
     def _basis(self) -> Tensor:

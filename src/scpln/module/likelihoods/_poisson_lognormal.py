@@ -12,7 +12,7 @@ from torch import nn
 from ._base import Likelihood, draw_poisson
 from ._blocks import LogProbBlock
 from ._gamma import log_factorial
-from ._laplace import LARGEST_SD, LaplaceCorrection, mode_shift, position, quadrature
+from ._laplace import LARGEST_SD, LaplaceCorrection, mode_shift, quadrature
 from ._negative_binomial import overdispersion, overdispersion_sums
 
 if TYPE_CHECKING:
@@ -143,12 +143,12 @@ class PoissonLogNormalBlock(LogProbBlock):
         value = torch.sub(eta, self.log_y).add_(shift).mul_(self.y)
         value.addcmul_(torch.mul(shift, -0.5).add_(1).mul_(shift), self.precision)
         w = self._curvature(shift)
-        value.add_(self.correction.value(position(w)))
+        value.add_(self.correction.value(w))
         return value.sub_(w.log1p_(), alpha=0.5)
 
     def slopes(self, eta: Tensor, kept: Tensor) -> list[Tensor]:
         """Derivatives by η and log σ."""
-        indirect, by_log_sd = self.correction.slopes(position(self._curvature(kept)))
+        indirect, by_log_sd = self.correction.slopes(self._curvature(kept))
         by_log_sd.addcmul_(indirect, self.pull, value=2)
         residual = kept * self.precision
         by_log_sd.addcmul_(residual, kept)
