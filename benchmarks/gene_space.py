@@ -13,7 +13,7 @@ from gene_space_sets import SETS, GeneSpaceSet, profiled_bound
 from machine import machine_facts
 
 #: Fits of scpln: covariance and posterior; and those of the peer, by the name of its class.
-OURS = {"full rank": ("full", "fullrank"), "mean-field": ("full", "meanfield"), "diagonal": ("diagonal", "fullrank")}
+OURS = {"full rank": ("full", "fullrank"), "mean-field": ("full", "meanfield"), "diagonal": ("diagonal", "meanfield")}
 PEERS = {"Pln": "mean-field", "PlnDiag": "diagonal"}
 #: Most genes of a full-rank fit here: beyond, one takes hours.
 MOST_GENES = 200
@@ -44,7 +44,7 @@ def main() -> None:
         data.save(args.out / f"{name}.npz")
         rows = []
         for method, (covariance, posterior) in OURS.items():
-            if posterior == "meanfield" or covariance == "diagonal" or data.counts.shape[1] <= args.most_genes:
+            if posterior == "meanfield" or data.counts.shape[1] <= args.most_genes:
                 rows.append((f"scpln, {method}", *_ours(args.out / f"{name}.npz", covariance, posterior, args.threads)))
         if args.peer_python is not None:
             rows += [(f"pyPLNmodels {kind}", *_peer(args, name, kind)) for kind in PEERS]
