@@ -229,3 +229,11 @@ def test_figures_are_drawn_by_programs_that_are_there(document):
     assert "```{plot}" not in text
     for program in re.findall(r"^\.\. plot:: (\S+)$", text, re.MULTILINE):
         assert (ROOT / "docs" / program).exists(), program
+
+
+def test_references_are_listed_once_and_those_that_pages_cite_are_listed():
+    entries = re.findall(r"^@\w+\{(\w+),", (ROOT / "docs/references.bib").read_text(), re.MULTILINE)
+    assert sorted(entries) == sorted(set(entries))
+    for page in (ROOT / "docs").rglob("*.md"):
+        cited = re.findall(r"\{cite:\w+\}`([^`]*)`", page.read_text(encoding="utf-8"))
+        assert {key.strip() for keys in cited for key in keys.split(",")} <= set(entries), page
