@@ -182,10 +182,24 @@ class TestGiven:
         with pytest.raises((ValueError, TypeError), match=message):
             PLN(simulated(), covariance, given=given)
 
-    def test_it_is_loaded_without_the_matrix(self, tmp_path):
-        model = fitted(simulated(), "fixed", given=np.eye(P))
-        model.save(tmp_path / "model")
-        assert PLN.load(tmp_path / "model", adata=False).get_elbo() == model.get_elbo()
+    @pytest.mark.parametrize(
+        ("covariance", "known"),
+        [
+            ("fixed", {"given": 3 * np.eye(P)}),
+            ("kernel", {"given": np.ones((P, P))}),
+            ("basis", {"basis": np.eye(P)[:, :3]}),
+        ],
+    )
+    @pytest.mark.parametrize("is_trained", [True, False])
+    def test_it_is_saved_with_the_model_and_trains_it_again(self, covariance, known, is_trained, tmp_path):
+        adata = simulated()
+        model = fitted(adata, covariance, **known)
+        (model if is_trained else PLN(adata, covariance, **known)).save(tmp_path / "model")
+        loaded = PLN.load(tmp_path / "model", adata)
+        if is_trained:
+            assert PLN.load(tmp_path / "model", adata=False).get_elbo() == model.get_elbo()
+        loaded.train(progress=False)
+        assert loaded.get_elbo() == pytest.approx(model.get_elbo(), abs=1e-8)
 
 
 def test_too_many_genes_and_real_values_are_refused():

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Families of Σ, the default first.
 CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis"]
+#: Those that are made of a matrix that is known.
+OF_KNOWN: dict[str, type[Fixed | Kernel | Basis]] = {"fixed": Fixed, "kernel": Kernel, "basis": Basis}
 #: Most genes of full-rank posteriors, for each of which a matrix of genes × genes is inverted, and of any.
 MOST_GENES: dict[PosteriorName, int] = {"fullrank": 1000, "meanfield": 5000}
 #: Largest inverse variance of coefficients: with it they are 0.
@@ -117,10 +119,14 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         if covariance == "basis" and posterior == "meanfield":
             msg = "covariance='basis' leaves no variance to single genes, which posterior='meanfield' needs. Take posterior='fullrank'."
             raise ValueError(msg)
-        self._given = None if adata is None else given_matrix(given, covariance, adata, self.genes)
-        self._basis = None if adata is None else given_basis(basis, covariance, adata, self.genes)
-        self._new_covariance()  # which checks it
-        self.module = self._new_module()
+        known = None
+        if adata is not None:  # the module of a saved model has it
+            matrix = given_matrix(given, covariance, adata, self.genes)
+            directions = given_basis(basis, covariance, adata, self.genes)
+            known = matrix if directions is None else directions
+        if known is not None:
+            OF_KNOWN[covariance](len(self.genes), known)  # which checks it
+        self.module = self._new_module(known)
         self.init_params_ = self._get_init_params(locals())
         for name, value in (("given", given), ("basis", basis)):
             self.init_params_["non_kwargs"][name] = value if isinstance(value, str) else None
@@ -149,14 +155,12 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         return "draw from the exact ones with sample_exact_posterior"
 
     def _new_covariance(self) -> Covariance:
-        if self._basis is not None:
-            return Basis(len(self.genes), self._basis)
-        if self._given is None:
-            return COVARIANCES[self.covariance](len(self.genes))
-        return (Kernel if self.covariance == "kernel" else Fixed)(len(self.genes), self._given)
+        if self.covariance in OF_KNOWN:
+            return OF_KNOWN[self.covariance](len(self.genes), self.module.known.cpu().numpy())
+        return COVARIANCES[self.covariance](len(self.genes))
 
-    def _new_module(self) -> PLNModule:
-        return PLNModule(len(self.genes), len(self.covariates), diagonal=self.posterior == "meanfield")
+    def _new_module(self, known: ArrayLike | torch.Tensor | None = None) -> PLNModule:
+        return PLNModule(len(self.genes), len(self.covariates), known, diagonal=self.posterior == "meanfield")
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         self.module = self._new_module()

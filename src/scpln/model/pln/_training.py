@@ -16,6 +16,8 @@ from scpln.utils import as_bool, positive_integer, positive_integer_or_none, pos
 from ._states import expected_rates, warn_stuck
 
 if TYPE_CHECKING:
+    import torch
+
     from scpln.data import Cells
     from scpln.inference.genespace import PLNResult
     from scpln.module import PLNModule
@@ -36,8 +38,8 @@ class PLNTraining(Bounds):
         """Σ, as it starts."""
 
     @abstractmethod
-    def _new_module(self) -> PLNModule:
-        """Module that is not trained."""
+    def _new_module(self, known: torch.Tensor | None = None) -> PLNModule:
+        """Module that is not trained, with what is known of Σ."""
 
     def train(
         self,
@@ -99,7 +101,7 @@ class PLNTraining(Bounds):
 
     def _conclude(self, cells: Cells, result: PLNResult, options: dict[str, object]) -> None:
         """Keep what was fitted, and say how it went."""
-        module, data = self._new_module(), cells.data
+        module, data = self._new_module(self.module.known), cells.data
         module.set_parameters(result.coefficients, np.linalg.cholesky(result.covariance.dense))
         residual = result.mean - data.design @ result.coefficients.T
         module.set_cells(residual, result.variance, expected_rates(data, result), result.elbo)

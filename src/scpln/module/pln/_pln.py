@@ -30,11 +30,15 @@ class PLNModule(LatentModule):
     ----------
     n_genes, n_covariates
         Genes p and columns d of the design.
+    known
+        What Σ is made of that is not estimated, such as Σ itself or its eigenvectors, (p, k); nothing if None.
     diagonal
         Whether posteriors have diagonal covariances.
 
     Attributes
     ----------
+    known
+        The same, (p, 0) for nothing.
     mean, variance, weight
         Means and variances of the training cells' posteriors of z, and the weights that their covariances follow from, (n, p) each.
     elbo
@@ -43,15 +47,19 @@ class PLNModule(LatentModule):
 
     by_cell: ClassVar[tuple[str, ...]] = ("mean", "variance", "weight", "elbo")
 
+    known: torch.Tensor
     mean: torch.Tensor
     variance: torch.Tensor
     weight: torch.Tensor
     elbo: torch.Tensor
 
-    def __init__(self, n_genes: int, n_covariates: int, *, diagonal: bool = False) -> None:
+    def __init__(
+        self, n_genes: int, n_covariates: int, known: ArrayLike | torch.Tensor | None = None, *, diagonal: bool = False
+    ) -> None:
         decoder = IdentityDecoder(np.zeros((n_genes, n_covariates)))
         super().__init__(Generative(decoder, make_likelihood("poisson", n_genes), Normal(n_genes)).double())
         self.diagonal = diagonal
+        self.register_buffer("known", as_double(np.zeros((n_genes, 0)) if known is None else known))
         nothing = np.zeros((0, n_genes))
         self.set_cells(nothing, nothing, nothing, np.zeros(0))
         self.requires_grad_(False)
@@ -84,6 +92,10 @@ class PLNModule(LatentModule):
                 msg = f"{name!r} of the cells has shape {tuple(given.shape)}, which this model has not."
                 raise ValueError(msg)
         self.set_cells(*(torch.empty_like(tensors[name]) for name in self.by_cell))
+        if tensors["known"].shape[:1] != self.known.shape[:1] or tensors["known"].ndim != 2:
+            msg = f"'known' of Σ has shape {tuple(tensors['known'].shape)}, which this model has not."
+            raise ValueError(msg)
+        self.register_buffer("known", torch.empty_like(tensors["known"]))
         self.load_state_dict(tensors)
 
     def posterior(self, cells: ArrayLike | None = None) -> GeneSpacePosterior:
