@@ -52,8 +52,7 @@ def test_a_covariance_of_few_dimensions_is_pln_pca():
     adata = simulated(150)
     pca = PLNPCA(adata, 3, prior="none")
     pca.train(progress=False, tol=1e-6)
-    sigma = pca.get_covariance() + 1e-6 * np.eye(P)
-    given = PLN(adata, "fixed", given=sigma, prior_precision=0.0)
+    given = PLN(adata, "fixed", given=pca.get_covariance().astype(np.float32), prior_precision=0.0)
     given.train(progress=False)
     assert given.get_elbo() == pytest.approx(pca.get_elbo(), abs=2e-3)
     assert given.get_coefficients().to_numpy() == pytest.approx(pca.get_coefficients().to_numpy(), abs=0.02)
@@ -173,7 +172,8 @@ class TestGiven:
             ("fixed", "nowhere", "not in adata.varp"),
             ("fixed", np.eye(P + 1), "has shape"),
             ("fixed", np.full((P, P), np.nan), "finite and symmetric"),
-            ("kernel", -np.eye(P), "negative eigenvalue"),
+            ("kernel", -np.eye(P), "kernel has an eigenvalue of -1"),
+            ("fixed", -np.eye(P), "given has an eigenvalue of -1"),
             ("kernel", pd.DataFrame(np.eye(2)), "lacks 8 of 8 genes"),
             ("fixed", object(), "no matrix of numbers"),
         ],

@@ -19,8 +19,6 @@ from ._result import PLNResult
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from scpln.core import Array, CountData
     from scpln.module.covariances import Covariance
 
@@ -35,7 +33,6 @@ def fit_pln(
     covariance: Covariance,
     *,
     posterior: PosteriorName = "fullrank",
-    mask: NDArray[np.bool_] | None = None,
     prior_precision: float = 1e-2,
     start: PLNResult | None = None,
     max_iter: int = 1000,
@@ -59,15 +56,13 @@ def fit_pln(
     Parameters
     ----------
     data
-        Counts, offsets and design. Offsets of every entry are given by `groups=np.arange(n_genes)`.
+        Counts, offsets and design. Entries that were not observed have no part in anything, whatever counts stand there.
     covariance
         Family of Σ, one of `scpln.module.covariances`, with as many genes as the data. It is not changed itself; what it is at
         only matters if it is `Fixed`.
     posterior
         `"fullrank"` for any Gaussian covariance per cell, in about n p³ operations an iteration, or `"meanfield"` for a diagonal one, n p².
         Mean-field loses 1 nat per cell and more in gene space, and its bounds are not to be compared with others' of full rank.
-    mask
-        Which entries were observed, (n, p); all when None. The others have no part in anything, whatever counts stand there.
     prior_precision
         λ of a prior N(0, 1/λ) of all coefficients but the intercepts. Without one (0), a gene that a level of a factor lacks has an
         effect of −∞. The default's standard deviation is 10, in natural logarithms of rates, by a unit of the design.
@@ -111,7 +106,7 @@ def fit_pln(
     if not prior_precision >= 0:
         msg = f"prior_precision={prior_precision!r}, but must be 0 or more."
         raise ValueError(msg)
-    observations = Observations.of(data, mask)
+    observations = Observations.of(data)
     observations.check(covariance)
     history = History()
     with threads(n_threads) as pool:

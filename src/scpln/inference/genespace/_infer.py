@@ -38,13 +38,12 @@ def infer_pln(
     covariance: Covariance,
     *,
     posterior: PosteriorName = "fullrank",
-    mask: NDArray[np.bool_] | None = None,
     n_threads: int | None = None,
 ) -> GenePosteriors:
     r"""Optimal Gaussian posteriors of cells, with B and Σ fixed.
 
     The bound is concave in the mean and covariance of each cell, so that the optimum does not depend on where it is searched from: cells
-    that were fitted get the same again. With a mask, it is the posterior of all genes given the counts of some, by which the others are predicted.
+    that were fitted get the same again. Where some entries were not observed (`Entries`), it is the posterior of all genes given the counts of the others, by which these are predicted.
 
     Parameters
     ----------
@@ -56,8 +55,6 @@ def infer_pln(
         Σ.
     posterior
         `"fullrank"` or `"meanfield"`.
-    mask
-        Which entries were observed, (n, p); all when None.
     n_threads
         Threads; all available ones when None.
 
@@ -71,16 +68,17 @@ def infer_pln(
     The count of one gene says something about another:
 
     >>> import numpy as np
-    >>> from scpln.inference import CountData
+    >>> from scpln.inference import CountData, Entries
     >>> from scpln.inference.genespace import infer_pln
     >>> from scpln.module.covariances import Fixed
     >>> covariance = Fixed(2, np.array([[1.0, 0.9], [0.9, 1.0]]))
-    >>> data = CountData(np.array([[100, 0]]), np.zeros(1), np.ones((1, 1)))
-    >>> given = infer_pln(data, np.full((2, 1), 2.0), covariance, mask=np.array([[True, False]]))
+    >>> first = Entries(observed=np.array([[True, False]]))
+    >>> data = CountData(np.array([[100, 0]]), np.zeros(1), np.ones((1, 1)), entries=first)
+    >>> given = infer_pln(data, np.full((2, 1), 2.0), covariance)
     >>> given.mean.round(2), given.variance.round(2)
     (array([[4.57, 4.32]]), array([[0.01, 0.2 ]]))
     """
-    observations = Observations.of(data, mask)
+    observations = Observations.of(data)
     observations.check(covariance)
     posteriors = FAMILIES[posterior](observations)
     with threads(n_threads) as pool:
@@ -96,7 +94,6 @@ def pln_elbo(
     variance: Array,
     *,
     posterior: PosteriorName = "fullrank",
-    mask: NDArray[np.bool_] | None = None,
 ) -> Array:
     r"""Bound of each cell at given posteriors, in nats, (n,).
 
@@ -111,7 +108,7 @@ def pln_elbo(
         B (p, d) and Σ.
     mean, variance
         m and diag V, (n, p).
-    posterior, mask
+    posterior
         As in `infer_pln`.
 
     Examples
@@ -127,7 +124,7 @@ def pln_elbo(
     >>> bool(pln_elbo(data, coefficients, Full(2), cells.mean + 0.1, cells.variance)[0] < cells.elbo[0])
     True
     """
-    posteriors = _at(Observations.of(data, mask), coefficients, covariance, mean, variance, posterior)
+    posteriors = _at(Observations.of(data), coefficients, covariance, mean, variance, posterior)
     return posteriors.bound
 
 
@@ -140,7 +137,6 @@ def posterior_covariance(
     *,
     cells: NDArray[np.intp] | None = None,
     posterior: PosteriorName = "fullrank",
-    mask: NDArray[np.bool_] | None = None,
 ) -> Array:
     """Covariances V of the posteriors of chosen cells, (k, p, p), from the means and variances of all.
 
@@ -154,7 +150,7 @@ def posterior_covariance(
         m and diag V, (n, p), as `fit_pln` and `infer_pln` give them.
     cells
         Positions of the cells; all when None.
-    posterior, mask
+    posterior
         As in `infer_pln`.
 
     Examples
@@ -171,7 +167,7 @@ def posterior_covariance(
             [0.18, 0.27]]])
     """
     chosen = np.arange(data.n_cells) if cells is None else np.asarray(cells)
-    observations = Observations.of(data, mask).take(chosen)
+    observations = Observations.of(data).take(chosen)
     return _at(observations, coefficients, covariance, mean[chosen], variance[chosen], posterior).covariance()
 
 

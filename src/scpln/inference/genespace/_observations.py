@@ -36,27 +36,19 @@ class Observations:
     log_factorial: Array  # Σ_j log y_ij!, (n,)
 
     @classmethod
-    def of(cls, data: CountData, mask: NDArray[np.bool_] | None = None) -> Observations:
-        """Read the data once. `mask` (n, p) is True where an entry was observed."""
+    def of(cls, data: CountData) -> Observations:
+        """Read the data once."""
         rows = data.rows(0, data.n_cells)
         counts = np.array(rows if isinstance(rows, np.ndarray) else rows.toarray(), np.float64)
         offsets = np.asarray(data.gene_offsets(slice(None)), np.float64)
+        observed = None if data.entries is None else data.entries.observed
+        if observed is not None:
+            counts[~observed], offsets = 0, np.where(observed, offsets, 0)
+            observed = None if observed.all() else observed
         if not np.isfinite(offsets).all():
             cell = int(np.flatnonzero(~np.isfinite(offsets).all(1))[0])
-            msg = f"offsets of cell {cell} are not finite: mask its entries, with offsets 0, if it was not measured."
+            msg = f"offsets of cell {cell} are not finite: say that its entries were not observed, if it was not measured."
             raise ValueError(msg)
-        if mask is not None:
-            mask = np.asarray(mask)
-            if mask.shape != counts.shape or mask.dtype != np.bool_:
-                msg = f"mask has shape {mask.shape} and dtype {mask.dtype}, but must be bool, {counts.shape}."
-                raise ValueError(msg)
-        entries = None if data.entries is None else data.entries.observed
-        if entries is not None:
-            mask = entries if mask is None else mask & entries
-            offsets = np.where(entries, offsets, 0)
-        if mask is not None:
-            counts[~mask] = 0
-        observed = None if mask is None or mask.all() else mask
         design = np.asarray(data.design, np.float64)
         return cls(counts, offsets, design, observed, gammaln(counts + 1).sum(1))
 

@@ -10,7 +10,7 @@ from ._leiden import leiden_groups
 from ._likelihood_choice import check_kind, check_likelihood, genes_by_quadrature, likelihood_of_genes
 from ._objective import Objective
 from ._ownership import claim
-from ._reliability import REFINE, UNRELIABLE, reliability_in_words
+from ._reliability import REFINE, UNRELIABLE, reliability_in_words, warn_stuck
 from .saving import check_save, model_file, read_metadata, read_model
 
 __all__ = [
@@ -44,4 +44,5 @@ __all__ = [
     "read_model",
     "reliability_in_words",
     "steps_cost",
+    "warn_stuck",
 ]

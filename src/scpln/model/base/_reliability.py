@@ -5,8 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from scpln.inference import describe_stuck
+from scpln.utils import warn
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: Pareto k̂ above which importance sampling, and with it the posterior, cannot be trusted (Vehtari et al., 2024).
 UNRELIABLE = 0.7
@@ -60,3 +66,9 @@ def reliability_in_words(training: Mapping[str, Any]) -> str | None:
     if "posterior" in training:
         return str(training["posterior"])
     return "not evaluated" if "reliability" in training else None
+
+
+def warn_stuck(stuck: NDArray[np.intp], n_cells: int, names: Sequence[Any] | None) -> None:
+    """Warn, at the user's line, if any of the cells did not converge."""
+    if len(stuck):
+        warn(describe_stuck(stuck, n_cells, names))

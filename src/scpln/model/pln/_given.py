@@ -27,7 +27,7 @@ OF_MATRICES = ("fixed", "kernel")
 def given_matrix(
     given: pd.DataFrame | ArrayLike | str | None, covariance: str, adata: Data, genes: list[str]
 ) -> NDArray[np.float64] | None:
-    """The matrix for a model's genes, (p, p), after checking it; None for families that need none."""
+    """The matrix for a model's genes, (p, p); None for families that need none. What it has to be, the family checks."""
     if covariance not in OF_MATRICES:
         if given is not None:
             msg = f"given= is for {' and '.join(f'covariance={name!r}' for name in OF_MATRICES)}, and this is {covariance!r}. Leave it out."
@@ -54,16 +54,6 @@ def given_matrix(
     except (TypeError, ValueError):
         msg = f"given={given!r} is no matrix of numbers."
         raise TypeError(msg) from None
-    if matrix.shape != (len(genes), len(genes)):
-        msg = f"given= has shape {matrix.shape}, but there are {len(genes):,} genes: it must be genes × genes."
-        raise ValueError(msg)
-    scale = np.abs(matrix).max(initial=0.0)
-    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-9 * scale):
-        msg = "given= must be finite and symmetric."
-        raise ValueError(msg)
-    if np.linalg.eigvalsh(matrix)[0] < (0 if covariance == "fixed" else -1e-8 * scale):
-        msg = "given= has a negative eigenvalue, so that it is no covariance."
-        raise ValueError(msg)
     return matrix
 
 

@@ -17,7 +17,7 @@ from scpln.utils import in_range, one_of, resolve_seed
 
 from ._covariances import Covariances
 from ._given import given_basis, given_matrix
-from ._states import infer
+from ._states import infer, of_genes
 from ._training import PLNTraining
 
 if TYPE_CHECKING:
@@ -229,11 +229,8 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         self._require_trained()
         chosen = gene_positions(given, self.genes, "given")
         cells = self._read(adata, cell_positions(indices, self._data_or_own(adata).n_obs))
-        mask = None
-        if chosen is not None:
-            mask = np.zeros((cells.data.n_cells, len(self.genes)), bool)
-            mask[:, chosen] = True
-        posterior, _ = infer(self.module, cells.data, cells.names, mask)
+        data = cells.data if chosen is None else of_genes(cells.data, chosen)
+        posterior, _ = infer(self.module, data, cells.names)
         offsets, _ = cells.data.expected_offsets()
         rates, _ = self.module.expected_rates(cells.data.design, posterior, offsets=offsets)
         return pd.DataFrame(rates, index=cells.names, columns=self.genes)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scvi
 
-from scpln.inference import describe_stuck
+from scpln.core import Entries
 from scpln.inference.genespace import infer_pln
+from scpln.model.base import warn_stuck
 from scpln.module.covariances import Fixed
-from scpln.utils import warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,34 +22,27 @@ if TYPE_CHECKING:
     from scpln.module import GeneSpacePosterior, PLNModule
 
 
-def infer(
-    module: PLNModule, data: CountData, names: pd.Index, mask: NDArray[np.bool_] | None = None
-) -> tuple[GeneSpacePosterior, NDArray[np.float64]]:
-    """Posteriors of cells with all parameters as they are, and their bounds. Warns of those that did not converge.
-
-    Parameters
-    ----------
-    module
-        A trained model.
-    data, names
-        Cells.
-    mask
-        Which entries count, (n, p); all when None.
-    """
+def infer(module: PLNModule, data: CountData, names: pd.Index) -> tuple[GeneSpacePosterior, NDArray[np.float64]]:
+    """Posteriors of cells with all parameters as they are, and their bounds. Warns of those that did not converge."""
     coefficients, scale = module.coefficients.cpu().numpy(), module.scale.cpu().numpy()
     found = infer_pln(
         data,
         coefficients,
         Fixed(module.n_genes, scale @ scale.T),
         posterior="meanfield" if module.diagonal else "fullrank",
-        mask=mask,
         n_threads=scvi.settings.num_threads,
     )
-    warn_stuck(found.stuck, names)
-    residual, weight = found.mean - data.design @ coefficients.T, expected_rates(data, found)
-    if mask is not None:
-        weight *= mask
-    return module.compose(residual, found.variance, weight), found.elbo
+    warn_stuck(found.stuck, len(names), names)
+    residual = found.mean - data.design @ coefficients.T
+    return module.compose(residual, found.variance, expected_rates(data, found)), found.elbo
+
+
+def of_genes(data: CountData, genes: NDArray[np.intp]) -> CountData:
+    """The same cells, of which the counts of some genes alone were observed."""
+    entries = data.entries or Entries(observed=np.ones(data.counts.shape, bool))
+    chosen = np.isin(np.arange(data.n_genes), genes)
+    observed = np.tile(chosen, (data.n_cells, 1)) if entries.observed is None else entries.observed & chosen
+    return replace(data, entries=Entries(entries.offsets, observed))
 
 
 def expected_rates(data: CountData, found: GenePosteriors) -> NDArray[np.float64]:
@@ -57,9 +51,3 @@ def expected_rates(data: CountData, found: GenePosteriors) -> NDArray[np.float64
     if data.entries is not None and data.entries.observed is not None:
         rates *= data.entries.observed
     return rates
-
-
-def warn_stuck(stuck: NDArray[np.intp], names: pd.Index) -> None:
-    """Warn, at the user's line, if any of the cells did not converge."""
-    if len(stuck):
-        warn(describe_stuck(stuck, len(names), names))

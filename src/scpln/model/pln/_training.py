@@ -11,9 +11,10 @@ import scvi
 from scpln.core import after_training
 from scpln.inference.genespace import PosteriorName, fit_pln
 from scpln.model.abilities import Bounds
+from scpln.model.base import warn_stuck
 from scpln.utils import as_bool, positive_integer, positive_integer_or_none, positive_number, progress_bar, resolve_seed
 
-from ._states import expected_rates, warn_stuck
+from ._states import expected_rates
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,7 @@ class PLNTraining(Bounds):
                 on_iteration=bar.update,
             )
             bar.finish(result.reason)
-        warn_stuck(result.stuck, cells.names)
+        warn_stuck(result.stuck, len(cells.names), cells.names)
         options = {"max_epochs": max_epochs, "tol": tol, "n_threads": n_threads}
         self._conclude(cells, result, {**options, "seed": seed})
 

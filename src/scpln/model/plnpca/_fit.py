@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from scpln.core import hold_interrupts
-from scpln.inference import describe_stuck, gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
+from scpln.inference import gaussian_elbo, identified_rotation, infer_gaussians, sampled_elbo
 from scpln.inference.mixture import Components, infer_mixture
+from scpln.model.base import warn_stuck
 from scpln.module import (
     GaussianMixture,
     GaussianPosterior,
@@ -31,7 +32,7 @@ from scpln.train import (
     torch_threads,
     train_approximation,
 )
-from scpln.utils import slow_bar, warn
+from scpln.utils import slow_bar
 
 from ._axes import rotated_packed
 
@@ -259,12 +260,6 @@ def _optimal_gaussians(
         "on_stuck": partial(warn_stuck, names=names),
     }
     return GaussianPosterior(*infer_gaussians(data, b, c, model.likelihood, **settings))
-
-
-def warn_stuck(stuck: NDArray[np.intp], n_cells: int, names: Sequence[Any] | None) -> None:
-    """Warn, at the user's line, if any of the cells did not converge."""
-    if len(stuck):
-        warn(describe_stuck(stuck, n_cells, names))
 
 
 def encode(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from scpln.core import Held
 from scpln.inference import fit_gaussians
 from scpln.model.abilities import NOTHING_NEW
+from scpln.model.base import warn_stuck
 from scpln.train import Ascent, NotFiniteError
 from scpln.utils import progress_bar
 
 from ._axes import in_diagonal_axes
-from ._fit import finish_shared, gaussian_module, start_shared, train_shared, warn_stuck
+from ._fit import finish_shared, gaussian_module, start_shared, train_shared
 from ._gene_prior import log_prior
 from ._options import Outcome
 from ._query import fit_coefficients, store_posteriors, train_inputs

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Least variance of a log-rate in any direction that `move` leaves: it changes a count's probability by less than 1e-10 of its rate.
 LEAST_VARIANCE = 1e-10
+#: How far from symmetric and semidefinite a given matrix may be, as a share of its largest number: rounding in float32.
+ROUNDING = 1e-6
 
 
 class Covariance(ABC):
@@ -117,6 +119,22 @@ class Covariance(ABC):
             msg = f"{name} must be finite and symmetric, genes × genes."
             raise ValueError(msg)
         return moment
+
+    def _semidefinite(self, given: Matrix, name: str) -> tuple[Matrix, Matrix, Matrix]:
+        """A matrix that is given, without what rounding made of it, with its eigenvalues and eigenvectors, after checking that it may be one."""
+        matrix = np.asarray(given, dtype=np.float64)
+        scale = np.abs(matrix).max(initial=0.0)
+        if (
+            matrix.ndim == 2
+            and matrix.shape[0] == matrix.shape[1]
+            and np.abs(matrix - matrix.T).max() <= ROUNDING * scale
+        ):
+            matrix = 0.5 * (matrix + matrix.T)
+        values, vectors = np.linalg.eigh(self._checked(matrix, name))
+        if values[0] < -ROUNDING * scale:
+            msg = f"{name} has an eigenvalue of {values[0]:.3g}, but must be positive semidefinite."
+            raise ValueError(msg)
+        return matrix, np.maximum(values, 0), vectors
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.n_genes} genes, {self.n_parameters} parameters)"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._base import LEAST_VARIANCE
 from ._full import Full
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ class Fixed(Full):
     n_genes
         Number of genes p.
     given
-        Σ (p, p), positive definite; the identity if None.
+        Σ (p, p), positive semidefinite; the identity if None. Variances below 1e-10 in some direction, as those of
+        a covariance of few dimensions, are raised to that.
+
+    Raises
+    ------
+    ValueError
+        Σ is not a finite symmetric matrix of this size, or has a negative eigenvalue.
 
     Examples
     --------
@@ -35,7 +42,9 @@ class Fixed(Full):
     def __init__(self, n_genes: int, given: Matrix | None = None) -> None:
         super().__init__(n_genes)
         if given is not None:
-            super().update(given)
+            matrix, values, vectors = self._semidefinite(given, "given")
+            singular = values[0] < LEAST_VARIANCE
+            super().update((vectors * np.maximum(values, LEAST_VARIANCE)) @ vectors.T if singular else matrix)
 
     @property
     def n_parameters(self) -> int:

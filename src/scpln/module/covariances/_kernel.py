@@ -55,12 +55,7 @@ class Kernel(Covariance):
         self._related, self._independent = 0.0, 1.0
 
     def _set_kernel(self, kernel: Matrix) -> None:
-        self._kernel = self._checked(kernel, "kernel")
-        values, self._vectors = np.linalg.eigh(self._kernel)
-        if values[0] < -1e-8 * max(values[-1], 1):
-            msg = f"kernel has an eigenvalue of {values[0]:.3g}, but must be positive semidefinite."
-            raise ValueError(msg)
-        self._values = np.maximum(values, 0)
+        self._kernel, self._values, self._vectors = self._semidefinite(kernel, "kernel")
 
     @property
     def n_parameters(self) -> int:
