@@ -6,6 +6,7 @@ import torch
 from scipy.stats import multivariate_normal, norm
 
 from scpln.module import Batch, GaussianPosterior, GeneSpacePosterior, IdentityDecoder, LinearDecoder, Normal
+from scpln.module.posteriors import _gene_space
 
 N, P = 5, 4
 
@@ -48,15 +49,19 @@ def test_covariances_are_those_of_dense_inverses(both):
     assert mine[np.array([False] * N)].covariance.shape == (0, P, P)
 
 
-def test_densities_and_draws_are_those_of_dense_gaussians(both):
+def test_densities_and_draws_are_those_of_dense_gaussians(both, monkeypatch):
     mine, covariance = both
     z = np.random.default_rng(1).normal(size=(3, N, P))
     expected = [
         [multivariate_normal(m, v).logpdf(x) for m, v, x in zip(mine.mean, covariance, xs, strict=True)] for xs in z
     ]
     assert mine.log_prob(z) == pytest.approx(np.array(expected))
-    states, density = mine.reparameterize(torch.randn(7, N, P, dtype=torch.float64))
+    noise = torch.randn(7, N, P, dtype=torch.float64)
+    states, density = mine.reparameterize(noise)
     assert density.numpy() == pytest.approx(mine.log_prob(states.numpy()))
+    monkeypatch.setattr(_gene_space, "MOST_NUMBERS", 2 * P**2)  # two cells at a time
+    in_parts, _ = mine.reparameterize(noise)
+    torch.testing.assert_close(in_parts, states)
     draws = mine.sample(40_000, seed=2)
     assert draws.mean(0) == pytest.approx(mine.mean, abs=0.03)
     assert np.cov(draws[:, 2].T) == pytest.approx(covariance[2], abs=0.05)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scpln.core import ranges
+
 from ._base import Posterior, as_double
 from ._gaussian import GaussianPosterior
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.module.priors import Prior
+
+#: Numbers in the covariances that draws are made from at a time.
+MOST_NUMBERS = 8 * 1024 * 1024
 
 
 class GeneSpacePosterior(Posterior):
@@ -102,6 +107,10 @@ class GeneSpacePosterior(Posterior):
 
     def reparameterize(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent states (K, n, p) from standard normal noise, and their log-densities (K, n)."""
+        size = max(1, MOST_NUMBERS // self.n_latent**2)
+        if len(self) > size:
+            parts = [self[a:b].reparameterize(noise[:, a:b]) for a, b in ranges(0, len(self), size)]
+            return torch.cat([z for z, _ in parts], 1), torch.cat([density for _, density in parts], 1)
         z = self._mean + torch.einsum("ikl,sil->sik", self.scale, noise)
         return z, self._log_density(noise)
 
