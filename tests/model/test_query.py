@@ -11,7 +11,7 @@ import torch
 from mudata import MuData, set_options
 
 import scpln
-from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata, setup_mudata
+from scpln.model import PLN, PLNPCA, CountGMVAE, CountVAE, setup_anndata, setup_mudata
 from scpln.module import FLOWS
 
 RANDOM = {"max_epochs": 3, "start": "random"}
@@ -21,6 +21,8 @@ MODELS = {
     "nb": (PLNPCA, {"likelihood": "nb"}, {}),
     "flow": (PLNPCA, {"posterior": "flow"}, {"n_steps": 10}),
     "amortized": (PLNPCA, {"amortized": True, "encoder_hidden": [8]}, {"n_steps": 20}),
+    "pln": (PLN, {}, {}),
+    "pln, mean-field": (PLN, {"posterior": "meanfield"}, {}),
     "vae": (CountVAE, {"n_hidden": 8}, RANDOM),
     "vae, gene-batch": (CountVAE, {"n_hidden": 8, "dispersion": "gene-batch"}, RANDOM),
     "gmvae": (CountGMVAE, {"n_hidden": 8, "n_components": 2}, RANDOM),
@@ -48,7 +50,8 @@ def train_reference(name: str):
     cls, arguments, options = MODELS[name]
     reference, _ = make_cells()
     setup_anndata(reference, batch_key="batch")
-    model = cls(reference, n_latent=2, **arguments)
+    latent = {} if cls is PLN else {"n_latent": 2}
+    model = cls(reference, **latent, **arguments)
     model.train(progress=False, **options)
     return model, options
 
@@ -115,10 +118,11 @@ def test_mapped_model_has_all_methods(pair):
     model, mapped, _ = pair
     n, p = mapped.adata.shape
     mapped.annotate(key_added="mapped")
-    assert mapped.adata.obsm["X_mapped"].shape == (n, 2)
+    q = model.get_latent_representation(indices=[0]).shape[1]
+    assert mapped.adata.obsm["X_mapped"].shape == (n, q)
     batch = model.adata.obs["batch"].iloc[0]
     assert mapped.get_normalized_expression(transform_batch=batch, indices=[0, 1]).shape == (2, p)
-    assert mapped.get_latent_representation(indices=[3]).shape == (1, 2)
+    assert mapped.get_latent_representation(indices=[3]).shape == (1, q)
     assert mapped.new_categories == {"batch": [mapped.adata.obs["batch"].unique()[-1]]}
     assert "mapped onto a reference" in repr(mapped)
     assert "mapped onto a reference" not in repr(model)
@@ -133,7 +137,7 @@ def test_save_and_load(pair, tmp_path):
     assert loaded._growth.dims == mapped._growth.dims
 
 
-@pytest.mark.parametrize("name", ["plnpca", "vae"])
+@pytest.mark.parametrize("name", ["plnpca", "pln", "vae"])
 def test_reference_may_be_a_directory_and_training_is_reproducible(name, tmp_path):
     model, options = train_reference(name)
     model.save(tmp_path / "reference")

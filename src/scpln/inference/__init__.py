@@ -21,7 +21,7 @@ from scpln.inference.newton import (
 )
 from scpln.inference.newton.general import elbo_likelihood, fit_likelihood, infer_likelihood, start_gaussian
 from scpln.inference.newton.poisson import elbo, fit, infer
-from scpln.inference.query import CoefficientPrior, ColumnFit, StateDensity, fit_columns
+from scpln.inference.query import CoefficientPrior, ColumnFit, StateDensity, fit_columns, fit_pln_columns
 from scpln.inference.sampling import FEWEST_DRAWS, Chain, log_weights, sample_exact, sampled_elbo, summarize_weights
 from scpln.train import (
     RUN,
@@ -73,6 +73,7 @@ __all__ = [
     "fit_gaussians",
     "fit_likelihood",
     "fit_pln",
+    "fit_pln_columns",
     "gaussian_elbo",
     "identified_rotation",
     "infer",

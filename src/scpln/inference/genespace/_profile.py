@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scpln.core import Array, Threads
     from scpln.module.covariances import Covariance
 
@@ -81,12 +83,15 @@ class Profile:
         by_coefficients = self.sums.design - (self.ridge * self.coefficients).T
         return np.concatenate([by_coefficients.ravel(), self.covariance.slope(self.sums.gradient)])
 
-    def metric(self) -> Metric:
-        """The inverse Fisher information at the rates as they are."""
+    @property
+    def spread(self) -> Array:
+        """Covariance P of what counts say of log-rates, at the rates as they are, (p, p)."""
         rates = np.maximum(self.posteriors.rates.mean(0), LEAST_RATE)
-        return Metric(
-            self.covariance, self.covariance.dense + np.diag(1 / rates), self.inverse_gram, len(self.posteriors.rates)
-        )
+        return self.covariance.dense + np.diag(1 / rates)
+
+    def metric(self) -> Callable[[Array], Array]:
+        """The inverse Fisher information at the rates as they are, which is applied to a slope."""
+        return Metric(self.covariance, self.spread, self.inverse_gram, len(self.posteriors.rates))
 
     def maximize_given_posteriors(self) -> None:
         r"""Step of expectation maximisation in B, in closed form, and then in Σ.

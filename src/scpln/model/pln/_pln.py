@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+import torch
 
 from scpln.data import cell_positions, gene_positions
 from scpln.inference.genespace import PosteriorName
@@ -23,7 +24,6 @@ from ._training import PLNTraining
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.data import Data
@@ -161,6 +161,9 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
 
     def _new_module(self, known: ArrayLike | torch.Tensor | None = None) -> PLNModule:
         return PLNModule(len(self.genes), len(self.covariates), known, diagonal=self.posterior == "meanfield")
+
+    def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNModule:
+        return self._new_module(torch.zeros_like(tensors["known"]))
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         self.module = self._new_module()

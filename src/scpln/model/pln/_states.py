@@ -24,17 +24,23 @@ if TYPE_CHECKING:
 
 def infer(module: PLNModule, data: CountData, names: pd.Index) -> tuple[GeneSpacePosterior, NDArray[np.float64]]:
     """Posteriors of cells with all parameters as they are, and their bounds. Warns of those that did not converge."""
-    coefficients, scale = module.coefficients.cpu().numpy(), module.scale.cpu().numpy()
+    coefficients = module.coefficients.cpu().numpy()
     found = infer_pln(
         data,
         coefficients,
-        Fixed(module.n_genes, scale @ scale.T),
+        known_covariance(module),
         posterior="meanfield" if module.diagonal else "fullrank",
         n_threads=scvi.settings.num_threads,
     )
     warn_stuck(found.stuck, len(names), names)
     residual = found.mean - data.design @ coefficients.T
     return module.compose(residual, found.variance, expected_rates(data, found)), found.elbo
+
+
+def known_covariance(module: PLNModule) -> Fixed:
+    """Σ, as it was estimated."""
+    scale = module.scale.cpu().numpy()
+    return Fixed(module.n_genes, scale @ scale.T)
 
 
 def of_genes(data: CountData, genes: NDArray[np.intp]) -> CountData:

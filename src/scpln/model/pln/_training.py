@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scvi
 
 from scpln.core import after_training
-from scpln.inference.genespace import PosteriorName, fit_pln
-from scpln.model.abilities import Bounds
+from scpln.inference import fit_pln_columns
+from scpln.inference.genespace import PLNResult, PosteriorName, fit_pln, infer_pln
+from scpln.model.abilities import NOTHING_NEW, Bounds, QueryMapping
 from scpln.model.base import warn_stuck
 from scpln.utils import as_bool, positive_integer, positive_integer_or_none, positive_number, progress_bar, resolve_seed
 
-from ._states import expected_rates
+from ._states import expected_rates, known_covariance
 
 if TYPE_CHECKING:
     import torch
 
+    from scpln.core import CountData
     from scpln.data import Cells
-    from scpln.inference.genespace import PLNResult
     from scpln.module import PLNModule
     from scpln.module.covariances import Covariance
 
 MAX_EPOCHS = 1000
 
 
-class PLNTraining(Bounds):
+class PLNTraining(QueryMapping, Bounds):
     """All posteriors by Newton's method, and coefficients and covariance by quasi-Newton steps around it."""
 
     module: PLNModule
@@ -53,7 +54,9 @@ class PLNTraining(Bounds):
     ) -> None:
         """Maximise the bound over coefficients, covariance and posteriors.
 
-        Ctrl-C stops early and keeps the best parameters so far. Training again starts anew.
+        Ctrl-C stops early and keeps the best parameters so far. Training again starts anew. Of samples that were mapped onto a
+        reference (`load_query_data`), the coefficients of new categories alone are estimated, under a normal prior around the average of the
+        known ones, whose shift and spread are learned from all genes.
 
         Parameters
         ----------
@@ -84,32 +87,49 @@ class PLNTraining(Bounds):
         tol = positive_number("tol", tol)
         n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
         cells = self._read(None)
+        settings: dict[str, Any] = {"max_iter": max_epochs, "tol": tol, "n_threads": n_threads}
         with progress_bar(type(self).__name__, max_epochs, at_most=True, show=progress) as bar:
-            result = fit_pln(
-                cells.data,
-                self._new_covariance(),
-                posterior=self.posterior,
-                prior_precision=self.prior_precision,
-                max_iter=max_epochs,
-                tol=tol,
-                n_threads=n_threads,
-                on_iteration=bar.update,
-            )
+            fit = self._fit if self.query_ is None else self._fit_on_reference
+            result = fit(cells.data, settings | {"posterior": self.posterior, "on_iteration": bar.update})
             bar.finish(result.reason)
         warn_stuck(result.stuck, len(cells.names), cells.names)
         options = {"max_epochs": max_epochs, "tol": tol, "n_threads": n_threads}
         self._conclude(cells, result, {**options, "seed": seed})
 
+    def _fit(self, data: CountData, settings: dict[str, Any]) -> PLNResult:
+        """From scratch."""
+        return fit_pln(data, self._new_covariance(), prior_precision=self.prior_precision, **settings)
+
+    def _fit_on_reference(self, data: CountData, settings: dict[str, Any]) -> PLNResult:
+        """What is new about cells that were mapped onto a reference."""
+        covariance, growth = known_covariance(self.module), self._growth
+        coefficients = self.module.coefficients.cpu().numpy().copy()
+        if growth.is_new.any():
+            coefficients[:, growth.is_new] = growth.average(coefficients, is_count=True)
+            return fit_pln_columns(data, coefficients, covariance, growth.is_new, **settings)
+        cells = infer_pln(data, coefficients, covariance, posterior=self.posterior, n_threads=settings["n_threads"])
+        finite = bool(np.isfinite(cells.elbo).all())
+        return PLNResult(
+            **vars(cells),
+            coefficients=coefficients,
+            covariance=covariance,
+            history={},
+            converged=finite,
+            reason=NOTHING_NEW,
+        )
+
     def _conclude(self, cells: Cells, result: PLNResult, options: dict[str, object]) -> None:
         """Keep what was fitted, and say how it went."""
         module, data = self._new_module(self.module.known), cells.data
-        module.set_parameters(result.coefficients, np.linalg.cholesky(result.covariance.dense))
+        mapped = self.query_ is not None
+        scale = self.module.scale if mapped else np.linalg.cholesky(result.covariance.dense)
+        module.set_parameters(result.coefficients, scale)
         residual = result.mean - data.design @ result.coefficients.T
         module.set_cells(residual, result.variance, expected_rates(data, result), result.elbo)
         self.module = module
         found = self._judged(result.elbo, cells.names, converged=result.converged, reason=result.reason)
         found |= {name: value.tolist() for name, value in result.covariance.estimates.items()}
-        found["n_parameters"] = result.coefficients.size + result.covariance.n_parameters
+        found["n_parameters"] = self._n_parameters(result)
         threads = options["n_threads"]
         summary, found["reason"] = after_training(
             lambda: self._summarize_posteriors(data, module.posterior, options["seed"], threads),  # type: ignore[arg-type]
@@ -117,3 +137,9 @@ class PLNTraining(Bounds):
             found["reason"],
         )
         self._finish_training(cells, {**found, **summary, **options}, dict(result.history))
+
+    def _n_parameters(self, result: PLNResult) -> int:
+        """Those that were estimated."""
+        if self.query_ is not None:
+            return int(self._growth.is_new.sum()) * len(result.coefficients)
+        return result.coefficients.size + result.covariance.n_parameters
