@@ -44,6 +44,7 @@ ARGUMENTS = {
 
 TOOLS = {
     "Evaluation": None,
+    "composition": {"sample_key": "batch", "label_key": "group"},
     "count_gmvae": {"n_components": 2, **SMALL, "n_latent": 2, "max_epochs": 1, "start": "random", "progress": False},
     "count_vae": {**SMALL, "n_latent": 2, "max_epochs": 1, "start": "random", "progress": False},
     "evaluate": {"n_samples": 30},
