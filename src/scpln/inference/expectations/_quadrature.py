@@ -39,6 +39,7 @@ class Expectation:
     slope: Array  # E[ℓ'], (n, p): the derivative by μ
     weight: Array  # −E[ℓ''], (n, p): minus twice the derivative by v
     parameters: Array  # Σ_i E[∂ℓ/∂γ_j], (p, g), float64, for the g parameters γ_j of every gene
+    third: Array | None = None  # E[ℓ'''], (n, p), if it was asked for
 
     def take(self, cells: NDArray[np.intp]) -> Expectation:
         """Expectations of some of the cells, without the sum over all."""
@@ -71,6 +72,8 @@ class Quadrature:
     centred
         Whether the log-rates that moments are given of are logarithms of expected counts, and not what the likelihood calls η
         (`Likelihood.log_mean_offset`): a change of the likelihood's parameters then leaves the expected counts as they are.
+    with_third
+        Whether third derivatives are wanted, :math:`E[\ell'''] = \frac1v \sum_k w_k (x_k^2 - 1) \ell'(\eta_k)`.
 
     References
     ----------
@@ -78,13 +81,21 @@ class Quadrature:
     """
 
     def __init__(
-        self, likelihood: Likelihood, n_nodes: int, dtype: DType, *, requires_grad: bool = False, centred: bool = False
+        self,
+        likelihood: Likelihood,
+        n_nodes: int,
+        dtype: DType,
+        *,
+        requires_grad: bool = False,
+        centred: bool = False,
+        with_third: bool = False,
     ) -> None:
         self.dtype, self._centred = dtype, centred
         self._likelihood = copy.deepcopy(likelihood).to("cpu", torch_dtype(dtype)).requires_grad_(requires_grad)
         nodes, weights = gauss_hermite(n_nodes)
         self._weights = weights
-        self._moments = torch.from_numpy(np.stack([np.ones_like(nodes), nodes]).astype(dtype))
+        moments = [np.ones_like(nodes), nodes, *([nodes**2 - 1] if with_third else [])]
+        self._moments = torch.from_numpy(np.stack(moments).astype(dtype))
 
     @property
     def likelihood(self) -> Likelihood:
@@ -127,10 +138,11 @@ class Quadrature:
         spread = np.sqrt(np.maximum(variance, SMALLEST_VARIANCE[self.dtype]))
         eta = self._log_rates(mean, spread)
         value, (slopes, *by_parameter) = self._differentiate(counts, eta.requires_grad_(), [eta])
-        slope, tilt = (self._moments @ slopes.flatten(1)).view(2, *mean.shape).numpy()
+        slope, tilt, *third = (self._moments @ slopes.flatten(1)).view(-1, *mean.shape).numpy()
         np.divide(tilt, spread, out=tilt)
         weight = np.negative(tilt, out=tilt)
-        return Expectation(value, slope, weight, _stack(by_parameter, mean.shape[1]))
+        third = [each / spread**2 for each in third]
+        return Expectation(value, slope, weight, _stack(by_parameter, mean.shape[1]), *third)
 
     def parameter_gradient(self, counts: CountBatch, mean: Array, variance: Array) -> Array:
         """Σ_i E[∂ℓ/∂γ_j], (p, g), alone."""

@@ -9,17 +9,20 @@ import numpy as np
 
 from scpln.core import hold_interrupts, threads
 from scpln.inference.newton._convergence import History, finite_mean, judged
+from scpln.train import torch_threads
 
 from ._infer import FAMILIES, MAX_STEPS, TOLERANCE, posteriors_of
 from ._maximize import CLOSED_STEPS, Maximizer
 from ._observations import Observations
 from ._profile import Profile
 from ._result import PLNResult
+from .terms import terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scpln.core import Array, CountData
+    from scpln.module import Likelihood
     from scpln.module.covariances import Covariance
 
     from ._infer import PosteriorName
@@ -32,6 +35,7 @@ def fit_pln(
     data: CountData,
     covariance: Covariance,
     *,
+    likelihood: Likelihood | None = None,
     posterior: PosteriorName = "fullrank",
     prior_precision: float = 1e-2,
     start: PLNResult | None = None,
@@ -40,7 +44,7 @@ def fit_pln(
     n_threads: int | None = None,
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> PLNResult:
-    r"""Fit the Poisson log-normal model [1]_ in gene space, with any covariance of genes.
+    r"""Fit the Poisson log-normal model [1]_ in gene space, with any covariance of genes, or another likelihood of the counts.
 
     .. math:: z_i \sim N(B x_i, \Sigma), \qquad y_{ij} \sim \text{Poisson}(\exp(o_{ij} + z_{ij}))
 
@@ -60,6 +64,9 @@ def fit_pln(
     covariance
         Family of Σ, one of `scpln.module.covariances`, with as many genes as the data. It is not changed itself; what it is at
         only matters if it is `Fixed`.
+    likelihood
+        Distribution of the counts given their log-rates, of those in `scpln.module.likelihoods`; Poisson if None. Of others the
+        expectations are computed by quadrature. It is not changed itself; parameters, which are optimised with B and Σ, start at moments.
     posterior
         `"fullrank"` for any Gaussian covariance per cell, in about n p³ operations an iteration, or `"meanfield"` for a diagonal one, n p².
         Mean-field loses 1 nat per cell and more in gene space, and its bounds are not to be compared with others' of full rank.
@@ -109,9 +116,14 @@ def fit_pln(
     observations = Observations.of(data)
     observations.check(covariance)
     history = History()
-    with threads(n_threads) as pool:
-        posteriors = FAMILIES[posterior](observations)
-        parameters = _start(observations, covariance) if start is None else (start.coefficients, start.covariance)
+    with threads(n_threads) as pool, torch_threads(1):
+        terms = terms_of(observations, likelihood if start is None else start.likelihood)
+        posteriors = FAMILIES[posterior](observations, terms)
+        if start is None:
+            parameters = _start(observations, covariance)
+            terms.start(observations.design @ parameters[0].T)
+        else:
+            parameters = start.coefficients, start.covariance
         profile = Profile(*copy.deepcopy(parameters), posteriors, prior_precision, pool)
         maximizer = Maximizer(profile, history, max_iter, tol, on_iteration)
         maximizer.run(CLOSED_STEPS if start is None else 0)
@@ -125,6 +137,7 @@ def fit_pln(
         **vars(cells),
         coefficients=profile.coefficients,
         covariance=profile.covariance,
+        likelihood=terms.likelihood,
         history=history.lists,
         converged=converged,
         reason=reason,

@@ -34,8 +34,7 @@ class FullRank(Posteriors):
 
     V itself is never formed. The bound is
 
-    .. math:: \sum_j [y_j (o_j + m_j) - A_j - \log y_j!] - \tfrac12 \log\det W + \tfrac12 \sum_j a_j V_{jj}
-        - \tfrac12 \alpha^T (m - Bx).
+    .. math:: \sum_j E[\log p(y_j \mid o_j + z_j)] - \tfrac12 \log\det W + \tfrac12 \sum_j a_j V_{jj} - \tfrac12 \alpha^T (m - Bx).
     """
 
     def prepare(self, covariance: Covariance) -> None:
@@ -68,14 +67,13 @@ class FullRank(Posteriors):
         """Newton's step from the posteriors' means as they are, under the new prior: a regression of what counts say of log-rates."""
         weight = np.maximum(self.weight[cells], self.least)
         self.start, (self.factors, log_det) = cells.start, self.factor(weight)
-        response = self.mean[cells] + (self.observations.counts[cells] - self.rates[cells]) / weight
+        response = self.mean[cells] + self.slope[cells] / weight
         shift = _quadratic(self.factors, response - prior_mean)
         self.set(cells, shift, prior_mean + shift @ self.prior, prior_mean, weight, self.factors, log_det)
 
     def place(self, cells: slice, prior_mean: Array, mean: Array, variance: Array) -> None:
-        """With the expected rates as weights."""
-        _, rates = self.expected_log_likelihood(cells, mean, variance)
-        weight = np.maximum(rates, self.least)
+        """With the curvatures as weights."""
+        weight = np.maximum(self.terms.expected(cells, mean, variance).curvature, self.least)
         self.set(cells, (mean - prior_mean) @ self.precision, mean, prior_mean, weight, *self.factor(weight))
 
     def set(
@@ -90,16 +88,19 @@ class FullRank(Posteriors):
     ) -> None:
         """Take over posteriors of a block."""
         variance = self.spread(factors, weight)
-        likelihood, self.rates[cells] = self.expected_log_likelihood(cells, mean, variance)
-        self.shift[cells], self.mean[cells], self.weight[cells], self.variance[cells] = shift, mean, weight, variance
-        self.bound[cells] = likelihood - _divergence(log_det, weight, variance, shift, mean - prior_mean)
+        found = self.terms.expected(cells, mean, variance)
+        proposal = (shift, mean, weight, variance, found.slope, found.curvature)
+        for array, values in zip(self.state, proposal, strict=True):
+            array[cells] = values
+        self.bound[cells] = found.value - _divergence(log_det, weight, variance, shift, mean - prior_mean)
         self.log_det[cells] = self.prior_log_det - log_det
 
     def directions(self, cells: NDArray[np.intp]) -> tuple[Array, Array]:
         """Newton's changes of α and m."""
         factors = self.factors[cells - self.start]
-        slope = self.observations.counts[cells] - self.rates[cells] - self.shift[cells]
-        change, direction = self.solve(factors, self.weight[cells], self.variance[cells], slope)
+        slope = self.slope[cells] - self.shift[cells]
+        halves = self.halves(cells, self.weight[cells])
+        change, direction = self.solve(factors, self.weight[cells] * halves / (1 + halves), slope)
         self.gain[cells] = 0.5 * np.einsum("np,np->n", slope, direction) + self.mismatch(cells)
         return change, direction
 
@@ -113,20 +114,14 @@ class FullRank(Posteriors):
         factors, log_det = self.factor(weight)
         shift, mean = self.shift[cells] + length[:, None] * change, self.mean[cells] + direction
         variance = self.spread(factors, weight)
-        likelihood, rates = self.expected_log_likelihood(cells, mean, variance)
-        bound = likelihood - _divergence(log_det, weight, variance, shift, mean - prior_mean)
-        proposal = (shift, mean, weight, variance, rates)
+        found = self.terms.expected(cells, mean, variance)
+        bound = found.value - _divergence(log_det, weight, variance, shift, mean - prior_mean)
+        proposal = (shift, mean, weight, variance, found.slope, found.curvature)
         better = self.accept(cells, proposal, bound, self.prior_log_det - log_det)
         self.factors[cells[better] - self.start] = factors[better]
 
-    def solve(self, factors: Array, weight: Array, variance: Array, slope: Array) -> tuple[Array, Array]:
-        """Changes of α and m by a step.
-
-        Where means rise, variances fall, so that the curvature is less than Ω + a, by about a · ½av² / (1 + ½av²) where each
-        variance depends on its own weight alone.
-        """
-        halves = 0.5 * weight * variance**2
-        less = weight * halves / (1 + halves)
+    def solve(self, factors: Array, less: Array, slope: Array) -> tuple[Array, Array]:
+        """Changes of α and m by a step, with a curvature Ω + a that is `less` by what variances do that follow the means."""
         direction, target = np.zeros_like(slope), slope
         for _ in range(ROUNDS):
             target = slope + less * direction
@@ -135,15 +130,25 @@ class FullRank(Posteriors):
         return change, direction
 
     def mismatch(self, cells: NDArray[np.intp]) -> Array:
-        """What the bound gains, about, from weights that are the rates, (n,)."""
+        """What the bound gains, about, from weights that are the curvatures, (n,)."""
         weight = self.weight[cells]
-        apart = self.variance[cells] * (np.maximum(self.rates[cells], self.least) - weight)
+        apart = self.variance[cells] * (np.maximum(self.curvature[cells], self.least) - weight)
         return 0.25 * np.einsum("np,np->n", apart, apart)
 
     def gradient(self, cells: slice) -> Array:
-        """−Σ_i K_i: Σ_i V_i = n Σ − Σ (Σ_i K_i) Σ."""
+        r"""−Σ_i K_i: Σ_i V_i = n Σ − Σ (Σ_i K_i) Σ.
+
+        Where a curvature w is negative its weight a is not, so that V is not the best, but moves with Σ to where it is better:
+        that adds :math:`\sum_{ij} (a_{ij} - w_{ij}) u_{ij} u_{ij}^T`, with columns u of :math:`\Omega V_i = I - K_i \Sigma`.
+        """
         rows = self.factors.reshape(-1, self.factors.shape[2])
-        return -(rows.T @ rows)
+        gradient = -(rows.T @ rows)
+        cell, gene = np.nonzero(self.curvature[cells] < 0)
+        if len(cell):
+            columns = np.eye(len(self.prior))[gene] - _quadratic(self.factors[cell], self.prior[gene])
+            excess = (self.weight[cells] - self.curvature[cells])[cell, gene]
+            gradient += (columns.T * excess) @ columns
+        return gradient
 
     def covariance(self) -> Array:
         """V of all cells, (n, p, p)."""

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from scpln.core import ranges, threads
+from scpln.train import torch_threads
 
 from ._fullrank import FullRank
 from ._meanfield import MeanField
 from ._observations import Observations
 from ._result import GenePosteriors
+from .terms import terms_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scpln.core import Array, CountData
+    from scpln.module import Likelihood
     from scpln.module.covariances import Covariance
 
     from ._posteriors import Posteriors
@@ -29,7 +32,8 @@ MAX_STEPS, TOLERANCE = 200, 1e-13
 
 def posteriors_of(posteriors: Posteriors) -> GenePosteriors:
     """What is known of the cells."""
-    return GenePosteriors(posteriors.mean, posteriors.variance, posteriors.log_det, posteriors.bound, posteriors.stuck)
+    kept = posteriors.mean, posteriors.variance, posteriors.weight
+    return GenePosteriors(*kept, posteriors.log_det, posteriors.bound, posteriors.stuck)
 
 
 def infer_pln(
@@ -37,13 +41,14 @@ def infer_pln(
     coefficients: Array,
     covariance: Covariance,
     *,
+    likelihood: Likelihood | None = None,
     posterior: PosteriorName = "fullrank",
     n_threads: int | None = None,
 ) -> GenePosteriors:
     r"""Optimal Gaussian posteriors of cells, with B and Σ fixed.
 
-    The bound is concave in the mean and covariance of each cell, so that the optimum does not depend on where it is searched from: cells
-    that were fitted get the same again. Where some entries were not observed (`Entries`), it is the posterior of all genes given the counts of the others, by which these are predicted.
+    Under a log-concave likelihood, which all are but zero-inflated ones, the bound is concave in the mean and a root of the covariance of each cell,
+    so that the optimum does not depend on where it is searched from: cells that were fitted get the same again. Where some entries were not observed (`Entries`), it is the posterior of all genes given the counts of the others, by which these are predicted.
 
     Parameters
     ----------
@@ -53,6 +58,8 @@ def infer_pln(
         B (p, d).
     covariance
         Σ.
+    likelihood
+        Distribution of the counts given their log-rates, with its parameters; Poisson if None.
     posterior
         `"fullrank"` or `"meanfield"`.
     n_threads
@@ -80,8 +87,8 @@ def infer_pln(
     """
     observations = Observations.of(data)
     observations.check(covariance)
-    posteriors = FAMILIES[posterior](observations)
-    with threads(n_threads) as pool:
+    posteriors = FAMILIES[posterior](observations, terms_of(observations, likelihood))
+    with threads(n_threads) as pool, torch_threads(1):
         posteriors.settle(np.asarray(coefficients, np.float64), covariance, pool, max_steps=MAX_STEPS, tol=TOLERANCE)
     return posteriors_of(posteriors)
 
@@ -93,12 +100,13 @@ def pln_elbo(
     mean: Array,
     variance: Array,
     *,
+    likelihood: Likelihood | None = None,
     posterior: PosteriorName = "fullrank",
 ) -> Array:
     r"""Bound of each cell at given posteriors, in nats, (n,).
 
-    Of a posterior of full rank, mean and diag V are enough: its covariance is :math:`V = (\Omega + \text{diag}\, A)^{-1}` with the expected
-    rates A under those, which is the only form that an optimum has. The bound is that of this V, whatever the variances are.
+    Of a posterior of full rank, mean and diag V are enough: its covariance is :math:`V = (\Omega + \text{diag}\, A)^{-1}` with the curvatures A
+    of the expected log-likelihood under those, which is the only form that an optimum has. The bound is that of this V, whatever the variances are.
 
     Parameters
     ----------
@@ -108,7 +116,7 @@ def pln_elbo(
         B (p, d) and Σ.
     mean, variance
         m and diag V, (n, p).
-    posterior
+    likelihood, posterior
         As in `infer_pln`.
 
     Examples
@@ -124,7 +132,7 @@ def pln_elbo(
     >>> bool(pln_elbo(data, coefficients, Full(2), cells.mean + 0.1, cells.variance)[0] < cells.elbo[0])
     True
     """
-    posteriors = _at(Observations.of(data), coefficients, covariance, mean, variance, posterior)
+    posteriors = _at(Observations.of(data), coefficients, covariance, mean, variance, likelihood, posterior)
     return posteriors.bound
 
 
@@ -136,6 +144,7 @@ def posterior_covariance(
     variance: Array,
     *,
     cells: NDArray[np.intp] | None = None,
+    likelihood: Likelihood | None = None,
     posterior: PosteriorName = "fullrank",
 ) -> Array:
     """Covariances V of the posteriors of chosen cells, (k, p, p), from the means and variances of all.
@@ -150,7 +159,7 @@ def posterior_covariance(
         m and diag V, (n, p), as `fit_pln` and `infer_pln` give them.
     cells
         Positions of the cells; all when None.
-    posterior
+    likelihood, posterior
         As in `infer_pln`.
 
     Examples
@@ -168,14 +177,21 @@ def posterior_covariance(
     """
     chosen = np.arange(data.n_cells) if cells is None else np.asarray(cells)
     observations = Observations.of(data).take(chosen)
-    return _at(observations, coefficients, covariance, mean[chosen], variance[chosen], posterior).covariance()
+    at = coefficients, covariance, mean[chosen], variance[chosen]
+    return _at(observations, *at, likelihood, posterior).covariance()
 
 
 def _at(
-    observations: Observations, coefficients: Array, covariance: Covariance, mean: Array, variance: Array, name: str
+    observations: Observations,
+    coefficients: Array,
+    covariance: Covariance,
+    mean: Array,
+    variance: Array,
+    likelihood: Likelihood | None,
+    name: str,
 ) -> Posteriors:
     observations.check(covariance)
-    posteriors = FAMILIES[name](observations)
+    posteriors = FAMILIES[name](observations, terms_of(observations, likelihood))
     posteriors.prepare(covariance)
     prior_mean, size = observations.design @ np.asarray(coefficients, np.float64).T, posteriors.block_size()
     for start, stop in ranges(0, len(mean), size):

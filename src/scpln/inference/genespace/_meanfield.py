@@ -25,10 +25,10 @@ SMALL = np.float32(1e-30)
 class MeanField(Posteriors):
     r"""Posteriors with diagonal V, :math:`v_j = 1 / (\Omega_{jj} + a_j)`.
 
-    .. math:: \sum_j [y_j (o_j + m_j) - A_j - \log y_j!] + \tfrac12 \sum_j \log v_j - \tfrac12 \sum_j \Omega_{jj} v_j
+    .. math:: \sum_j E[\log p(y_j \mid o_j + z_j)] + \tfrac12 \sum_j \log v_j - \tfrac12 \sum_j \Omega_{jj} v_j
         - \tfrac12 \alpha^T (m - Bx) + \tfrac12 \log\det\Omega + \tfrac p2
 
-    Newton's direction in m takes V along at its optimum: its curvature is :math:`\Omega + \text{diag}(A_j / (1 + ½ A_j v_j^2))`. It
+    Newton's direction in m takes V along at its optimum: its curvature is :math:`\Omega + \text{diag}(w_j / (1 + ½ w_j v_j^2))`, of rates w. It
     is found by conjugate gradients for all cells of a block together, without a factor of any matrix.
     """
 
@@ -43,13 +43,14 @@ class MeanField(Posteriors):
 
     def evaluate(
         self, cells: slice | NDArray[np.intp], shift: Array, mean: Array, variance: Array, prior_mean: Array
-    ) -> tuple[Array, Array, Array, Array]:
-        """Variances, expected rates, bounds and log det V."""
-        likelihood, rates = self.expected_log_likelihood(cells, mean, variance)
+    ) -> tuple[Array, ...]:
+        """Variances, slopes, curvatures, bounds and log det V."""
+        found = self.terms.expected(cells, mean, variance)
         log_det = np.log(variance).sum(1)
         trace = variance @ self.diagonal - len(self.prior)
         distance = np.einsum("np,np->n", shift, mean - prior_mean)
-        return variance, rates, likelihood - 0.5 * (trace + distance + self.prior_log_det - log_det), log_det
+        bound = found.value - 0.5 * (trace + distance + self.prior_log_det - log_det)
+        return variance, found.slope, found.curvature, bound, log_det
 
     def anchor(self, cells: slice, prior_mean: Array) -> None:
         """Keep the means, or the shifts, whichever gives a cell the higher bound under the new prior."""
@@ -58,9 +59,9 @@ class MeanField(Posteriors):
         kept_mean = ((mean - prior_mean) @ self.precision, mean)
         kept_shift = (shift, prior_mean + shift @ self.prior)
         options = [(*pair, *self.evaluate(cells, *pair, variance, prior_mean)) for pair in (kept_mean, kept_shift)]
-        bounds = np.array([option[4] for option in options])
+        bounds = np.array([option[5] for option in options])
         second = np.where(np.isfinite(bounds), bounds, -np.inf).argmax(0) == 1
-        arrays = (self.shift, self.mean, self.variance, self.rates, self.bound, self.log_det)
+        arrays = (self.shift, self.mean, self.variance, self.slope, self.curvature, self.bound, self.log_det)
         for array, one, other in zip(arrays, *options, strict=True):
             array[cells] = np.where(second if one.ndim == 1 else second[:, None], other, one)
 
@@ -69,14 +70,15 @@ class MeanField(Posteriors):
         shift = (mean - prior_mean) @ self.precision
         self.shift[cells], self.mean[cells], self.weight[cells] = shift, mean, 1 / variance - self.diagonal
         given = self.evaluate(cells, shift, mean, variance, prior_mean)
-        self.variance[cells], self.rates[cells], self.bound[cells], self.log_det[cells] = given
+        arrays = (self.variance, self.slope, self.curvature, self.bound, self.log_det)
+        for array, values in zip(arrays, given, strict=True):
+            array[cells] = values
 
     def directions(self, cells: NDArray[np.intp]) -> tuple[Array, Array]:
         """Newton's changes of α and m."""
-        rates, variance = self.rates[cells], self.variance[cells]
-        slope = self.observations.counts[cells] - rates - self.shift[cells]
-        direction, change = self.solve(rates / (1 + 0.5 * rates * variance**2), slope)
-        apart = variance * (rates - self.weight[cells])
+        curvature, slope = np.maximum(self.curvature[cells], 0), self.slope[cells] - self.shift[cells]
+        direction, change = self.solve(curvature / (1 + self.halves(cells, curvature)), slope)
+        apart = self.variance[cells] * (curvature - self.weight[cells])
         self.gain[cells] = 0.5 * np.einsum("np,np->n", slope, direction) + 0.25 * np.einsum("np,np->n", apart, apart)
         return change, direction
 
@@ -86,8 +88,9 @@ class MeanField(Posteriors):
         shift = self.shift[cells] + length[:, None] * change
         direction *= length[:, None]
         weight, mean = self.next_weights(cells, direction), self.mean[cells] + direction
-        variance, rates, bound, log_det = self.evaluate(cells, shift, mean, 1 / (self.diagonal + weight), prior_mean)
-        self.accept(cells, (shift, mean, weight, variance, rates), bound, log_det)
+        given = self.evaluate(cells, shift, mean, 1 / (self.diagonal + weight), prior_mean)
+        variance, slope, curvature, bound, log_det = given
+        self.accept(cells, (shift, mean, weight, variance, slope, curvature), bound, log_det)
 
     def solve(self, weight: Array, slope: Array) -> tuple[Array, Array]:
         """Directions δ, (Ω + diag w) δ = slope of every cell, and Ω δ.
@@ -117,9 +120,13 @@ class MeanField(Posteriors):
         return exact, exact @ self.precision
 
     def gradient(self, cells: slice) -> Array:
-        """Ω (Σ_i V_i − n Σ) Ω."""
+        """Ω (Σ_i V_i − n Σ) Ω, and what is added where curvatures are negative, but not weights: Ω diag(Σ_i (a − w) v²) Ω."""
         n = cells.stop - cells.start
-        return (self.precision * self.variance[cells].sum(0)) @ self.precision - n * self.precision
+        diagonal = self.variance[cells].sum(0)
+        if (self.curvature[cells] < 0).any():
+            excess = np.where(self.curvature[cells] < 0, self.weight[cells] - self.curvature[cells], 0)
+            diagonal += (excess * self.variance[cells] ** 2).sum(0)
+        return (self.precision * diagonal) @ self.precision - n * self.precision
 
     def covariance(self) -> Array:
         """V of all cells, (n, p, p)."""

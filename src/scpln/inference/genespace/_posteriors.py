@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from .terms import PoissonTerms
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from scpln.module.covariances import Covariance
 
     from ._observations import Observations
+    from .terms import Terms
 
     Cells: TypeAlias = slice | NDArray[np.intp]
 
@@ -41,24 +44,27 @@ class Sums:
     bound: float
     design: Array  # Σ_i x_i α_iᵀ, (d, p)
     gradient: Array  # G = Ω (Σ_i E[r_i r_iᵀ] − n Σ) Ω, (p, p)
+    likelihood: Array  # slope by coordinates of the likelihood's parameters, (k,)
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.bound + other.bound, self.design + other.design, self.gradient + other.gradient)
+        return Sums(*(mine + its for mine, its in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 class Posteriors(ABC):
     r"""Posteriors :math:`N(m_i, V_i)` of the log-rates of all cells, without offsets.
 
     A cell is known by its mean m, the shift :math:`\alpha = \Omega (m - Bx)` and the weights a, (p,) each, of
-    which V follows: at the optimum :math:`\alpha = y - A` and :math:`a = A`, where A are the expected rates. Neither α nor a
-    grows where Σ becomes singular.
+    which V follows: at the optimum :math:`\alpha = E[\ell']` and :math:`a = -E[\ell'']`, slope and curvature of the expected log-likelihood of
+    each count, `terms`: y − A and A of Poisson counts, with the expected rates A. Neither α nor a grows where Σ becomes singular.
     """
 
-    def __init__(self, observations: Observations) -> None:
+    def __init__(self, observations: Observations, terms: Terms | None = None) -> None:
         self.observations = observations
+        self.terms: Terms = PoissonTerms(observations) if terms is None else terms
         n, p = observations.shape
         self.shift, self.weight = np.zeros((n, p)), np.empty((n, p))
-        self.mean, self.variance, self.rates = np.empty((n, p)), np.zeros((n, p)), np.empty((n, p))
+        self.mean, self.variance = np.empty((n, p)), np.zeros((n, p))
+        self.slope, self.curvature = np.empty((n, p)), np.empty((n, p))
         self.bound, self.log_det = np.full(n, np.nan), np.full(n, np.nan)
         self.gain, self.step = np.full(n, np.inf), np.ones(n)
         self.started = False
@@ -141,7 +147,9 @@ class Posteriors(ABC):
                 break
             self.advance(active, prior_mean[active - cells.start], change[left], direction[left])
         shift = self.shift[cells]
-        return Sums(float(self.bound[cells].sum()), design.T @ shift, shift.T @ shift + self.gradient(cells))
+        by_likelihood = self.terms.slope(cells, self.mean[cells], self.variance[cells])
+        bound, gradient = float(self.bound[cells].sum()), shift.T @ shift + self.gradient(cells)
+        return Sums(bound, design.T @ shift, gradient, by_likelihood)
 
     def guess(self, cells: slice, prior_mean: Array) -> None:
         """Log-rates that the first step is taken from: those of the prior, or log y where counts are above them.
@@ -150,36 +158,39 @@ class Posteriors(ABC):
         """
         seen = self.observations
         counts = seen.counts[cells]
-        rates = seen.rates(cells, seen.offsets[cells] + prior_mean)
-        above = counts > rates
+        above = counts > seen.rates(cells, seen.offsets[cells] + prior_mean)
         self.mean[cells] = np.where(above, np.log(np.where(above, counts, 1)) - seen.offsets[cells], prior_mean)
-        self.rates[cells] = np.where(above, counts, rates)
-        self.weight[cells] = self.rates[cells]
+        found = self.terms.expected(cells, self.mean[cells], self.variance[cells])
+        self.slope[cells] = found.slope
+        self.curvature[cells] = self.weight[cells] = np.maximum(found.curvature, 0)
 
     def next_weights(self, cells: Cells, direction: Array) -> Array:
-        """Weights that are the expected rates after means moved in a direction, with variances that follow.
+        """Weights that are the curvatures after means moved in a direction, with variances that follow.
 
-        As a weight rises, its variance and with it the rate falls. If no other weight mattered, a weight of a eᶜ would make
-        v' = v / (1 + v a (eᶜ - 1)), and c = log(A / a) + δ + ½ (v' - v) is solved for each entry, between 0 and log(A / a) + δ. In
-        float32, as any weights make a bound.
+        As a weight rises, its variance and with it the curvature falls. If no other weight mattered, a weight of a eᶜ would make
+        v' = v / (1 + v a (eᶜ - 1)), and with the steepness s, 1 for rates, c = log(w / a) + s δ + ½ s² (v' - v) is solved for each
+        entry, between 0 and log(w / a) + s δ. In float32, as any weights make a bound.
         """
-        weight, rates = self.weight[cells], self.rates[cells]
-        known = (rates > 0) & (weight > 0)
-        target = np.zeros(rates.shape, np.float32)
-        np.log(np.divide(rates, weight, where=known, out=np.ones_like(rates)), out=target, casting="same_kind")
-        target += direction.astype(np.float32)
+        weight, curvature = self.weight[cells], self.curvature[cells]
+        steepness = np.asarray(self.terms.steepness(cells), np.float32)
+        known = (curvature > 0) & (weight > 0)  # where curvatures are negative, V stays positive definite without weights
+        target = np.zeros(curvature.shape, np.float32)
+        ratio = np.divide(curvature, weight, where=known, out=np.ones_like(curvature))
+        np.log(ratio, out=target, casting="same_kind")
+        target += steepness * direction.astype(np.float32)
         np.clip(target, -MAX_CHANGE, MAX_CHANGE, out=target)
         variance = self.variance[cells].astype(np.float32)
         share = np.minimum(weight * self.variance[cells], LARGEST_SHARE).astype(np.float32)
         low, high = np.minimum(target, 0), np.maximum(target, 0)
+        half = np.float32(0.5) * steepness**2
         root = np.float32(0.5) * target
         for _ in range(WEIGHT_STEPS):
             rise = share * np.expm1(root)
             moved = variance / (1 + rise)
-            excess = root - target - np.float32(0.5) * (moved - variance)
-            root -= excess / (1 + np.float32(0.5) * moved * (rise + share) / (1 + rise))
+            excess = root - target - half * (moved - variance)
+            root -= excess / (1 + half * moved * (rise + share) / (1 + rise))
             np.clip(root, low, high, out=root)
-        return np.where(known, weight * np.exp(root.astype(np.float64)), weight)
+        return np.where(known, weight * np.exp(root.astype(np.float64)), np.maximum(curvature, 0))
 
     def accept(
         self, cells: NDArray[np.intp], proposal: tuple[Array, ...], bound: Array, log_det: Array
@@ -188,20 +199,24 @@ class Posteriors(ABC):
         old = self.bound[cells]
         better = ~(bound < old - ROUNDING * (np.abs(old) + self.observations.log_factorial[cells])) & np.isfinite(bound)
         moved = cells[better]
-        for array, new in zip((self.shift, self.mean, self.weight, self.variance, self.rates), proposal, strict=True):
+        for array, new in zip(self.state, proposal, strict=True):
             array[moved] = new[better]
         self.bound[moved], self.log_det[moved] = bound[better], log_det[better]
         self.step[cells] = np.where(better, np.minimum(1, 2 * self.step[cells]), self.step[cells] / 4)
         return better
 
+    @property
+    def state(self) -> tuple[Array, ...]:
+        """What a posterior is, in the order of proposals."""
+        return self.shift, self.mean, self.weight, self.variance, self.slope, self.curvature
+
     def snapshot(self) -> tuple[Array, ...]:
         """Copies of what posteriors start from."""
-        return self.shift.copy(), self.mean.copy(), self.weight.copy(), self.variance.copy(), self.rates.copy()
+        return tuple(array.copy() for array in self.state)
 
     def restore(self, snapshot: tuple[Array, ...]) -> None:
         """Take over a snapshot."""
-        arrays = (self.shift, self.mean, self.weight, self.variance, self.rates)
-        for array, values in zip(arrays, snapshot, strict=True):
+        for array, values in zip(self.state, snapshot, strict=True):
             array[...] = values
 
     @property
@@ -209,10 +224,10 @@ class Posteriors(ABC):
         """Cells that did not converge."""
         return np.flatnonzero(~(self.gain < STUCK_GAIN) | ~np.isfinite(self.bound))
 
-    def expected_log_likelihood(self, cells: Cells, mean: Array, variance: Array) -> tuple[Array, Array]:
-        """Σ_j E[log p(y_ij | z_ij)] of some cells at given posteriors, (n,), and expected rates (n, p)."""
-        seen = self.observations
-        log_rates = seen.offsets[cells] + mean
-        counted = np.einsum("np,np->n", seen.counts[cells], log_rates)
-        rates = seen.rates(cells, log_rates + 0.5 * variance)
-        return counted - rates.sum(1) - seen.log_factorial[cells], rates
+    def halves(self, cells: Cells, weight: Array) -> Array:
+        """½ s² a v², by which variances that follow the means lower the curvature a by a mean: to about a / (1 + ½ s² a v²).
+
+        So it is where each variance depends on its own weight alone, whose steepness s is 1 for rates.
+        """
+        halves: Array = 0.5 * np.square(self.terms.steepness(cells)) * weight * self.variance[cells] ** 2
+        return halves

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scpln.module.covariances import Covariance
 
     from ._posteriors import Posteriors, Sums
+    from .terms import Terms
 
 #: Mean rates below this are taken for this much, where they say how well a gene's parameters are known.
 LEAST_RATE = 1e-2
@@ -24,8 +25,8 @@ class Profile:
     r"""Sum of bounds at the best posteriors, plus the log-prior of coefficients, with its slopes by B and coordinates of Σ.
 
     At their optimum posteriors do not change the bound, so that its slopes are those at given posteriors:
-    :math:`\sum_i x_i \alpha_i^T` by B, and ½G by Σ (`Sums`). With rates of A, counts say of log-rates what a Gaussian observation with
-    variance 1/A does; of the mean and covariance of such data, :math:`N(Bx, P)` with :math:`P = \Sigma + \text{diag}(1/\bar A)`, the
+    :math:`\sum_i x_i \alpha_i^T` by B, and ½G by Σ (`Sums`). With curvatures of A, which are rates of Poisson counts, counts say of log-rates
+    what a Gaussian observation with variance 1/A does; of the mean and covariance of such data, :math:`N(Bx, P)` with :math:`P = \Sigma + \text{diag}(1/\bar A)`, the
     Fisher information is known, and it is the metric in which steps are taken.
 
     Attributes
@@ -54,14 +55,17 @@ class Profile:
 
     @property
     def point(self) -> Array:
-        """B and the coordinates of Σ, in a row."""
-        return np.concatenate([self.coefficients.T.ravel(), self.covariance.coordinates])
+        """B, the coordinates of Σ, and the likelihood's parameters, in a row."""
+        parts = (self.coefficients.T.ravel(), self.covariance.coordinates, self.posteriors.terms.coordinates)
+        return np.concatenate(parts)
 
     def move(self, point: Array) -> None:
-        """Take B and Σ from a point."""
-        size = self.coefficients.size
-        self.coefficients = point[:size].reshape(self.coefficients.T.shape).T.copy()
-        self.covariance.move(point[size:])
+        """Take B, Σ and the likelihood's parameters from a point."""
+        sizes = np.cumsum([self.coefficients.size, len(self.covariance.coordinates)])
+        coefficients, covariance, likelihood = np.split(point, sizes)
+        self.coefficients = coefficients.reshape(self.coefficients.T.shape).T.copy()
+        self.covariance.move(covariance)
+        self.posteriors.terms.move(likelihood)
 
     def settle(self, *, max_steps: int, tol: float) -> None:
         """Move posteriors towards their optimum."""
@@ -81,17 +85,20 @@ class Profile:
     def slope(self) -> Array:
         """By the point."""
         by_coefficients = self.sums.design - (self.ridge * self.coefficients).T
-        return np.concatenate([by_coefficients.ravel(), self.covariance.slope(self.sums.gradient)])
+        by_covariance = self.covariance.slope(self.sums.gradient)
+        return np.concatenate([by_coefficients.ravel(), by_covariance, self.sums.likelihood])
 
     @property
     def spread(self) -> Array:
-        """Covariance P of what counts say of log-rates, at the rates as they are, (p, p)."""
-        rates = np.maximum(self.posteriors.rates.mean(0), LEAST_RATE)
+        """Covariance P of what counts say of log-rates, at the curvatures as they are, (p, p)."""
+        rates = np.maximum(np.maximum(self.posteriors.curvature, 0).mean(0), LEAST_RATE)
         return self.covariance.dense + np.diag(1 / rates)
 
     def metric(self) -> Callable[[Array], Array]:
-        """The inverse Fisher information at the rates as they are, which is applied to a slope."""
-        return Metric(self.covariance, self.spread, self.inverse_gram, len(self.posteriors.rates))
+        """The inverse Fisher information at the curvatures as they are, which is applied to a slope."""
+        mean, terms = self.posteriors.mean, self.posteriors.terms
+        terms.learn_curvature(mean, self.posteriors.variance, self.pool)
+        return Metric(self.covariance, self.spread, self.inverse_gram, len(mean), terms)
 
     def maximize_given_posteriors(self) -> None:
         r"""Step of expectation maximisation in B, in closed form, and then in Σ.
@@ -114,16 +121,18 @@ class Profile:
 
 @dataclass(frozen=True)
 class Metric:
-    """Inverse Fisher information of B and Σ for Gaussian data with covariance P."""
+    """Inverse Fisher information of B and Σ for Gaussian data with covariance P, and about that of the likelihood's parameters."""
 
     covariance: Covariance
     spread: Array  # P, (p, p)
     inverse_gram: Array  # (XᵀX)⁻¹, (d, d)
     n_cells: int
+    terms: Terms
 
     def __call__(self, slope: Array) -> Array:
         """Times a slope by the point."""
         p, d = len(self.spread), len(self.inverse_gram)
-        by_coefficients = self.inverse_gram @ slope[: d * p].reshape(d, p) @ self.spread
-        by_covariance = self.covariance.precondition(slope[d * p :], self.spread) / (2 * self.n_cells)
-        return np.concatenate([by_coefficients.ravel(), by_covariance])
+        coefficients, covariance, likelihood = np.split(slope, np.cumsum([d * p, len(self.covariance.coordinates)]))
+        by_coefficients = self.inverse_gram @ coefficients.reshape(d, p) @ self.spread
+        by_covariance = self.covariance.precondition(covariance, self.spread) / (2 * self.n_cells)
+        return np.concatenate([by_coefficients.ravel(), by_covariance, self.terms.precondition(likelihood)])

@@ -10,17 +10,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scpln.core import Array
+    from scpln.module import Likelihood
     from scpln.module.covariances import Covariance
 
 
 @dataclass(frozen=True)
 class GenePosteriors:
-    """Posteriors of the log-rates of cells.
+    r"""Posteriors of the log-rates of cells.
 
     Attributes
     ----------
     mean, variance
         Means m (n, p) of the log-rates without offsets, which include Bx, and their variances, diag V (n, p).
+    weight
+        Weights a, (n, p), that V follows from: :math:`V = (\Omega + \text{diag}\, a)^{-1}`, or the inverse of its diagonal.
     log_det
         log det V of each cell, (n,).
     elbo
@@ -31,6 +34,7 @@ class GenePosteriors:
 
     mean: Array
     variance: Array
+    weight: Array
     log_det: Array
     elbo: Array
     stuck: NDArray[np.intp]
@@ -46,6 +50,8 @@ class PLNResult(GenePosteriors):
         B (p, d).
     covariance
         Σ.
+    likelihood
+        Distribution of the counts, with its parameters.
     history
         Lists with one entry per iteration: `"elbo"` (mean bound per cell, nats), `"objective"` (with the log-prior of
         coefficients, which is what is maximised) and `"seconds"` since the start.
@@ -55,6 +61,7 @@ class PLNResult(GenePosteriors):
 
     coefficients: Array
     covariance: Covariance
+    likelihood: Likelihood
     history: dict[str, list[float]]
     converged: bool
     reason: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from scpln.inference.genespace._infer import FAMILIES
 from scpln.inference.genespace._maximize import Maximizer
 from scpln.inference.genespace._observations import Observations
 from scpln.inference.genespace._profile import Profile
+from scpln.inference.genespace.terms import terms_of
 from scpln.inference.newton._convergence import History, judged
+from scpln.train import torch_threads
 
 from ._prior import CoefficientPrior
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from scpln.core import Array, CountData
     from scpln.inference.genespace import PosteriorName
+    from scpln.module import Likelihood
     from scpln.module.covariances import Covariance
 
 #: Rounds in which the prior of new coefficients is learned, and the relative change of its spread that ends them.
@@ -107,6 +110,7 @@ def fit_pln_columns(
     covariance: Covariance,
     new: NDArray[np.bool_],
     *,
+    likelihood: Likelihood | None = None,
     posterior: PosteriorName = "fullrank",
     max_iter: int = 1000,
     tol: float = 1e-5,
@@ -127,6 +131,8 @@ def fit_pln_columns(
         B (p, d), with c in the new columns, and Σ.
     new
         Which columns are new, (d,).
+    likelihood
+        Distribution of the counts, whose parameters are fixed too; Poisson if None.
     posterior, max_iter, tol, n_threads, on_iteration
         As in `fit_pln`.
 
@@ -146,9 +152,10 @@ def fit_pln_columns(
     observations = Observations.of(data).take(concerned)
     observations.check(covariance)
     history, values = History(), np.array(coefficients, np.float64)
-    with threads(n_threads) as pool:
+    terms = terms_of(observations, likelihood)
+    with threads(n_threads) as pool, torch_threads(1):
         prior = CoefficientPrior.with_unit_spread(values[:, new])
-        profile = ColumnsProfile(values, covariance, FAMILIES[posterior](observations), 0.0, pool, new, prior)
+        profile = ColumnsProfile(values, covariance, FAMILIES[posterior](observations, terms), 0.0, pool, new, prior)
         for last in [False] * PRIOR_ROUNDS + [True]:
             maximizer = Maximizer(profile, history, max_iter, tol, on_iteration)
             maximizer.run(0)
@@ -156,12 +163,14 @@ def fit_pln_columns(
                 break
             history.reset()  # another prior is another objective
     with hold_interrupts() as held:
-        cells = infer_pln(data, profile.coefficients, covariance, posterior=posterior, n_threads=n_threads)
+        options: dict[str, Any] = {"likelihood": likelihood, "posterior": posterior, "n_threads": n_threads}
+        cells = infer_pln(data, profile.coefficients, covariance, **options)
     converged, reason = judged(maximizer.converged, held.after(maximizer.reason), cells.elbo)
     return PLNResult(
         **vars(cells),
         coefficients=profile.coefficients,
         covariance=covariance,
+        likelihood=terms.likelihood,
         history=history.lists,
         converged=converged,
         reason=reason,

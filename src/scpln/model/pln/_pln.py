@@ -10,8 +10,8 @@ import torch
 
 from scpln.data import cell_positions, gene_positions
 from scpln.inference.genespace import PosteriorName
-from scpln.model.abilities import Differential, ExactSampling, GroupTests, PriorPredictive
-from scpln.model.base import Annotation
+from scpln.model.abilities import Differential, ExactSampling, GroupTests, LikelihoodParameters, PriorPredictive
+from scpln.model.base import Annotation, check_likelihood
 from scpln.module import PLNModule
 from scpln.module.covariances import COVARIANCES, Basis, Fixed, Kernel
 from scpln.utils import in_range, one_of, resolve_seed
@@ -35,19 +35,21 @@ if TYPE_CHECKING:
 CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis"]
 #: Those that are made of a matrix that is known.
 OF_KNOWN: dict[str, type[Fixed | Kernel | Basis]] = {"fixed": Fixed, "kernel": Kernel, "basis": Basis}
+#: Families without variances of single genes that are estimated.
+WITHOUT_DIAGONAL = ("fixed", "basis")
 #: Most genes of full-rank posteriors, for each of which a matrix of genes × genes is inverted, and of any.
 MOST_GENES: dict[PosteriorName, int] = {"fullrank": 1000, "meanfield": 5000}
 #: Largest inverse variance of coefficients: with it they are 0.
 MOST_PRECISE = 1e9
 
 
-class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, PriorPredictive):
+class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraining, ExactSampling, PriorPredictive):
     r"""The Poisson log-normal model of counts, in the space of the genes.
 
     .. math::
         z_i \sim N(0, \Sigma), \quad \eta_{ij} = o_i + x_i \cdot B_j + z_{ij}, \quad y_{ij} \sim \text{Poisson}(e^{\eta_{ij}})
 
-    with known log size factors o and design x. Each cell has a posterior of z, which is how its log-rates differ from what the
+    with known log size factors o and design x, or another likelihood with log-rate η. Each cell has a posterior of z, which is how its log-rates differ from what the
     design says, and the evidence lower bound is maximised over those, the coefficients B and the covariance Σ between genes. It is made for tables
     of tens to hundreds of columns: gene panels, cell types by donor, taxa by sample. For thousands of genes take `PLNPCA`.
 
@@ -60,6 +62,11 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         ``"fixed"``, the matrix that is `given`; or ``"kernel"``, :math:`\sigma^2 (\rho K + (1 - \rho) I)` with a `given` relationship K of genes, such as
         a phylogeny's, and σ² and ρ estimated; or ``"basis"``, :math:`V \Lambda V^T` with known orthonormal directions V, `basis`, and a variance of each
         estimated.
+    likelihood
+        Distribution of the counts: ``"poisson"``; ``"nb"`` (negative binomial), ``"zip"`` and ``"zinb"`` (with zero inflation), each with
+        parameters of every gene that are estimated with B and Σ (`get_gene_parameters`); ``"bernoulli"``, for whether a count is not zero;
+        or, where Σ is ``"fixed"`` or of a ``"basis"``, ``"poisson_lognormal"``, with a normal disturbance of every log-rate: variances on the diagonal of Σ, which other
+        families have already.
     posterior
         Variational family of each cell: ``"fullrank"``, Gaussians with any covariance, for up to 1,000 genes; ``"meanfield"``, with
         diagonal ones, as other packages have. In gene space the latter loses one to ten nats per sample, so that neither its
@@ -103,6 +110,7 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         adata: Data | None = None,
         covariance: CovarianceName = "full",
         *,
+        likelihood: str = "poisson",
         posterior: PosteriorName = "fullrank",
         given: pd.DataFrame | ArrayLike | str | None = None,
         basis: pd.DataFrame | ArrayLike | str | ScplnModel | None = None,
@@ -114,8 +122,10 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         one_of("posterior", posterior, get_args(PosteriorName))
         self.covariance: CovarianceName = covariance
         self.posterior: PosteriorName = posterior
+        self.likelihood = likelihood
         self.prior_precision = in_range("prior_precision", prior_precision, 0, MOST_PRECISE)
         self._check_size()
+        self._check_likelihood()
         if covariance == "basis" and posterior == "meanfield":
             msg = "covariance='basis' leaves no variance to single genes, which posterior='meanfield' needs. Take posterior='fullrank'."
             raise ValueError(msg)
@@ -130,6 +140,15 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         self.init_params_ = self._get_init_params(locals())
         for name, value in (("given", given), ("basis", basis)):
             self.init_params_["non_kwargs"][name] = value if isinstance(value, str) else None
+
+    def _check_likelihood(self) -> None:
+        check_likelihood(self.likelihood, {}, is_count_data=True)
+        if self.likelihood == "poisson_lognormal" and self.covariance not in WITHOUT_DIAGONAL:
+            msg = (
+                f"likelihood='poisson_lognormal' adds a variance of each gene to the diagonal of Σ, and covariance={self.covariance!r} has them "
+                "already: only their sum can be estimated. Take likelihood='poisson', or covariance='basis'."
+            )
+            raise ValueError(msg)
 
     def _check_size(self) -> None:
         if not self.is_count_data:
@@ -160,7 +179,8 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         return COVARIANCES[self.covariance](len(self.genes))
 
     def _new_module(self, known: ArrayLike | torch.Tensor | None = None) -> PLNModule:
-        return PLNModule(len(self.genes), len(self.covariates), known, diagonal=self.posterior == "meanfield")
+        options: dict[str, Any] = {"diagonal": self.posterior == "meanfield", "likelihood": self.likelihood}
+        return PLNModule(len(self.genes), len(self.covariates), known, **options)
 
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNModule:
         return self._new_module(torch.zeros_like(tensors["known"]))
@@ -235,14 +255,15 @@ class PLN(Covariances, Differential, GroupTests, PLNTraining, ExactSampling, Pri
         data = cells.data if chosen is None else of_genes(cells.data, chosen)
         posterior, _ = infer(self.module, data, cells.names)
         offsets, _ = cells.data.expected_offsets()
-        rates, _ = self.module.expected_rates(cells.data.design, posterior, offsets=offsets)
-        return pd.DataFrame(rates, index=cells.names, columns=self.genes)
+        counts = self.module.expected_counts(cells.data.design, posterior, offsets)
+        return pd.DataFrame(counts, index=cells.names, columns=self.genes)
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None)
         return Annotation(
             latent=posterior.mean.astype(np.float32),
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
+            var=self.get_gene_parameters(),
             varm={"coefficients": self.get_coefficients()},
             varp={"correlation": self.get_correlation()},
             uns={"elbo": self._mean_bound(values, adata.obs_names), "covariates": self.covariates},

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scpln.core import CountData
-    from scpln.inference.genespace import GenePosteriors
     from scpln.module import GeneSpacePosterior, PLNModule
 
 
@@ -29,12 +28,13 @@ def infer(module: PLNModule, data: CountData, names: pd.Index) -> tuple[GeneSpac
         data,
         coefficients,
         known_covariance(module),
+        likelihood=module.generative.likelihood,
         posterior="meanfield" if module.diagonal else "fullrank",
         n_threads=scvi.settings.num_threads,
     )
     warn_stuck(found.stuck, len(names), names)
     residual = found.mean - data.design @ coefficients.T
-    return module.compose(residual, found.variance, expected_rates(data, found)), found.elbo
+    return module.compose(residual, found.variance, found.weight), found.elbo
 
 
 def known_covariance(module: PLNModule) -> Fixed:
@@ -49,11 +49,3 @@ def of_genes(data: CountData, genes: NDArray[np.intp]) -> CountData:
     chosen = np.isin(np.arange(data.n_genes), genes)
     observed = np.tile(chosen, (data.n_cells, 1)) if entries.observed is None else entries.observed & chosen
     return replace(data, entries=Entries(entries.offsets, observed))
-
-
-def expected_rates(data: CountData, found: GenePosteriors) -> NDArray[np.float64]:
-    """Expected rates of all entries, (n, p): 0 where an entry was not observed."""
-    rates: NDArray[np.float64] = np.exp(data.gene_offsets(slice(None)) + found.mean + 0.5 * found.variance)
-    if data.entries is not None and data.entries.observed is not None:
-        rates *= data.entries.observed
-    return rates

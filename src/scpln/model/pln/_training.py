@@ -15,7 +15,7 @@ from scpln.model.abilities import NOTHING_NEW, Bounds, QueryMapping
 from scpln.model.base import warn_stuck
 from scpln.utils import as_bool, positive_integer, positive_integer_or_none, positive_number, progress_bar, resolve_seed
 
-from ._states import expected_rates, known_covariance
+from ._states import known_covariance
 
 if TYPE_CHECKING:
     import torch
@@ -98,21 +98,26 @@ class PLNTraining(QueryMapping, Bounds):
 
     def _fit(self, data: CountData, settings: dict[str, Any]) -> PLNResult:
         """From scratch."""
-        return fit_pln(data, self._new_covariance(), prior_precision=self.prior_precision, **settings)
+        settings |= {"prior_precision": self.prior_precision, "likelihood": self._new_module().generative.likelihood}
+        return fit_pln(data, self._new_covariance(), **settings)
 
     def _fit_on_reference(self, data: CountData, settings: dict[str, Any]) -> PLNResult:
         """What is new about cells that were mapped onto a reference."""
-        covariance, growth = known_covariance(self.module), self._growth
+        covariance, growth, likelihood = known_covariance(self.module), self._growth, self.module.generative.likelihood
         coefficients = self.module.coefficients.cpu().numpy().copy()
         if growth.is_new.any():
             coefficients[:, growth.is_new] = growth.average(coefficients, is_count=True)
-            return fit_pln_columns(data, coefficients, covariance, growth.is_new, **settings)
-        cells = infer_pln(data, coefficients, covariance, posterior=self.posterior, n_threads=settings["n_threads"])
+            return fit_pln_columns(
+                data, coefficients, covariance, growth.is_new, likelihood=likelihood, **settings
+            )
+        settings = {"posterior": self.posterior, "n_threads": settings["n_threads"], "likelihood": likelihood}
+        cells = infer_pln(data, coefficients, covariance, **settings)
         finite = bool(np.isfinite(cells.elbo).all())
         return PLNResult(
             **vars(cells),
             coefficients=coefficients,
             covariance=covariance,
+            likelihood=likelihood,
             history={},
             converged=finite,
             reason=NOTHING_NEW,
@@ -123,9 +128,9 @@ class PLNTraining(QueryMapping, Bounds):
         module, data = self._new_module(self.module.known), cells.data
         mapped = self.query_ is not None
         scale = self.module.scale if mapped else np.linalg.cholesky(result.covariance.dense)
-        module.set_parameters(result.coefficients, scale)
+        module.set_parameters(result.coefficients, scale, result.likelihood)
         residual = result.mean - data.design @ result.coefficients.T
-        module.set_cells(residual, result.variance, expected_rates(data, result), result.elbo)
+        module.set_cells(residual, result.variance, result.weight, result.elbo)
         self.module = module
         found = self._judged(result.elbo, cells.names, converged=result.converged, reason=result.reason)
         found |= {name: value.tolist() for name, value in result.covariance.estimates.items()}
@@ -142,4 +147,5 @@ class PLNTraining(QueryMapping, Bounds):
         """Those that were estimated."""
         if self.query_ is not None:
             return int(self._growth.is_new.sum()) * len(result.coefficients)
-        return result.coefficients.size + result.covariance.n_parameters
+        of_counts = sum(parameter.numel() for parameter in result.likelihood.parameters())
+        return result.coefficients.size + result.covariance.n_parameters + of_counts

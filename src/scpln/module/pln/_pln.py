@@ -17,7 +17,11 @@ from scpln.module.priors import Normal
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from scpln.module.likelihoods import Likelihood
     from scpln.module.posteriors import Posterior
+
+#: Nodes for the mean of counts under a posterior.
+MEAN_NODES = 32
 
 
 class PLNModule(LatentModule):
@@ -25,6 +29,8 @@ class PLNModule(LatentModule):
 
     .. math::
         z_i \sim N(0, \Sigma), \quad \eta_{ij} = o_{ij} + x_i \cdot B_j + z_{ij}, \quad y_{ij} \sim \text{Poisson}(e^{\eta_{ij}})
+
+    or another likelihood with log-rate η.
 
     Parameters
     ----------
@@ -34,6 +40,8 @@ class PLNModule(LatentModule):
         What Σ is made of that is not estimated, such as Σ itself or its eigenvectors, (p, k); nothing if None.
     diagonal
         Whether posteriors have diagonal covariances.
+    likelihood
+        Name of the distribution of the counts, one of `scpln.module.LIKELIHOODS`.
 
     Attributes
     ----------
@@ -54,10 +62,16 @@ class PLNModule(LatentModule):
     elbo: torch.Tensor
 
     def __init__(
-        self, n_genes: int, n_covariates: int, known: ArrayLike | torch.Tensor | None = None, *, diagonal: bool = False
+        self,
+        n_genes: int,
+        n_covariates: int,
+        known: ArrayLike | torch.Tensor | None = None,
+        *,
+        diagonal: bool = False,
+        likelihood: str = "poisson",
     ) -> None:
         decoder = IdentityDecoder(np.zeros((n_genes, n_covariates)))
-        super().__init__(Generative(decoder, make_likelihood("poisson", n_genes), Normal(n_genes)).double())
+        super().__init__(Generative(decoder, make_likelihood(likelihood, n_genes), Normal(n_genes)).double())
         self.diagonal = diagonal
         self.register_buffer("known", as_double(np.zeros((n_genes, 0)) if known is None else known))
         nothing = np.zeros((0, n_genes))
@@ -74,8 +88,9 @@ class PLNModule(LatentModule):
         """Cholesky factor of Σ, (p, p)."""
         return cast("torch.Tensor", self.generative.prior.scale)
 
-    def set_parameters(self, coefficients: ArrayLike, scale: ArrayLike) -> None:
-        """Take over B and the Cholesky factor of Σ."""
+    def set_parameters(self, coefficients: ArrayLike, scale: ArrayLike, likelihood: Likelihood) -> None:
+        """Take over B, the Cholesky factor of Σ, and the likelihood's parameters."""
+        self.generative.likelihood.load_state_dict(likelihood.state_dict())
         self.coefficients.copy_(torch.as_tensor(coefficients))
         self.scale.copy_(torch.as_tensor(scale))
 
@@ -109,8 +124,16 @@ class PLNModule(LatentModule):
         """Posteriors with given means and variances (n, p), and the weights that covariances follow from."""
         return GeneSpacePosterior(mean, variance, weight, self.scale, diagonal=self.diagonal)
 
+    def expected_counts(self, design: ArrayLike, posterior: Posterior, offsets: ArrayLike) -> NDArray[np.float64]:
+        """Means of the counts under posteriors, (n, p): of the likelihood's mean, by quadrature over each log-rate."""
+        eta = as_double(design) @ as_double(self.coefficients).T + as_double(posterior.mean) + as_double(offsets)
+        spread, likelihood = as_double(posterior.variance).sqrt(), self.generative.likelihood
+        nodes, weights = np.polynomial.hermite_e.hermegauss(MEAN_NODES)
+        terms = zip(nodes, weights / weights.sum(), strict=True)
+        return sum(weight * likelihood.mean(eta + node * spread) for node, weight in terms).numpy()  # type: ignore[union-attr]
+
     def has_exact_bound(self, posterior: Posterior) -> bool:
-        """It is in closed form."""
+        """It is in closed form, or by quadrature."""
         return True
 
     def expected_rates(

@@ -1,0 +1,8 @@
+"""Expected log-likelihoods of counts under Gaussian log-rates in gene space: in closed form where there is one, otherwise by quadrature."""
+
+from ._base import Expected, Terms
+from ._choice import terms_of
+from ._poisson import PoissonTerms
+from ._quadrature import QuadratureTerms
+
+__all__ = ["Expected", "PoissonTerms", "QuadratureTerms", "Terms", "terms_of"]
