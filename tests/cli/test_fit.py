@@ -93,6 +93,7 @@ def test_offsets_and_masks_are_those_of_the_library(fit, folder, simulated):
         ["--amortized", "--n-steps", "20", "--learning-rate", "0.01"],
         ["--n-importance-samples", "4", "--n-steps", "20"],
         ["--categorical-covariate", "batch", "--continuous-covariate", "age"],
+        ["--design", "~ batch * age"],
         ["--threads", "2"],
     ],
 )
@@ -286,6 +287,9 @@ def make_negative(adata):
         (None, ["--mask-key", "raw", "--likelihood", "gaussian"], "--mask-key is for counts"),
         (None, ["--categorical-covariate", "site"], "--categorical-covariate 'site' is not in obs"),
         (None, ["--continuous-covariate", "batch"], "not numeric"),
+        (None, ["--design", "~ site"], "--design 'site' is not in obs"),
+        (None, ["--design", "~ 0 + batch"], "has no intercept"),
+        (None, ["--design", "~ batch", "--categorical-covariate", "batch"], "--categorical-covariate"),
         (None, ["--n-latent", "100"], "100"),
         (None, ["--flow", "nsf"], "--flow nsf needs --posterior flow"),
         (None, ["--flow", "nsf", "--amortized"], "--flow nsf needs --posterior flow"),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scpln.data._design import Design, get_numbers
+from scpln.data.design import Design, get_numbers
 
 
 @pytest.fixture

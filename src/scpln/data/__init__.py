@@ -2,7 +2,6 @@
 
 from ._cells import Cells, cell_positions, cells_where, gene_positions, read_cells, read_labels
 from ._checks import check_adata, check_mdata
-from ._design import Design, as_list, check_categories, get_codes, get_column
 from ._field import DESIGN_KEY, Data
 from ._manager import adopt, has_entries, is_joint, setup_args, states
 from ._modalities import modality_sizes, modality_slices
@@ -10,6 +9,7 @@ from ._rows import block_ranges, get_matrix, take_cells
 from ._setup import register_mudata, setup_anndata, setup_mudata, unregistered
 from ._validation import validated_once
 from .categories import Coding, Comparison, as_text, match, restore
+from .design import Design, as_list, check_categories, columns_in, get_codes, get_column
 
 __all__ = [
     "DESIGN_KEY",
@@ -27,6 +27,7 @@ __all__ = [
     "check_adata",
     "check_categories",
     "check_mdata",
+    "columns_in",
     "gene_positions",
     "get_codes",
     "get_column",

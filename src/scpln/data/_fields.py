@@ -14,7 +14,12 @@ from scvi import REGISTRY_KEYS
 
 from scpln.utils import warn
 
-from ._design import (
+from ._field import DESIGN_KEY, OFFSET_KEY, Field, State, States
+from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, rounded, select_genes, take_cells
+from ._validation import remember
+from .categories import match
+from .counts import Checksums, CountTotals, check_counts, check_real, warn_if_rare, warn_if_rounded
+from .design import (
     Design,
     check_categories,
     get_categories,
@@ -23,11 +28,6 @@ from ._design import (
     get_numbers,
     new_categories,
 )
-from ._field import DESIGN_KEY, OFFSET_KEY, Field, State, States
-from ._rows import as_rows, gene_columns, get_matrix, location, other_counts, rounded, select_genes, take_cells
-from ._validation import remember
-from .categories import match
-from .counts import Checksums, CountTotals, check_counts, check_real, warn_if_rare, warn_if_rounded
 from .entries import observed_rows, read_mask
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from ._fields import CategoryField, CountsField, DesignField, LabelsField, Offse
 from ._joint_rows import JointRows
 from ._modalities import modality_sizes, modality_slices
 from .counts import CountTotals
+from .design import as_list, columns_in
 from .entries import ENTRIES_KEY, EntriesField
 
 if TYPE_CHECKING:
@@ -243,17 +244,21 @@ class JointDesignField(DesignField):
     def _check_columns(self, mdata: MuData) -> None:
         """Say where a column is that ``mdata.obs`` lacks, if a modality has it."""
         for argument, value in self.keys.items():
-            for key in [value] if isinstance(value, str) else value or []:
+            keys = columns_in(value) if argument == "design" and value else as_list(value)
+            for key in keys:
                 having = [name for name, adata in mdata.mod.items() if key in adata.obs]
                 if key in mdata.obs or not having:
                     continue
                 pulled = [column for name in having if (column := f"{name}:{key}") in mdata.obs]
                 name = having[0]
-                remedy = (
-                    f"pass {argument}={pulled[0]!r}, which it has, or copy it"
+                passed = (
+                    f"write `{pulled[0]}`"
+                    if argument == "design" and pulled
+                    else f"pass {argument}={pulled[0]!r}"
                     if pulled
-                    else "run `mdata.pull_obs()`, or copy it"
+                    else ""
                 )
+                remedy = f"{passed}, which it has, or copy it" if pulled else "run `mdata.pull_obs()`, or copy it"
                 msg = (
                     f"mdata.obs has no column {key!r} ({argument}), but mdata[{name!r}].obs has: {remedy}, "
                     f"`mdata.obs[{key!r}] = mdata[{name!r}].obs[{key!r}]`."
@@ -264,6 +269,7 @@ class JointDesignField(DesignField):
 def make_joint_fields(
     *,
     modalities: Mapping[str, Mapping[str, str | None]],
+    design: str | None = None,
     batch_key: str | None = None,
     categorical_covariate_keys: list[str] | None = None,
     continuous_covariate_keys: list[str] | None = None,
@@ -281,6 +287,7 @@ def make_joint_fields(
     sizes = JointOffsetField(counts, offsets)
     fields: list[Field] = [
         JointDesignField(
+            design=design,
             batch_key=batch_key,
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,

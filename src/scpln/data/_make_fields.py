@@ -32,6 +32,7 @@ def _make_fields(
     labels_key: str | None = None,
     unlabeled_category: str | None = None,
     size_factor_key: str | None = None,
+    design: str | None = None,
     offset_key: str | None = None,
     mask_key: str | None = None,
     categorical_covariate_keys: list[str] | None = None,
@@ -50,6 +51,7 @@ def _make_fields(
         CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
         LabelsField(labels_key, unlabeled_category),
         DesignField(
+            design=design,
             batch_key=batch_key,
             categorical_covariate_keys=categorical_covariate_keys,
             continuous_covariate_keys=continuous_covariate_keys,

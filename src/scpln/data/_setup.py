@@ -48,6 +48,7 @@ def setup_anndata(
     size_factor_key: str | None = None,
     offset_key: str | None = None,
     mask_key: str | None = None,
+    design: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
     is_count_data: bool = True,
@@ -84,10 +85,13 @@ def setup_anndata(
         Layer, or entry of ``adata.obsm``, that is True (or not 0) where an entry was observed. Whatever stands where it is
         not, missing values too, adds nothing to any bound. Totals are then over the observed entries: give a
         `size_factor_key` where these differ much. For counts only.
+    design
+        Formula of columns of ``adata.obs``, such as ``"~ condition * age + donor"``, in place of covariate keys: see
+        :doc:`/guides/design`. The batch is added to it, unless it is in it.
     categorical_covariate_keys
         Columns of ``adata.obs`` with further categories for the design.
     continuous_covariate_keys
-        Columns of ``adata.obs`` with numbers for the design, used as they are.
+        Columns of ``adata.obs`` with numbers for the design, in any unit.
     is_count_data
         Whether `layer` holds raw counts. If False, it may hold any finite numbers, such as log-normalised expression
         or centred log-ratios of proteins, for ``likelihood="gaussian"``. Such values have no size factors: the offset
@@ -132,6 +136,7 @@ def setup_anndata(
         size_factor_key=size_factor_key,
         offset_key=offset_key,
         mask_key=mask_key,
+        design=design,
         categorical_covariate_keys=categorical_covariate_keys,
         continuous_covariate_keys=continuous_covariate_keys,
         is_count_data=is_count_data,
@@ -143,6 +148,7 @@ def setup_mudata(
     mdata: MuData,
     *,
     modalities: Mapping[str, str | Mapping[str, str | None] | None] | Sequence[str],
+    design: str | None = None,
     batch_key: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
@@ -163,12 +169,14 @@ def setup_mudata(
         the modality's ``obs`` with a size factor for each cell, on the natural scale. By default, that is the cell's total count in the modality: when it has a subset of
         its genes (highly variable ones), store the total over *all* of them before subsetting. The logarithms are
         centred on the cells that have the modality. Of a list of names, the counts are in ``X``.
+    design
+        Formula of columns of ``mdata.obs``, in place of covariate keys, as in `setup_anndata`.
     batch_key
         Column of ``mdata.obs`` with the batch of each cell. Enters the design, its first category as the reference.
     categorical_covariate_keys
         Columns of ``mdata.obs`` with further categories for the design.
     continuous_covariate_keys
-        Columns of ``mdata.obs`` with numbers for the design, used as they are.
+        Columns of ``mdata.obs`` with numbers for the design, in any unit.
     round_counts
         Whether to round the values of all modalities to the nearest whole numbers, as `setup_anndata` does.
 
@@ -194,6 +202,7 @@ def setup_mudata(
     register_mudata(
         mdata,
         modalities=modalities,
+        design=design,
         batch_key=batch_key,
         categorical_covariate_keys=categorical_covariate_keys,
         continuous_covariate_keys=continuous_covariate_keys,
@@ -243,7 +252,7 @@ def _arguments(is_count_data: bool, round_counts: bool, keys: Mapping[str, Any])
     # What goes without saying is not kept, so that registrations stay as they were before there was a choice.
     if not is_count_data:
         args["is_count_data"] = False
-    for name in ("unlabeled_category", "offset_key", "mask_key"):
+    for name in ("unlabeled_category", "offset_key", "mask_key", "design"):
         if args.get(name) is None:
             args.pop(name, None)
     args |= _rounding(round_counts)
@@ -272,6 +281,8 @@ def register_mudata(
     """Register a MuData, learning its genes and categories or taking them from `source_registry`."""
     check_mdata(mdata, view_allowed=False)
     args = {name: _plain(name, value) for name, value in keys.items()} | _rounding(round_counts)
+    if args.get("design") is None:
+        args.pop("design", None)
     known = mdata.mod if source_registry is None else _manager.setup_args(source_registry)["modalities"]
     modalities = specify(modalities, list(known))
     for name in modalities if source_registry is None else ():
@@ -323,6 +334,9 @@ def _plain(argument: str, value: Any) -> Any:
         return as_text(value)
     if argument.endswith("_keys") and isinstance(value, Iterable) and all(isinstance(key, str) for key in value):
         return [str(key) for key in value]
+    if argument == "design":
+        msg = f"design={value!r}, but it must be a formula, as text, such as '~ condition * age', or None."
+        raise TypeError(msg)
     what = "one or more columns of obs" if argument.endswith("_keys") else _SINGLE.get(argument, "one column of obs")
     further = " Further categories go into categorical_covariate_keys." if argument == "batch_key" else ""
     msg = f"{argument}={value!r}, but it must be the name of {what}, as text, or None.{further}"

@@ -42,6 +42,9 @@ size_factor_key
 offset_key, mask_key
     Layers, or entries of ``obsm``, with an offset of every entry (logarithms), in place of size factors or beside those that
     are named; and of which entries were observed.
+design
+    Formula of columns of ``obs``, such as ``"~ condition * age"``, in place of covariate keys: see
+    :func:`scpln.model.setup_anndata`.
 categorical_covariate_keys, continuous_covariate_keys
     Further columns of ``obs`` whose effects are taken out.""",
     "networks": """\

@@ -46,6 +46,7 @@ def rank_genes(
     layer: str | None = None,
     batch_key: str | None = None,
     size_factor_key: str | None = None,
+    design: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
     is_count_data: bool = True,
@@ -86,6 +87,8 @@ def rank_genes(
     size_factor_key
         Column of ``obs`` with size factors on the natural scale, for instance total counts over all genes where `adata`
         holds some of them only. By default, the totals of the counts given, and none for values that are not counts.
+    design
+        Formula of further columns of ``obs``, as in :func:`scpln.model.setup_anndata`.
     categorical_covariate_keys, continuous_covariate_keys
         Further columns of ``obs`` whose effects are held.
     is_count_data
@@ -124,6 +127,7 @@ def rank_genes(
         "layer": layer,
         "batch_key": batch_key,
         "size_factor_key": size_factor_key,
+        "design": design,
         "categorical_covariate_keys": categorical_covariate_keys,
         "continuous_covariate_keys": continuous_covariate_keys,
         "is_count_data": is_count_data,

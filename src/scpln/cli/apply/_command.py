@@ -160,6 +160,10 @@ def _check_data(adata: Data, model: ScplnModel, args: argparse.Namespace) -> Non
     columns = [setup["batch_key"], setup.get("size_factor_key")]
     for name in ("categorical_covariate_keys", "continuous_covariate_keys"):
         columns += setup[name] or []
+    if setup.get("design") is not None:
+        from scpln.data import columns_in
+
+        columns += columns_in(setup["design"])
     for column in columns:
         require("the model's column", column, adata.obs, "obs")
 

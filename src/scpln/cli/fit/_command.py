@@ -38,6 +38,7 @@ examples:
   scpln fit counts.h5ad --layer counts --out annotated.h5ad
   scpln fit counts.h5ad --layer counts --batch-key donor --size-factor-key total_counts \\
       --n-latent 20 --out annotated.h5ad --figure umap.png --save-model model/
+  scpln fit counts.h5ad --layer counts --design "~ condition * age + donor" --out annotated.h5ad
   scpln fit counts.h5ad --layer counts --likelihood nb --posterior flow --out annotated.h5ad
   scpln fit counts.h5ad --model countvae --layer counts --n-hidden 256 --out annotated.h5ad
   scpln fit counts.h5ad --model countgmvae --layer counts --n-components 12 --out annotated.h5ad
@@ -146,6 +147,7 @@ def _check_names(adata: Data, args: argparse.Namespace, key: str) -> None:
     for option in options().values():
         if option.kind == "column":
             columns[option_of(option.name)] = [getattr(args, option.name)]
+    columns["--design"] = _columns_of_design(args)
     columns["--categorical-covariate"] = args.categorical_covariate or []
     columns["--continuous-covariate"] = args.continuous_covariate or []
     for name, wanted in columns.items():
@@ -156,6 +158,13 @@ def _check_names(adata: Data, args: argparse.Namespace, key: str) -> None:
         require("--color", name, [*adata.obs, *_columns(args, key), *genes], where)
     if args.figure is not None:
         require_cells(adata)
+
+
+def _columns_of_design(args: argparse.Namespace) -> list[str]:
+    """Columns of obs that the formula names."""
+    from scpln.data import columns_in
+
+    return [] if args.design is None else columns_in(args.design)
 
 
 def _columns(args: argparse.Namespace, key: str) -> list[str]:

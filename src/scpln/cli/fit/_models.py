@@ -24,6 +24,7 @@ ARGUMENTS = {
     "size_factor_key": "size_factor_key",
     "offset_key": "offset_key",
     "mask_key": "mask_key",
+    "design": "design",
     "categorical_covariate": "categorical_covariate_keys",
     "continuous_covariate": "continuous_covariate_keys",
     **{

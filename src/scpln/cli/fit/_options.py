@@ -71,6 +71,11 @@ def _add_data(group: Any) -> None:
         help="layer, or entry of obsm, that is true where an entry was observed; what stands in others has no effect",
     )
     group.add_argument(
+        "--design",
+        metavar="FORMULA",
+        help="formula of obs columns whose effects are taken out, such as '~ condition * age + donor', in place of covariates",
+    )
+    group.add_argument(
         "--categorical-covariate",
         metavar="OBS",
         action="append",

@@ -194,11 +194,7 @@ class QueryMapping(ScplnModel):
         assert self.query_ is not None
         known = Design.from_state(self.query_["design"])
         design = Design.from_state(_manager.states(self.registry)[DESIGN_KEY])
-        is_new, siblings = np.zeros(len(design.names), dtype=bool), []
-        for key, categories in known.factors.items():
-            columns, n_known = design.columns_of(key), len(categories) - 1
-            is_new[columns[n_known:]] = True
-            siblings += [columns[:n_known]] * (len(columns) - n_known)
+        is_new, siblings = design.growth(known)
         return Growth(is_new, siblings, self.query_["n_batches"], self._n_batches(self.registry), self.query_["dims"])
 
     @staticmethod

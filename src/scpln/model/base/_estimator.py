@@ -114,6 +114,7 @@ class ScplnModel(Persistent):
         size_factor_key: str | None = None,
         offset_key: str | None = None,
         mask_key: str | None = None,
+        design: str | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
         is_count_data: bool = True,

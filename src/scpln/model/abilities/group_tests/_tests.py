@@ -96,9 +96,7 @@ class GroupTest:
         if unknown:
             msg = f"covariate_keys names {unknown}, which setup_anndata was not told of. It was told of {known}."
             raise ValueError(msg)
-        numbers = len(design.names) - len(design.numbers)
-        positions = {key: [numbers + number] for number, key in enumerate(design.numbers)}
-        return [column for key in wanted for column in positions.get(key) or design.columns_of(key)]
+        return design.columns_of(wanted)
 
     def _test(
         self, pair: Pair, values: Any, offsets: Array, covariates: Array, names: list[str], held: Array | None

@@ -27,6 +27,7 @@ _FIELDS = {
         "arguments": {str: str},
         "names": [str],
         "scales?": {str: [float]},
+        "formula?": {"text": str, "dtypes": {str: str}, "transforms": dict, "basis": [list]},
     },
     "log_size_factor": {"center?": float, "modalities?": {str: {"center": float}}},
     "entries?": {"center?": [float], "modalities?": {str: {"center?": [float]}}},
@@ -49,6 +50,7 @@ _REGISTRY = {
         "size_factor_key?": (str, type(None)),
         "offset_key?": str,
         "mask_key?": str,
+        "design?": str,
         "categorical_covariate_keys": _KEYS,
         "continuous_covariate_keys": _KEYS,
         "unlabeled_category?": str,
@@ -206,5 +208,13 @@ def _contradictions(registry: dict[str, Any]) -> Iterator[str]:
         if len(scale) != 2 or not all(map(math.isfinite, scale)) or not scale[1] > 0:
             yield f"registry.field_registries.{DESIGN_KEY}.scales"
     keys = [*design["factors"], *design["numbers"]]
-    if sorted(keys) != sorted(design["arguments"]) or Design.from_state(design).names != design["names"]:
+    if sorted(keys) != sorted(design["arguments"]) or _names(design) != design["names"]:
         yield f"registry.field_registries.{DESIGN_KEY}"
+
+
+def _names(design: dict[str, Any]) -> list[str] | None:
+    """Names of the columns of a design; None of what is none."""
+    try:
+        return Design.from_state(design).names
+    except Exception:  # noqa: BLE001 - whatever a formula that was changed may raise
+        return None
