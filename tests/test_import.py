@@ -52,7 +52,7 @@ INSIDE = {
         ["newton.poisson"],
         ["newton.general"],
         ["sampling", "genespace", "_gaussians", "comparison"],
-        ["query", "mixture", "uncertainty"],
+        ["query", "mixture", "uncertainty", "ranks"],
     ],
     "model": [["base"], ["abilities"], ["pln", "plnpca", "autoencoder"]],
 }

@@ -36,6 +36,7 @@ def fit_gaussians(
     likelihood: Likelihood,
     *,
     on_stage: Callable[[str], None] | None = None,
+    start: FitResult | None = None,
     **settings: Any,
 ) -> FitResult:
     """Fit B, C, a Gaussian of each cell and the parameters of the likelihood, which are set in place.
@@ -53,6 +54,8 @@ def fit_gaussians(
         Distribution of the counts given their log-rates.
     on_stage
         Called with the name of each stage, if there are several.
+    start
+        Another fit of these data to start from, as in `fit`; factor analysis of real values needs none.
     **settings
         As in `fit`.
 
@@ -70,7 +73,7 @@ def fit_gaussians(
         return _fit_real(data, n_latent, likelihood, on_stage, settings)
     if on_stage is not None and not likelihood.is_poisson:
         on_stage("Poisson start")
-    start = fit(data, n_latent, **settings)
+    start = fit(data, n_latent, start=start, **settings)
     if likelihood.is_poisson:
         return start
     if start.interrupted:

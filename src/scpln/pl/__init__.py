@@ -12,6 +12,7 @@ from ._latent import latent
 from ._loadings import loadings
 from ._mixture import mixture_components
 from ._predictive import posterior_predictive
+from ._ranks import rank_selection
 from ._training import history
 from ._variance import variance_explained
 
@@ -25,5 +26,6 @@ __all__ = [
     "mixture_components",
     "posterior_diagnostics",
     "posterior_predictive",
+    "rank_selection",
     "variance_explained",
 ]

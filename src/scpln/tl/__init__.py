@@ -6,9 +6,11 @@ from ._evaluate import Evaluation, evaluate
 from ._lognormal import pln, plnpca
 from ._posterior_predictive import posterior_predictive
 from ._rank_genes import rank_genes
+from ._select_rank import RankSelection, select_rank
 
 __all__ = [
     "Evaluation",
+    "RankSelection",
     "composition",
     "count_gmvae",
     "count_vae",
@@ -17,4 +19,5 @@ __all__ = [
     "plnpca",
     "posterior_predictive",
     "rank_genes",
+    "select_rank",
 ]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scpln.core import _linalg as linalg
+
 from ._stages import START_VARIANCE
 
 if TYPE_CHECKING:
@@ -72,6 +74,12 @@ class CellStates:
         """States that stay where they are: means (n, q) and packed full-rank covariances (n, q(q+1)/2), in double precision."""
         n = len(mean)
         return cls(mean.astype(np.float64), covariance.astype(np.float64), np.zeros(n), np.ones(n))
+
+    @classmethod
+    def from_full(cls, mean: Array, covariance: Array, dtype: DType) -> CellStates:
+        """States of full rank that move from means (n, q) and packed covariances (n, q(q+1)/2)."""
+        log_det = linalg.invert(linalg.unpack(linalg.nearest_definite(covariance.astype(np.float64)), mean.shape[1]))
+        return cls(mean.astype(dtype), covariance.astype(dtype), log_det.astype(dtype), np.ones(len(mean), dtype))
 
     @property
     def dtype(self) -> DType:

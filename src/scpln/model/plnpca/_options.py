@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scpln.train import Ascent, NotFiniteError
 
+#: Most iterations of Newton's method, and the gain that ends them, nats per cell.
+MAX_EPOCHS, TOLERANCE = 500, 1e-4
 #: Fewest steps of stochastic training, and passes over the data that these should make.
 STEPS, EPOCHS = 1000, 10
 #: Widths of the hidden layers of an encoder.

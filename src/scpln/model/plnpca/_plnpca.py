@@ -201,11 +201,7 @@ class PLNPCA(
         round_counts: bool = False,
         source_registry: dict[str, Any] | None = None,
     ) -> None:
-        """Register a MuData: the same as `scpln.model.setup_mudata`, which see.
-
-        `source_registry` takes over the genes and categories of another registration, as scvi-tools does when it loads
-        a model.
-        """
+        """Register a MuData as `scpln.model.setup_mudata` does, which see; `source_registry` is for loading a model."""
         manager = register_mudata(
             mdata,
             source_registry,

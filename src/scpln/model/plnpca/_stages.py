@@ -16,7 +16,7 @@ from scpln.utils import progress_bar
 from ._axes import in_diagonal_axes
 from ._fit import finish_shared, gaussian_module, start_shared, train_shared
 from ._gene_prior import log_prior
-from ._options import Outcome
+from ._options import MAX_EPOCHS, TOLERANCE, NewtonOptions, Outcome
 from ._query import fit_coefficients, store_posteriors, train_inputs
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from scpln.inference import FitResult, GaussianFamilyName, GenePriorName, StateDensity
     from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
 
-    from ._options import GradientOptions, NewtonOptions
+    from ._options import GradientOptions
+    from ._plnpca import PLNPCA
 
 
 def train_gaussians(
@@ -40,6 +41,7 @@ def train_gaussians(
     make_approximation: Callable[[], Approximation | None],
     *,
     progress: bool,
+    start: FitResult | None = None,
 ) -> tuple[PLNPCAModule, Outcome, FitResult]:
     """Fit B, C and the cells' Gaussians: the module, with a flow or an encoder that is not trained yet, and how it went."""
     with progress_bar(f"{name}, {family} Gaussians", options.max_epochs, at_most=True, show=progress) as bar:
@@ -49,6 +51,7 @@ def train_gaussians(
             likelihood,
             posterior=family,
             prior=prior,
+            start=start,
             max_iter=options.max_epochs,
             tol=options.tol,
             seed=options.seed,
@@ -65,6 +68,16 @@ def train_gaussians(
     if approximation is not None:
         result = in_diagonal_axes(result)
     return gaussian_module(result, likelihood, approximation), outcome, result
+
+
+def train_from(model: PLNPCA, start: FitResult, *, seed: int, n_threads: int | None, progress: bool) -> None:
+    """Train a model of Gaussians alone from another fit of the same cells."""
+    cells, options = model._read(None), NewtonOptions(MAX_EPOCHS, TOLERANCE, None, seed, n_threads)
+    of_model = model.n_latent, model._new_likelihood(), model._gaussian_family, options, model.prior
+    module, outcome, _ = train_gaussians(
+        type(model).__name__, cells, *of_model, lambda: None, progress=progress, start=start
+    )
+    model._conclude(cells, module, outcome, options)
 
 
 def train_approximation_of(

@@ -23,7 +23,7 @@ from scpln.utils import (
 
 from ._cost import cost_of_approximation, cost_of_gaussians
 from ._mixture import with_mixture
-from ._options import GradientOptions, NewtonOptions, Outcome
+from ._options import MAX_EPOCHS, TOLERANCE, GradientOptions, NewtonOptions, Outcome
 from ._stages import train_approximation_of, train_gaussians, train_on_reference
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from scpln.model.base import Cost, PosteriorName
     from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
 
-MAX_EPOCHS = 500
 #: Cells in a step of stochastic training, and its largest learning rate.
 CELLS_IN_STEP, LEARNING_RATE = 512, 4e-3
 
@@ -91,7 +90,7 @@ class PLNPCATraining(Bounds):
         self,
         max_epochs: int | None = None,
         *,
-        tol: float = 1e-4,
+        tol: float = TOLERANCE,
         n_steps: int | None = None,
         n_samples: int | None = None,
         n_importance_samples: int = 1,
@@ -267,7 +266,7 @@ class PLNPCATraining(Bounds):
         threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
         newton = NewtonOptions(
             max_epochs=positive_integer("max_epochs", max_epochs),
-            tol=1e-4,
+            tol=TOLERANCE,
             block_size=positive_integer_or_none("block_size", block_size),
             seed=0,
             n_threads=threads,

@@ -32,6 +32,7 @@ from ._cells import precisions
 from ._infer import optimize_posteriors
 from ._solver import Solver
 from ._start import Totals, intercept_bound, principal_scores, regress
+from ._warm import with_latent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ def fit(
     *,
     posterior: GaussianFamilyName = "fullrank",
     prior: GenePriorName = "none",
+    start: FitResult | None = None,
     max_iter: int = 500,
     tol: float = 1e-4,
     seed: int = 0,
@@ -76,6 +78,9 @@ def fit(
         that explain nothing vanish; `"none"` for maximum likelihood.
     posterior
         `"fullrank"` for any Gaussian covariance per cell, `"meanfield"` for a diagonal one.
+    start
+        Another fit of these data, of fewer latent dimensions or of more, to start from: at its leading dimensions, or with new
+        ones at the principal components of what it leaves. Without one, at those of what a regression leaves.
     max_iter
         Most iterations (passes over the data) of each stage.
     tol
@@ -102,7 +107,7 @@ def fit(
     """
     with threads(n_threads) as pool:
         fitting = _Fitting(pool, prior, batch_size, max_iter, tol, on_iteration)
-        solver = fitting.run(data, n_latent, posterior, seed)
+        solver = fitting.run(data, n_latent, posterior, seed, start)
         with hold_interrupts() as held:
             known = solver.genes.known(solver.inflation)
             stuck = optimize_posteriors(data, known, solver.cells, solver.family, pool=pool, batch_size=batch_size)
@@ -149,8 +154,13 @@ class _Fitting:
                 f"({solver.reason})"
             )
 
-    def run(self, data: CountData, n_latent: int, posterior: GaussianFamilyName, seed: int) -> Solver:
+    def run(
+        self, data: CountData, n_latent: int, posterior: GaussianFamilyName, seed: int, start: FitResult | None
+    ) -> Solver:
         """All stages; the solver of the last."""
+        if start is not None:
+            solver = self._from_fit(data, start, n_latent, seed, self._most(posterior))
+            return self._mean_field(solver) if posterior == "meanfield" else solver
         if data.n_cells > COARSE_RATIO * COARSE_CELLS:
             sample = np.sort(np.random.default_rng(seed).choice(data.n_cells, COARSE_CELLS, replace=False))
             part = self._from_start(data.subset(sample, self.batch_size), n_latent, posterior, seed)
@@ -161,8 +171,7 @@ class _Fitting:
 
     def _from_start(self, data: CountData, n_latent: int, posterior: GaussianFamilyName, seed: int) -> Solver:
         """Without parameters of other cells."""
-        max_iter = self.max_iter if posterior == "fullrank" else min(self.max_iter, FULL_RANK_ITERATIONS)
-        solver = self._from_components(data, n_latent, seed, max_iter)
+        solver = self._from_components(data, n_latent, seed, self._most(posterior))
         return self._mean_field(solver) if posterior == "meanfield" else solver
 
     def _from_components(self, data: CountData, n_latent: int, seed: int, max_iter: int) -> Solver:
@@ -177,6 +186,23 @@ class _Fitting:
         cells = CellStates.at(scores, family, START_VARIANCE, totals.dtype)
         solver = self._solver(data, family, totals, genes, cells, GenePrior.of(self.prior, data, n_latent))
         self._iterate(solver, max_iter, first_cell_steps=0)
+        return solver
+
+    def _most(self, posterior: GaussianFamilyName) -> int:
+        """Most full-rank iterations."""
+        return self.max_iter if posterior == "fullrank" else min(self.max_iter, FULL_RANK_ITERATIONS)
+
+    def _from_fit(self, data: CountData, start: FitResult, n_latent: int, seed: int, max_iter: int) -> Solver:
+        """Full rank, from another fit of the same data."""
+        block = data.block_size(self.batch_size)
+        totals, family = Totals.of(data, self.pool, block), FullRank(n_latent)
+        more = n_latent > start.loadings.shape[1]
+        start = with_latent(data, start, n_latent, seed, self.pool, block)
+        genes = GeneParameters(start.coefficients.astype(np.float64), start.loadings.astype(np.float64))
+        cells = CellStates.from_full(start.mean, start.covariance, totals.dtype)
+        self.history.reset()
+        solver = self._solver(data, family, totals, genes, cells, GenePrior.of(self.prior, data, n_latent))
+        self._iterate(solver, max_iter, first_cell_steps=0 if more else STEPS_AFTER_ROTATION)
         return solver
 
     def _mean_field(self, full_rank: Solver) -> Solver:

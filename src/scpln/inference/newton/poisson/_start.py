@@ -18,6 +18,7 @@ from ._statistics import GeneStatistics
 
 if TYPE_CHECKING:
     from scpln.core import Array, DType, Threads
+    from scpln.inference.newton._result import FitResult
 
 #: Residuals beyond this are cut, so that single large counts do not make a component.
 MAX_RESIDUAL = 5.0
@@ -109,11 +110,17 @@ def latent_free_statistics(
 
 
 def principal_scores(
-    data: CountData, coefficients: Array, n_latent: int, seed: int, pool: Threads, block: int
+    data: CountData,
+    coefficients: Array,
+    n_latent: int,
+    seed: int,
+    pool: Threads,
+    block: int,
+    fitted: FitResult | None = None,
 ) -> Array:
     """Standardised scores (n, q) of the leading principal components of Pearson residuals.
 
-    Residuals (y − μ)/√μ of the regression, cut at ±5, are made block by block and never stored; a randomised range
+    Residuals (y − μ)/√μ of the regression, or of another fit, cut at ±5, are made block by block and never stored; a randomised range
     finder [1]_ reads them a few times.
 
     .. [1] Halko, Martinsson and Tropp (2011), Finding structure with randomness. SIAM Review 53, 217-288.
@@ -121,17 +128,18 @@ def principal_scores(
     random = np.random.default_rng(seed)
     n, p = data.n_cells, data.n_genes
     width = min(n_latent + OVERSAMPLING, n, p)
-    family = FullRank(0)
-    features = GeneFeatures.of(data.membership, GeneParameters(coefficients, np.zeros((p, 0))), family, np.float32)
+    mean, covariance = (np.empty((n, 0)),) * 2 if fitted is None else (fitted.mean, fitted.covariance)
+    loadings = np.zeros((p, 0)) if fitted is None else fitted.loadings
+    family = FullRank(loadings.shape[1])
+    features = GeneFeatures.of(data.membership, GeneParameters(coefficients, loadings), family, np.float32)
     projected = np.empty((n, width), np.float32)
-    empty = np.empty((block, 0), np.float32)
 
     def process_chunk(start: int, stop: int) -> Array:
         back = np.zeros((p, width))
         cell_block = RateBlock(block, data, family, np.float32)
         for begin, end, rows in data.blocks(start, stop, block):
             cell_block.load(begin, end, rows)
-            cell_block.evaluate(empty[: end - begin], empty[: end - begin], features)
+            cell_block.evaluate(mean[begin:end], covariance[begin:end], features)
             residuals, rates = cell_block.counts, cell_block.rates
             residuals -= rates
             residuals /= np.sqrt(rates, out=rates)
