@@ -40,7 +40,7 @@ def simulated(n: int, p: int, q: int, depth: float, seed: int) -> ad.AnnData:
 def real(path: Path) -> ad.AnnData:
     """The genes that most cells have, with the totals of all genes as size factors; at most 10,000 cells."""
     adata = ad.read_h5ad(path)
-    counts = sp.csr_matrix(adata.layers["counts"] if "counts" in adata.layers else adata.X).astype(np.float32)
+    counts = sp.csr_matrix(adata.layers.get("counts", adata.X)).astype(np.float32)
     if counts.shape[0] > 10_000:
         counts = counts[np.sort(np.random.default_rng(0).choice(counts.shape[0], 10_000, replace=False))]
     total = np.asarray(counts.sum(1)).ravel()
@@ -70,7 +70,7 @@ def study(name: str, adata: ad.AnnData, ranks: range, n_threads: int, **known: o
     row |= {"thinning": choose(table, "thinning"), "one_se": choose(table, "thinning", one_se=True)}
     row |= {"bic": choose(table, "bic"), "icl": choose(table, "icl")}
     row |= {"largest fit, s": largest, "path with thinning": seconds["thinning"], "path": seconds["bic"]}
-    print({key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()}, flush=True)  # noqa: T201
+    print({key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
     return row
 
 

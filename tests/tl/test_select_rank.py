@@ -70,5 +70,5 @@ def test_ranks_are_checked(adata, ranks):
 
 
 def test_a_figure_needs_a_selection(adata):
-    with pytest.raises(KeyError, match="Call scpln.tl.select_rank"):
+    with pytest.raises(KeyError, match=r"Call scpln\.tl\.select_rank"):
         scpln.pl.rank_selection(adata, show=False)

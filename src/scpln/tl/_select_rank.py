@@ -146,25 +146,25 @@ is_count_data, round_counts
     wanted = _as_ranks(ranks, adata)
     (PLNPCA.setup_mudata if modalities is not None else PLNPCA.setup_anndata)(adata, **setup)
     largest = PLNPCA(adata, wanted[-1], prior="none", likelihood=likelihood)
-    criterion = _criterion(criterion, largest)
-    path, table = _path(largest, wanted, criterion, tol=tol, seed=seed, n_threads=n_threads, progress=progress)
+    rule = _criterion(criterion, largest)
+    path, table = _path(largest, wanted, rule, tol=tol, seed=seed, n_threads=n_threads, progress=progress)
     if table["bound"].isna().all():
         msg = f"no rank could be fitted: {table['reason'].iloc[-1]}."
         raise RuntimeError(msg)
 
     from scpln.inference.ranks import choose
 
-    best = choose(table, criterion, one_se=one_se)
+    best = choose(table, rule, one_se=one_se)
     adata.uns[key] = {
         "table": {"rank": table.index.to_numpy(), **{name: table[name].to_numpy() for name in table.columns}},
         "best": best,
-        "criterion": criterion,
+        "criterion": rule,
     }
     model = PLNPCA(adata, best, prior="none", likelihood=likelihood)
     start = next(each.fit for each in path if each.rank == best)
     assert start is not None
     train_from(model, start, seed=seed, n_threads=n_threads, progress=progress)
-    return RankSelection(table, best, criterion, model)
+    return RankSelection(table, best, rule, model)
 
 
 _REGISTRATION = (
