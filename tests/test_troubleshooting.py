@@ -31,7 +31,6 @@ WITHOUT_TEXT = {
     "cli/fit/_config.py: ": "puts file and line before the others of that file",
     "cli/fit/_config.py: _of_option": "repeats what an option's type says, or that nothing is wrong",
     "train/_guard.py: accepts": "NotFiniteError makes the message",
-    "data/_design.py: columns_of": "a key that its callers take from the design itself",
     "utils/_warnings.py: warn": "says what it is given",
 }
 """Places whose message has no text of its own, and why."""

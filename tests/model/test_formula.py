@@ -151,3 +151,21 @@ def test_arguments():
         setup_anndata(adata, design=3)
     with pytest.raises(ValueError, match="two ways to say one thing"):
         setup_anndata(adata, design="~ age", categorical_covariate_keys=["donor"])
+
+
+@pytest.mark.parametrize(
+    ("model_class", "options", "least"),
+    [(PLNPCA, {"n_latent": 2}, -10), (PLNPCA, {"n_latent": 2, "prior": "none"}, -60), (PLN, {}, -15)],
+)
+def test_a_gene_that_a_category_never_shows_has_finite_coefficients(model_class, options, least):
+    adata = cells()
+    counts = adata.X.toarray()
+    counts[(adata.obs["donor"] == "d3").to_numpy(), :2] = 0
+    adata.X = counts
+    setup_anndata(adata, design="~ condition + donor")
+    model = model_class(adata, **options)
+    model.train(progress=False)
+    effects = model.get_coefficients()["donor[T.d3]"]
+    assert (effects[:2] < -1).all()
+    assert effects.min() > least
+    assert np.isfinite(model.get_elbo(return_mean=False)).all()

@@ -75,7 +75,7 @@ def parse(text: str) -> Formula:
         raise ValueError(msg)
     if not any(str(term) == "1" for term in terms):
         msg = (
-            f"design={text!r} has no intercept, and each gene has a level of its own. Leave out `0 +` or `- 1`: a category's column "
+            f"design={text!r} has no intercept, and each gene has a level of its own. Leave out 0 + or - 1: a category's column "
             "is then its difference from the first."
         )
         raise ValueError(msg)
