@@ -44,6 +44,7 @@ ARGUMENTS = {
 
 TOOLS = {
     "Evaluation": None,
+    "RankSelection": None,
     "composition": {"sample_key": "batch", "label_key": "group"},
     "count_gmvae": {"n_components": 2, **SMALL, "n_latent": 2, "max_epochs": 1, "start": "random", "progress": False},
     "count_vae": {**SMALL, "n_latent": 2, "max_epochs": 1, "start": "random", "progress": False},
@@ -52,6 +53,7 @@ TOOLS = {
     "plnpca": {"n_latent": 2, "max_epochs": 3, "progress": False},
     "posterior_predictive": {"n_samples": 2},
     "rank_genes": {"groupby": "group"},
+    "select_rank": {"ranks": [1, 2], "progress": False},
 }
 SOME = ["PLNPCA, nb", "PLNPCA, flow", "PLNPCA, encoder", "CountVAE, flow", "CountGMVAE by component"]
 

@@ -173,9 +173,7 @@ class Posteriors(ABC):
         """
         weight, curvature = self.weight[cells], self.curvature[cells]
         steepness = np.asarray(self.terms.steepness(cells), np.float32)
-        known = (curvature > 0) & (
-            weight > 0
-        )  # where curvatures are negative, V stays positive definite without weights
+        known = (curvature > 0) & (weight > 0)  # where curvatures are negative, V stays positive definite without weights
         target = np.zeros(curvature.shape, np.float32)
         ratio = np.divide(curvature, weight, where=known, out=np.ones_like(curvature))
         np.log(ratio, out=target, casting="same_kind")
