@@ -52,9 +52,9 @@ INSIDE = {
         ["newton.poisson"],
         ["newton.general"],
         ["sampling", "genespace", "_gaussians", "comparison"],
-        ["query", "mixture", "uncertainty", "ranks"],
+        ["query", "mixture", "uncertainty", "ranks", "genespace.mixture"],
     ],
-    "model": [["base"], ["abilities"], ["pln", "plnpca", "autoencoder"]],
+    "model": [["base"], ["abilities"], ["pln", "plnpca", "autoencoder", "pln_mixture", "pln_lda"]],
 }
 """The same inside of packages that have floors of their own."""
 

@@ -77,6 +77,8 @@ OUT_OF_REACH_IN = {
     "model/base/_estimator.py: _data_or_own": "commands pass data",
     "model/base/_likelihood_choice.py: check_kind": "commands say what the data are by the likelihood",
     "model/base/_likelihood_choice.py: check_likelihood": "commands refuse this themselves",
+    "model/pln_lda/_pln_lda.py: predict": "`soft` is no option",
+    "model/pln_mixture/_pln_mixture.py: _check_n_components": "`--n-components` is one number",
     "model/plnpca/_training.py: train": "`two_step` is no option",
     "pl/_predictive.py: posterior_predictive": "`kind` of this figure is no option",
     "pl/_stored.py: find_genes": "`--genes` has one or more names",

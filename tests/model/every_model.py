@@ -6,10 +6,11 @@ import numpy as np
 import scanpy as sc
 
 from scpln.datasets import simulate
-from scpln.model import PLN, PLNPCA, CountGMVAE, CountVAE, setup_anndata
+from scpln.model import PLN, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, setup_anndata
 
 FLOW = {"posterior": "flow", "n_transforms": 1, "flow_hidden": [8]}
 SMALL = {"n_hidden": 8}
+IN_GENE_SPACE = (PLN, PLNMixture, PLNLDA)
 KINDS = {
     **{f"PLNPCA, {name}": (PLNPCA, {"likelihood": name}) for name in ("poisson", "nb", "zip", "zinb", "bernoulli")},
     "PLNPCA, poisson_lognormal": (PLNPCA, {"likelihood": "poisson_lognormal"}),
@@ -20,6 +21,9 @@ KINDS = {
     "PLNPCA, encoder": (PLNPCA, {"amortized": True, "encoder_hidden": [8]}),
     "PLN": (PLN, {}),
     "PLN, meanfield": (PLN, {"posterior": "meanfield"}),
+    "PLNMixture": (PLNMixture, {"n_components": 2}),
+    "PLNMixture, spherical": (PLNMixture, {"n_components": 2, "covariance": "spherical"}),
+    "PLNLDA": (PLNLDA, {}),
     "CountVAE": (CountVAE, SMALL),
     "CountVAE, bernoulli": (CountVAE, {**SMALL, "likelihood": "bernoulli"}),
     "CountVAE, gaussian": (CountVAE, {**SMALL, "likelihood": "gaussian"}),
@@ -54,10 +58,13 @@ def train(kind, adata, **keys):
     """A model of a kind, trained for a few iterations on these cells."""
     model_class, arguments = KINDS[kind]
     real = arguments.get("likelihood") == "gaussian"
+    if model_class is PLNLDA:
+        adata.obs["label"] = np.resize(["x", "y", "y", "x"], adata.n_obs)
+        keys = {"labels_key": "label", **keys}
     setup_anndata(adata, layer="log" if real else None, batch_key="batch", is_count_data=not real, **keys)
-    sizes = {} if model_class is PLN else {"n_latent": 2}
+    sizes = {} if model_class in IN_GENE_SPACE else {"n_latent": 2}
     model = model_class(adata, **sizes, **arguments)
-    epochs = {"max_epochs": 10} if model_class in (PLN, PLNPCA) else {"max_epochs": 2, "start": "random"}
+    epochs = {"max_epochs": 10} if model_class in (*IN_GENE_SPACE, PLNPCA) else {"max_epochs": 2, "start": "random"}
     if {"posterior": "flow"}.items() <= arguments.items() or "amortized" in arguments:
         epochs |= {"n_steps": 5} if model_class is PLNPCA else {}
     model.train(**epochs, progress=False)

@@ -8,20 +8,31 @@ from pathlib import Path
 import pytest
 
 import scpln
-from scpln.model import PLN, PLNPCA, CountGMVAE, CountVAE, setup_anndata
+from scpln.model import PLN, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, setup_anndata
 from scpln.utils import keywords
 
-from .every_model import KINDS, make_adata, trained
+from .every_model import IN_GENE_SPACE, KINDS, make_adata, trained
 
 WRONG = [object(), "no", math.nan, math.inf, -1, 10**30, []]
-KIND = {PLN: "PLN", PLNPCA: "PLNPCA, nb", CountVAE: "CountVAE", CountGMVAE: "CountGMVAE"}
+KIND = {
+    PLN: "PLN",
+    PLNMixture: "PLNMixture",
+    PLNLDA: "PLNLDA",
+    PLNPCA: "PLNPCA, nb",
+    CountVAE: "CountVAE",
+    CountGMVAE: "CountGMVAE",
+}
 METHODS = [
     "annotate",
     "differential_expression",
     "get_cluster_probabilities",
     "get_cluster_summary",
     "get_component_parameters",
+    "get_component_selection",
     "get_correlation",
+    "get_discriminant_axes",
+    "get_discriminant_scores",
+    "get_means",
     "get_precision",
     "get_bound_terms",
     "get_coefficients",
@@ -95,7 +106,7 @@ def refused(call, name, value):
 @pytest.mark.filterwarnings("ignore")
 def test_constructors(model_class):
     adata = make_adata(n_obs=20, n_vars=6)
-    setup_anndata(adata, batch_key="batch")
+    setup_anndata(adata, batch_key="batch", labels_key="group")
     needed = {
         "flow": {"posterior": "flow"},
         "n_transforms": {"posterior": "flow"},
@@ -107,7 +118,7 @@ def test_constructors(model_class):
         if name in DATA:
             continue
         for value in wrong_for(name):
-            more = {**({} if model_class is PLN else {"n_latent": 2}), **needed.get(name, {})}
+            more = {**({} if model_class in IN_GENE_SPACE else {"n_latent": 2}), **needed.get(name, {})}
             more.pop(name, None)
             refused(lambda **given: model_class(adata, **more, **given), name, value)  # noqa: B023
 

@@ -90,6 +90,23 @@ AUTOENCODER_OPTIONS = (
     Option("resume", "go on from the checkpoint in --checkpoint-dir, if there is one", "switch"),
 )
 
+PRIOR_PRECISION = Option(
+    "prior_precision",
+    "inverse variance of the normal prior of coefficients other than intercepts",
+    "number",
+    default=0.01,
+)
+OF_GENE_SPACE = (
+    Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
+    Result(
+        ('obs["KEY_iw_bound"]', 'obs["KEY_gap"]', 'obs["KEY_ess"]', 'obs["KEY_pareto_k"]'),
+        "how close its posterior is to the exact one, with diagnostics",
+        always=False,
+    ),
+    Result(('varm["KEY_coefficients"]',), "coefficients of every gene"),
+)
+"""What models in gene space write."""
+
 MODELS = {
     entry.key: entry
     for entry in (
@@ -184,26 +201,90 @@ MODELS = {
                 ),
                 Option("given", "entry of varp with the matrix of genes that fixed and kernel take", "text"),
                 Option("basis", "entry of varm with the orthonormal directions that basis takes", "text"),
-                Option(
-                    "prior_precision",
-                    "inverse variance of the normal prior of coefficients other than intercepts",
-                    "number",
-                    default=0.01,
-                ),
+                PRIOR_PRECISION,
             ),
             defaults={"max_epochs": 1000, "n_threads": "all"},
             has_latent=False,
             results=(
                 Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say"),
-                Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
-                Result(
-                    ('obs["KEY_iw_bound"]', 'obs["KEY_gap"]', 'obs["KEY_ess"]', 'obs["KEY_pareto_k"]'),
-                    "how close its posterior is to the exact one, with diagnostics",
-                    always=False,
-                ),
-                Result(('varm["KEY_coefficients"]',), "coefficients of every gene"),
+                *OF_GENE_SPACE,
                 Result(('varp["KEY_correlation"]',), "correlation of log-rates between genes"),
             ),
+        ),
+        Entry(
+            "plnmixture",
+            "scpln.model.PLNMixture",
+            "a mixture of these, which clusters samples",
+            "A mixture of Poisson log-normal models in gene space, for clusters of samples.",
+            posteriors=("fullrank", "meanfield"),
+            function="pln_mixture",
+            page="models/plnmixture",
+            options=(
+                Option("n_components", "components of the mixture", metavar="K", default="ICL chooses, up to 10"),
+                Option(
+                    "covariance",
+                    "family of the covariance between genes",
+                    "choice",
+                    choices=("full", "diagonal", "spherical"),
+                    default="full",
+                ),
+                PRIOR_PRECISION,
+            ),
+            defaults={"max_epochs": 1000, "n_threads": "all"},
+            has_latent=False,
+            results=(
+                Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say"),
+                *OF_GENE_SPACE,
+                Result(
+                    ('obs["KEY_cluster"]', 'obsm["KEY_cluster_probs"]'),
+                    "cluster of every cell, and probabilities of all clusters",
+                ),
+                Result(('varm["KEY_means"]',), "mean log-rates of every component"),
+            ),
+            figures=("cluster_probabilities",),
+        ),
+        Entry(
+            "plnlda",
+            "scpln.model.PLNLDA",
+            "discriminant analysis by these, which predicts labels",
+            "Linear discriminant analysis of counts by a Poisson log-normal model, which predicts labels.",
+            posteriors=("fullrank", "meanfield"),
+            function="pln_lda",
+            page="models/plnlda",
+            options=(
+                Option("labels_key", "obs column of labels, missing for cells to be labelled", "column"),
+                Option(
+                    "unlabeled_category", "category of the labels whose cells have no label, such as Unknown", "text"
+                ),
+                Option(
+                    "priors",
+                    "probabilities of the labels: their shares of the cells, or all the same",
+                    "choice",
+                    choices=("empirical", "uniform"),
+                    default="empirical",
+                ),
+                Option(
+                    "covariance",
+                    "family of the covariance between genes",
+                    "choice",
+                    choices=("full", "diagonal", "spherical"),
+                    default="full",
+                ),
+                PRIOR_PRECISION,
+            ),
+            defaults={"max_epochs": 1000, "n_threads": "all"},
+            has_latent=False,
+            results=(
+                Result(('obsm["X_KEY"]',), "every cell along the axes that tell labels apart"),
+                *OF_GENE_SPACE,
+                Result(
+                    ('obs["KEY_cluster"]', 'obsm["KEY_cluster_probs"]'),
+                    "predicted label of every cell, and probabilities of all labels",
+                ),
+                Result(('varm["KEY_means"]', 'varm["KEY_axes"]'), "mean log-rates of every label, and those axes"),
+                Result(('varp["KEY_correlation"]',), "correlation of log-rates between genes"),
+            ),
+            figures=("cluster_probabilities",),
         ),
         AUTOENCODER(
             "countvae",

@@ -15,9 +15,21 @@ from scpln import data as _data
 from scpln.model.autoencoder import CountGMVAE, CountVAE
 from scpln.model.base import ScplnModel, explained
 from scpln.model.pln import PLN
+from scpln.model.pln_lda import PLNLDA
+from scpln.model.pln_mixture import PLNMixture
 from scpln.model.plnpca import PLNPCA
 
 setup_anndata = explained(_data.setup_anndata)
 setup_mudata = explained(_data.setup_mudata)
 
-__all__ = ["PLN", "PLNPCA", "CountGMVAE", "CountVAE", "ScplnModel", "setup_anndata", "setup_mudata"]
+__all__ = [
+    "PLN",
+    "PLNLDA",
+    "PLNPCA",
+    "CountGMVAE",
+    "CountVAE",
+    "PLNMixture",
+    "ScplnModel",
+    "setup_anndata",
+    "setup_mudata",
+]

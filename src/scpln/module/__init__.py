@@ -24,7 +24,7 @@ from scpln.module.posteriors import (
     most_probable,
     normal_points,
 )
-from scpln.module.priors import GaussianMixture, Normal, Prior, StandardNormal
+from scpln.module.priors import GaussianMixture, Mixture, Normal, NormalMixture, Prior, StandardNormal
 
 from ._approximation import Approximation
 from ._autoencoder import AutoencoderModule
@@ -37,7 +37,7 @@ from ._loss import Loss
 from ._mixture_vae import MixtureVAEModule
 from ._objective import backpropagate_bound, importance_bound, path_loss
 from ._vae import VAEModule
-from .pln import PLNModule, PLNPCAModule
+from .pln import PLNMixtureModule, PLNModule, PLNPCAModule
 
 __all__ = [
     "ABSENT",
@@ -69,9 +69,12 @@ __all__ = [
     "LinearDecoder",
     "Loss",
     "MLPDecoder",
+    "Mixture",
     "MixturePosterior",
     "MixtureVAEModule",
     "Normal",
+    "NormalMixture",
+    "PLNMixtureModule",
     "PLNModule",
     "PLNPCAModule",
     "Posterior",

@@ -3,6 +3,7 @@
 from ._autoencoders import count_gmvae, count_vae
 from ._composition import composition
 from ._evaluate import Evaluation, evaluate
+from ._gene_mixtures import pln_lda, pln_mixture
 from ._lognormal import pln, plnpca
 from ._posterior_predictive import posterior_predictive
 from ._rank_genes import rank_genes
@@ -16,6 +17,8 @@ __all__ = [
     "count_vae",
     "evaluate",
     "pln",
+    "pln_lda",
+    "pln_mixture",
     "plnpca",
     "posterior_predictive",
     "rank_genes",

@@ -135,18 +135,20 @@ class FullRank(Posteriors):
         apart = self.variance[cells] * (np.maximum(self.curvature[cells], self.least) - weight)
         return 0.25 * np.einsum("np,np->n", apart, apart)
 
-    def gradient(self, cells: slice) -> Array:
+    def gradient(self, cells: slice, shares: Array | None = None) -> Array:
         r"""−Σ_i K_i: Σ_i V_i = n Σ − Σ (Σ_i K_i) Σ.
 
         Where a curvature w is negative its weight a is not, so that V is not the best, but moves with Σ to where it is better:
         that adds :math:`\sum_{ij} (a_{ij} - w_{ij}) u_{ij} u_{ij}^T`, with columns u of :math:`\Omega V_i = I - K_i \Sigma`.
         """
-        rows = self.factors.reshape(-1, self.factors.shape[2])
+        factors = self.factors if shares is None else np.sqrt(shares)[:, None, None] * self.factors
+        rows = factors.reshape(-1, factors.shape[2])
         gradient = -(rows.T @ rows)
         cell, gene = np.nonzero(self.curvature[cells] < 0)
         if len(cell):
             columns = np.eye(len(self.prior))[gene] - _quadratic(self.factors[cell], self.prior[gene])
             excess = (self.weight[cells] - self.curvature[cells])[cell, gene]
+            excess *= 1 if shares is None else shares[cell]
             gradient += (columns.T * excess) @ columns
         return gradient
 

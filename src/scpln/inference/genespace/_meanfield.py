@@ -92,6 +92,7 @@ class MeanField(Posteriors):
         variance, slope, curvature, bound, log_det = given
         self.accept(cells, (shift, mean, weight, variance, slope, curvature), bound, log_det)
 
+    @np.errstate(over="ignore", invalid="ignore")  # of rates at the cut: such a point is rejected
     def solve(self, weight: Array, slope: Array) -> tuple[Array, Array]:
         """Directions δ, (Ω + diag w) δ = slope of every cell, and Ω δ.
 
@@ -119,14 +120,14 @@ class MeanField(Posteriors):
         exact = direction.astype(np.float64)
         return exact, exact @ self.precision
 
-    def gradient(self, cells: slice) -> Array:
+    def gradient(self, cells: slice, shares: Array | None = None) -> Array:
         """Ω (Σ_i V_i − n Σ) Ω, and what is added where curvatures are negative, but not weights: Ω diag(Σ_i (a − w) v²) Ω."""
-        n = cells.stop - cells.start
-        diagonal = self.variance[cells].sum(0)
+        counted = np.ones(cells.stop - cells.start) if shares is None else shares
+        diagonal = counted @ self.variance[cells]
         if (self.curvature[cells] < 0).any():
             excess = np.where(self.curvature[cells] < 0, self.weight[cells] - self.curvature[cells], 0)
-            diagonal += (excess * self.variance[cells] ** 2).sum(0)
-        return (self.precision * diagonal) @ self.precision - n * self.precision
+            diagonal += counted @ (excess * self.variance[cells] ** 2)
+        return (self.precision * diagonal) @ self.precision - counted.sum() * self.precision
 
     def covariance(self) -> Array:
         """V of all cells, (n, p, p)."""

@@ -98,8 +98,8 @@ class Posteriors(ABC):
         """V of all cells, (n, p, p)."""
 
     @abstractmethod
-    def gradient(self, cells: slice) -> Array:
-        """G of the block that was anchored last."""
+    def gradient(self, cells: slice, shares: Array | None = None) -> Array:
+        """G of the block that was anchored last, without that of shifts, each cell by its share if there are some."""
 
     def settle(self, coefficients: Array, covariance: Covariance, pool: Threads, *, max_steps: int, tol: float) -> Sums:
         """Move all posteriors towards their optimum, until a step is expected to gain less than `tol` nats a cell.
@@ -113,7 +113,9 @@ class Posteriors(ABC):
             size, parts = self.block_size(), []
             worker = self.worker()
             for first in range(start, stop, size):
-                parts.append(worker.settle_block(slice(first, min(first + size, stop)), coefficients, max_steps, tol))
+                cells = slice(first, min(first + size, stop))
+                worker.settle_block(cells, coefficients, max_steps, tol)
+                parts.append(worker.sums(cells))
             return parts
 
         chunks = pool.map_chunks(process_chunk, self.observations.shape[0], self.block_size())
@@ -129,10 +131,9 @@ class Posteriors(ABC):
         other.__dict__.update(self.__dict__)
         return other
 
-    def settle_block(self, cells: slice, coefficients: Array, max_steps: int, tol: float) -> Sums:
-        """Optimise a block of cells, and add up what it gives."""
-        design = self.observations.design[cells]
-        prior_mean = design @ coefficients.T
+    def settle_block(self, cells: slice, coefficients: Array, max_steps: int, tol: float) -> None:
+        """Optimise a block of cells."""
+        prior_mean = self.observations.design[cells] @ coefficients.T
         if not self.started:
             self.guess(cells, prior_mean)
         self.step[cells] = 1.0
@@ -146,10 +147,13 @@ class Posteriors(ABC):
             if not len(active):
                 break
             self.advance(active, prior_mean[active - cells.start], change[left], direction[left])
-        shift = self.shift[cells]
+
+    def sums(self, cells: slice, shares: Array | None = None) -> Sums:
+        """Add up what the block gives that was settled last; each cell by its share (n,), if there are some, but for the likelihood."""
+        shift, bound, design = self.shift[cells], self.bound[cells], self.observations.design[cells]
+        counted, total = (shift, bound.sum()) if shares is None else (shares[:, None] * shift, shares @ bound)
         by_likelihood = self.terms.slope(cells, self.mean[cells], self.variance[cells])
-        bound, gradient = float(self.bound[cells].sum()), shift.T @ shift + self.gradient(cells)
-        return Sums(bound, design.T @ shift, gradient, by_likelihood)
+        return Sums(float(total), design.T @ counted, shift.T @ counted + self.gradient(cells, shares), by_likelihood)
 
     def guess(self, cells: slice, prior_mean: Array) -> None:
         """Log-rates that the first step is taken from: those of the prior, or log y where counts are above them.
@@ -173,7 +177,9 @@ class Posteriors(ABC):
         """
         weight, curvature = self.weight[cells], self.curvature[cells]
         steepness = np.asarray(self.terms.steepness(cells), np.float32)
-        known = (curvature > 0) & (weight > 0)  # where curvatures are negative, V stays positive definite without weights
+        known = (curvature > 0) & (
+            weight > 0
+        )  # where curvatures are negative, V stays positive definite without weights
         target = np.zeros(curvature.shape, np.float32)
         ratio = np.divide(curvature, weight, where=known, out=np.ones_like(curvature))
         np.log(ratio, out=target, casting="same_kind")

@@ -3,6 +3,7 @@
 from ._components import Components, Expectation, conditional, expect
 from ._em import ComponentPrior, MixtureFit, fit_components
 from ._genes import GenesFit, fit_genes
+from ._moves import overlap
 from ._posteriors import MixturePosteriors, infer_mixture
 from ._search import choose_n_components, fit_mixture
 from ._sites import Sites
@@ -22,4 +23,5 @@ __all__ = [
     "fit_genes",
     "fit_mixture",
     "infer_mixture",
+    "overlap",
 ]

@@ -1,5 +1,6 @@
 """The Poisson log-normal model in gene space."""
 
 from ._pln import PLN
+from ._size import check_size
 
-__all__ = ["PLN"]
+__all__ = ["PLN", "check_size"]

@@ -18,6 +18,7 @@ from scpln.utils import in_range, one_of, resolve_seed
 
 from ._covariances import Covariances
 from ._given import given_basis, given_matrix
+from ._size import check_size
 from ._states import infer, of_genes
 from ._training import PLNTraining
 
@@ -37,8 +38,6 @@ CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel", "ba
 OF_KNOWN: dict[str, type[Fixed | Kernel | Basis]] = {"fixed": Fixed, "kernel": Kernel, "basis": Basis}
 #: Families without variances of single genes that are estimated.
 WITHOUT_DIAGONAL = ("fixed", "basis")
-#: Most genes of full-rank posteriors, for each of which a matrix of genes × genes is inverted, and of any.
-MOST_GENES: dict[PosteriorName, int] = {"fullrank": 1000, "meanfield": 5000}
 #: Largest inverse variance of coefficients: with it they are 0.
 MOST_PRECISE = 1e9
 
@@ -124,7 +123,7 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         self.posterior: PosteriorName = posterior
         self.likelihood = likelihood
         self.prior_precision = in_range("prior_precision", prior_precision, 0, MOST_PRECISE)
-        self._check_size()
+        check_size(self, posterior)
         self._check_likelihood()
         if covariance == "basis" and posterior == "meanfield":
             msg = "covariance='basis' leaves no variance to single genes, which posterior='meanfield' needs. Take posterior='fullrank'."
@@ -147,23 +146,6 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
             msg = (
                 f"likelihood='poisson_lognormal' adds a variance of each gene to the diagonal of Σ, and covariance={self.covariance!r} has them "
                 "already: only their sum can be estimated. Take likelihood='poisson', or covariance='basis'."
-            )
-            raise ValueError(msg)
-
-    def _check_size(self) -> None:
-        if not self.is_count_data:
-            msg = "PLN models counts, and these data were set up with is_count_data=False. Set up counts, or take PLNPCA(likelihood='gaussian')."
-            raise ValueError(msg)
-        p, most = len(self.genes), MOST_GENES[self.posterior]
-        if p > most:
-            other = (
-                f"posterior='meanfield' takes up to {MOST_GENES['meanfield']:,}. "
-                if most < MOST_GENES["meanfield"]
-                else ""
-            )
-            msg = (
-                f"posterior={self.posterior!r} is for up to {most:,} genes, and there are {p:,}: every cell has a matrix of genes × genes. "
-                f"{other}Choose genes, or take PLNPCA, whose time and memory are linear in genes."
             )
             raise ValueError(msg)
 

@@ -107,9 +107,7 @@ class PLNTraining(QueryMapping, Bounds):
         coefficients = self.module.coefficients.cpu().numpy().copy()
         if growth.is_new.any():
             coefficients[:, growth.is_new] = growth.average(coefficients, is_count=True)
-            return fit_pln_columns(
-                data, coefficients, covariance, growth.is_new, likelihood=likelihood, **settings
-            )
+            return fit_pln_columns(data, coefficients, covariance, growth.is_new, likelihood=likelihood, **settings)
         settings = {"posterior": self.posterior, "n_threads": settings["n_threads"], "likelihood": likelihood}
         cells = infer_pln(data, coefficients, covariance, **settings)
         finite = bool(np.isfinite(cells.elbo).all())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,9 @@ class Covariance(ABC):
     n_genes
         Number of genes p.
     """
+
+    #: Whether genes are independent, so that the best posteriors, of any covariance, have none between genes either.
+    is_diagonal: ClassVar[bool] = False
 
     def __init__(self, n_genes: int) -> None:
         if n_genes < 1:

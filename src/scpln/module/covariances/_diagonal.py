@@ -30,6 +30,8 @@ class Diagonal(Covariance):
            [0.  , 0.25]])
     """
 
+    is_diagonal = True
+
     def __init__(self, n_genes: int) -> None:
         super().__init__(n_genes)
         self._variances = np.ones(n_genes)

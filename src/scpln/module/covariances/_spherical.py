@@ -29,6 +29,8 @@ class Spherical(Covariance):
     (array([3., 3.]), 1)
     """
 
+    is_diagonal = True
+
     def __init__(self, n_genes: int) -> None:
         super().__init__(n_genes)
         self._variance = 1.0

@@ -14,7 +14,7 @@ from ._normal_points import normal_points
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from scpln.module.priors import Prior
+    from scpln.module.priors import Mixture, Prior
 
     from ._gaussian import GaussianPosterior
 
@@ -100,6 +100,10 @@ class Posterior(ABC):
     def divergence(self, prior: Prior) -> NDArray[np.float64] | None:
         r"""Divergence of each cell, :math:`KL(q(z_i) \,\|\, p(z))` (n,) in nats; None where it has no closed form."""
         return None
+
+    def divergence_of_components(self, prior: Mixture, numbers: NDArray[np.intp]) -> NDArray[np.float64]:
+        r"""Divergences of Gaussians from one component of a mixture each, whose `numbers` are given (n,), in nats."""
+        return prior.divergence_of_components(as_double(self.mean), as_double(self.covariance), numbers)
 
     def marginal_divergences(self, prior: Prior, seed: int = 0) -> NDArray[np.float64]:
         r"""Divergences of each dimension, :math:`KL(q(z_{ij}) \,\|\, p(z_j))` (n, q) in nats.

@@ -17,14 +17,14 @@ from ._gaussian import GaussianPosterior
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from scpln.module.priors import Prior
+    from scpln.module.priors import Mixture, Prior
 
 #: Numbers in the covariances that draws are made from at a time.
 MOST_NUMBERS = 8 * 1024 * 1024
 
 
 class GeneSpacePosterior(Posterior):
-    r"""Posteriors :math:`N(m_i, V_i)` of states :math:`z_i \sim N(0, \Sigma)` in the space of p genes.
+    r"""Posteriors :math:`N(m_i, V_i)` of states :math:`z_i \sim N(c, \Sigma)` in the space of p genes.
 
     At its optimum the bound has :math:`V_i = (\Sigma^{-1} + \text{diag}\, a_i)^{-1}`, or the inverse of its diagonal, with the weights a
     of a cell: its expected rates. So V is made when it is asked for, in about p³ operations a cell, and of some cells at a time.
@@ -41,6 +41,8 @@ class GeneSpacePosterior(Posterior):
         Cholesky factor L of Σ, (p, p).
     diagonal
         Whether V is diagonal.
+    center
+        c, (p,), or 0.
 
     Examples
     --------
@@ -60,9 +62,11 @@ class GeneSpacePosterior(Posterior):
         scale: ArrayLike | torch.Tensor,
         *,
         diagonal: bool = False,
+        center: ArrayLike | torch.Tensor | None = None,
     ) -> None:
         self._mean, self._variance, self._weight = as_double(mean), as_double(variance), as_double(weight)
         self._prior_scale, self.diagonal = as_double(scale), diagonal
+        self._center = torch.zeros_like(self._prior_scale[0]) if center is None else as_double(center)
 
     @property
     def n_latent(self) -> int:
@@ -124,11 +128,17 @@ class GeneSpacePosterior(Posterior):
         return self._log_density(torch.einsum("ilk,...il->...ik", self._whitened, white)).numpy()
 
     def divergence(self, prior: Prior) -> NDArray[np.float64] | None:
-        r"""Divergence of each cell from N(0, Σ), with :math:`\text{tr}(\Sigma^{-1} V) = p - \sum_j a_j V_{jj}`, (n,) in nats."""
-        white = torch.linalg.solve_triangular(self._prior_scale, self._mean.T, upper=False)
+        r"""Divergence of each cell from N(c, Σ), with :math:`\text{tr}(\Sigma^{-1} V) = p - \sum_j a_j V_{jj}`, (n,) in nats."""
+        white = torch.linalg.solve_triangular(self._prior_scale, (self._mean - self._center).T, upper=False)
         trace = self.n_latent - (self._weight * self._variance).sum(1)
         log_ratio = 2 * (self._prior_scale.diagonal().log().sum() - self.log_det_scale)
         return (0.5 * (white.square().sum(0) + trace - self.n_latent + log_ratio)).numpy()
+
+    def divergence_of_components(self, prior: Mixture, numbers: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Divergences from the component that c and Σ are of."""
+        divergence = self.divergence(prior)
+        assert divergence is not None
+        return divergence
 
     def marginal_divergences(self, prior: Prior, seed: int = 0) -> NDArray[np.float64]:
         r"""Divergences of each gene, (n, p), in closed form."""
@@ -150,7 +160,7 @@ class GeneSpacePosterior(Posterior):
         """Posteriors of some of the cells."""
         cells = np.atleast_1d(np.arange(len(self))[cells])
         parts = self._mean[cells], self._variance[cells], self._weight[cells]
-        return GeneSpacePosterior(*parts, self._prior_scale, diagonal=self.diagonal)
+        return GeneSpacePosterior(*parts, self._prior_scale, diagonal=self.diagonal, center=self._center)
 
     def __len__(self) -> int:
         return len(self._mean)

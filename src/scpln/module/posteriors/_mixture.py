@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scpln.module.priors import GaussianMixture
+from scpln.module.priors import Mixture
 
 from ._base import Posterior, as_double
 from ._gaussian import GaussianPosterior
@@ -104,14 +104,13 @@ class MixturePosterior(Posterior):
 
         It is above that of the state alone. None where it has no closed form.
         """
-        if not isinstance(prior, GaussianMixture) or not self.is_of_gaussians:
+        if not isinstance(prior, Mixture) or not self.is_of_gaussians:
             return None
         n = len(self)
         total = prior.component_divergence(self.responsibilities(prior))
         for slot, part in enumerate(self.components):
             numbers = np.full(n, slot) if self.numbers is None else self.numbers[:, slot]
-            within = prior.divergence_of_components(as_double(part.mean), as_double(part.covariance), numbers)
-            total += self.weights[:, slot].numpy() * within
+            total += self.weights[:, slot].numpy() * part.divergence_of_components(prior, numbers)
         return total
 
     @property
@@ -135,6 +134,12 @@ class MixturePosterior(Posterior):
         weights, centered = self.weights.numpy(), self._means - self.mean
         within = np.einsum("nk,knab->nab", weights, np.stack([part.covariance for part in self.components]))
         return within + np.einsum("nk,kna,knb->nab", weights, centered, centered)
+
+    @property
+    def variance(self) -> NDArray[np.float64]:
+        """Diagonals of the covariances, (n, q)."""
+        within = np.stack([part.variance for part in self.components]) + (self._means - self.mean) ** 2
+        return np.einsum("nk,knq->nq", self.weights.numpy(), within)
 
     @property
     def _means(self) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from scpln.data import Data
     from scpln.model.base import Annotation, Evaluated
-    from scpln.module import GaussianMixture, Posterior, Prior
+    from scpln.module import Mixture, Posterior, Prior
 
 
 class Clusters(Refusal, BoundTerms, PriorPredictive):
@@ -45,12 +45,12 @@ class Clusters(Refusal, BoundTerms, PriorPredictive):
         return True
 
     @property
-    def _mixture(self) -> GaussianMixture:
+    def _mixture(self) -> Mixture:
         """The mixture p(z)."""
         if not self._is_mixture:
             msg = f"This {type(self).__name__} has one prior for all cells, and no clusters. Make it with n_components=8, say, or None."
             raise ValueError(msg)
-        return cast("GaussianMixture", self.module.generative.prior)
+        return cast("Mixture", self.module.generative.prior)
 
     @property
     def component_names(self) -> list[str]:
@@ -245,7 +245,7 @@ class Clusters(Refusal, BoundTerms, PriorPredictive):
     def _sample_prior(self, prior: Prior, n: int, component: int | None, generator: torch.Generator) -> torch.Tensor:
         if component is None:
             return prior.sample(n, generator)
-        return cast("GaussianMixture", prior).sample_components(torch.full((n,), component), generator)
+        return cast("Mixture", prior).sample_components(torch.full((n,), component), generator)
 
     def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
         """Numbers of components."""
@@ -296,7 +296,7 @@ class Clusters(Refusal, BoundTerms, PriorPredictive):
         return {"kl_z": divergence - of_components, "kl_k": of_components}
 
     @property
-    def prior_on_cpu(self) -> GaussianMixture:
+    def prior_on_cpu(self) -> Mixture:
         """A copy of the mixture in float64, where posteriors are."""
         return copy.deepcopy(self._mixture).cpu().double()
 

@@ -13,7 +13,7 @@ from scpln.model.abilities._latent import LatentModel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scpln.module import GaussianMixture, Posterior
+    from scpln.module import Mixture, Posterior
 
 #: Levels of the quantiles of distances that are kept, and how many cells those of all components count for in each of them.
 LEVELS, CELLS_OF_ALL = np.linspace(0, 1, 101), 10
@@ -31,7 +31,7 @@ class Refusal(LatentModel):
 
     @property
     @abstractmethod
-    def prior_on_cpu(self) -> GaussianMixture:
+    def prior_on_cpu(self) -> Mixture:
         """A copy of the mixture in float64."""
 
     def _component_distances(self, posterior: Posterior) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
