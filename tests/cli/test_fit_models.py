@@ -112,7 +112,7 @@ def test_going_on_from_a_checkpoint(fit, capsys):
     [
         (["--model", "countvae", "--amortized"], "--amortized has no effect on --model countvae: leave it out, or fit --mo"),
         (["--model", "countgmvae", "--n-steps", "5"], "--n-steps has no effect on --model countgmvae"),
-        (["--model", "countvae", "--n-components", "3"], "or fit --model plnpca or --model countgmvae"),
+        (["--model", "countvae", "--n-components", "3"], "or fit --model plnpca or --model plnmixture or --model countgmvae"),
         (["--model", "countvae", "--labels-key", "kind"], "--labels-key has no effect on --model countvae"),
         (["--n-hidden", "8"], "--n-hidden has no effect on --model plnpca: leave it out, or fit --model countvae or --model"),
         (["--no-early-stopping"], "--no-early-stopping has no effect on --model plnpca"),
@@ -199,10 +199,12 @@ def test_defaults_in_the_help_are_those_of_the_library(capsys):
     assert f"(default: {FLOW})" in text
     assert f"(default: {rate['plnpca']} for plnpca, {rate['countvae']} for countvae and countgmvae)" in text
     assert f"(default: {CELLS_IN_STEP} for plnpca, {batch['countvae']} for countvae and countgmvae)" in text
-    assert f"(default: {MAX_EPOCHS} for plnpca, {PLN_MAX_EPOCHS} for pln, as many as suit" in text
+    assert (
+        f"(default: {MAX_EPOCHS} for plnpca, {PLN_MAX_EPOCHS} for pln, plnmixture and plnlda, as many as suit" in text
+    )
     assert f"width of hidden layers (default: {default(model['countvae'], 'n_hidden')})" in text
     assert f"makes the decoder linear (default: {default(model['countvae'], 'n_layers')})" in text
-    assert "cluster of every cell, and probabilities of all clusters (plnpca and countgmvae)" in text
+    assert "cluster of every cell, and probabilities of all clusters (plnmixture and countgmvae)" in text
 
 
 def default(function, name):

@@ -5,7 +5,16 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal, norm
 
-from scpln.module import Batch, GaussianPosterior, GeneSpacePosterior, IdentityDecoder, LinearDecoder, Normal
+from scpln.module import (
+    Batch,
+    GaussianPosterior,
+    GeneSpacePosterior,
+    IdentityDecoder,
+    LinearDecoder,
+    MixturePosterior,
+    Normal,
+    NormalMixture,
+)
 from scpln.module.posteriors import _gene_space
 
 N, P = 5, 4
@@ -100,3 +109,46 @@ def test_the_decoder_is_linear_with_loadings_of_the_identity():
     decoder = IdentityDecoder(coefficients)
     assert torch.allclose(decoder(z, batch), LinearDecoder(coefficients, np.eye(P))(z, batch))
     assert torch.equal(decoder.linear_map()[1], torch.eye(P, dtype=torch.float64))
+
+
+def mixture(*, diagonal):
+    """A mixture of three, and posteriors of all cells under each."""
+    prior, found = NormalMixture(3, P), []
+    random = np.random.default_rng(4)
+    loc, scales = random.normal(size=(3, P)), np.stack([parts(seed)[2] for seed in range(3)])
+    prior.place(random.dirichlet(np.ones(3)), loc, scales)
+    for k in range(3):
+        mean, weight, scale = parts(k)
+        precision = np.linalg.inv(scale @ scale.T) + np.einsum("nj,jk->njk", weight, np.eye(P))
+        variance = np.einsum("njj->nj", np.linalg.inv(precision))
+        variance = 1 / np.einsum("njj->nj", precision) if diagonal else variance
+        found.append(GeneSpacePosterior(mean, variance, weight, scale, diagonal=diagonal, center=loc[k]))
+    return prior, MixturePosterior(random.dirichlet(np.ones(3), size=N), found)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_mixtures_diverge_as_dense_gaussians_do(diagonal):
+    prior, posterior = mixture(diagonal=diagonal)
+    total = prior.component_divergence(posterior.weights.numpy())
+    for k, part in enumerate(posterior.components):
+        one = torch.distributions.MultivariateNormal(torch.from_numpy(part.mean), torch.from_numpy(part.covariance))
+        other = torch.distributions.MultivariateNormal(prior.loc[k], scale_tril=prior.scale[k])
+        total += posterior.weights[:, k].numpy() * torch.distributions.kl_divergence(one, other).numpy()
+    assert posterior.divergence(prior) == pytest.approx(total)
+    some = posterior[[3, 1]]
+    assert some.divergence(prior) == pytest.approx(total[[3, 1]])
+    assert posterior.variance == pytest.approx(np.einsum("njj->nj", posterior.covariance))
+
+
+def test_a_mixture_has_the_density_of_its_parts():
+    prior, _ = mixture(diagonal=False)
+    z = np.random.default_rng(1).normal(size=(7, P))
+    weights = prior.log_weights.exp().numpy()
+    expected = sum(
+        w * multivariate_normal(m, s @ s.T).pdf(z)
+        for w, m, s in zip(weights, prior.loc.numpy(), prior.scale.numpy(), strict=True)
+    )
+    assert prior.log_prob(torch.from_numpy(z)).numpy() == pytest.approx(np.log(expected))
+    draws = prior.sample(100_000, torch.Generator().manual_seed(0)).numpy()
+    assert draws.mean(0) == pytest.approx(weights @ prior.loc.numpy(), abs=0.05)
+    assert np.cov(draws.T) == pytest.approx(prior.total_covariance().numpy(), abs=0.3)

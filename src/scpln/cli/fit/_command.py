@@ -214,16 +214,11 @@ def _additions() -> str:
     """What a fit writes: of every model, and of some."""
     lines = []
     for result in results():
-        places, only = ", ".join(result.places), "" if result in RESULTS else _only(result.places[0])
-        text = f"{result.description}{only}"
+        places, keys = ", ".join(result.places), [key for key, entry in MODELS.items() if result in results_of(entry)]
+        text = result.description if result in RESULTS else f"{result.description} ({in_words(keys)})"
         lines += [f"  {places:<22} {text}"] if len(places) <= 22 else [f"  {places}", f"{'':25}{text}"]
     return ADDITIONS.format(results="\n".join(lines))
 
 
 def _summary_help() -> str:
-    return SUMMARY.replace("{mixtures}", _only(CLUSTERS))
-
-
-def _only(place: str) -> str:
-    """The models that write into a place, in brackets."""
-    return f" ({in_words(keys_writing(place))})"
+    return SUMMARY.replace("{mixtures}", f" ({in_words(keys_writing(CLUSTERS))})")
