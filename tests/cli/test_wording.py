@@ -37,6 +37,7 @@ OUT_OF_REACH = {
     "model/abilities/_differential": "no command compares groups",
     "model/abilities/group_tests": "no command compares groups",
     "tl/_rank_genes": "no command compares groups",
+    "tl/_composition": "no command counts cells by sample",
     "tl/_select_rank": "no command chooses a rank",
     "pl/_ranks": "no command draws a choice of ranks",
     "model/abilities/_exact": "no command draws from exact posteriors",
