@@ -24,13 +24,14 @@ demo: $(VENV)/.run  ## raw counts of 700 blood cells to an annotated .h5ad and a
 test: $(VENV)/.test  ## tests, and the examples of the docstrings (one after the other: PYTEST_ARGS="-n 0")
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(PYTEST_ARGS)
 
-bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, known eigenvectors, consistency, hostile counts, intervals, differential expression, autoencoders, CITE-seq, usefulness, integration and gene space (a day; DATA=folder of real sets)
+bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, known eigenvectors, consistency, estimators, hostile counts, intervals, differential expression, autoencoders, CITE-seq, usefulness, integration and gene space (a day; DATA=folder of real sets)
 	$(BIN)/python benchmarks/plnpca.py --peer-python .venv-peer/bin/python $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/plnpca.py --seeds 10 $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/growth.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/posteriors.py $(if $(DATA),--data $(DATA))
 	$(BIN)/python benchmarks/known_basis.py
 	$(BIN)/python benchmarks/consistency.py
+	$(BIN)/python benchmarks/estimators.py
 	$(BIN)/python benchmarks/hostile_counts.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/interval_coverage.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/differential.py $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)

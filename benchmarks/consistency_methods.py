@@ -116,15 +116,14 @@ def _trained(counts: Array, design: Array, q: int, model: dict[str, Any], traini
     return found
 
 
-def _importance_em(counts: Array, design: Array, q: int) -> Estimates:
+def _refined(counts: Array, design: Array, q: int) -> Estimates:
     """Maximum likelihood by importance-weighted expectation maximisation, from the full-rank fit."""
-    from posterior_exact import importance_em
-
     from scpln.inference import fit
+    from scpln.inference.estimators import refine_pca
 
     data = _data(counts, design)
     start = fit(data, q, tol=1e-6, n_threads=1)
-    b, c = importance_em(data, start.coefficients, start.loadings)
+    b, c = refine_pca(data, start.coefficients, start.loadings)
     return b, c @ c.T, {}
 
 
@@ -174,6 +173,6 @@ METHODS = {
     "encoder, two steps": Method(_pca({"amortized": True}, {"two_step": True, **TRAINING}), by_gradients=True),
     "Sylvester flow": Method(_pca({"posterior": "flow", "flow": "sylvester"}, TRAINING), by_gradients=True),
     "IW-trained": Method(_pca({}, {"n_importance_samples": 8, **TRAINING}), by_gradients=True),
-    "IW-EM": Method(_importance_em),
+    "IW-EM": Method(_refined),
     "quadrature": Method(_quadrature, one_dimension=True),
 }

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from posterior_exact import importance_em, loglik_by_quadrature
+from posterior_exact import loglik_by_quadrature
 from posterior_regimes import REAL, REGIMES, draw, read_real
 from scipy.special import logsumexp
+
+from scpln.inference.estimators import refine_pca
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +121,7 @@ def _bias(job: Job, adata: AnnData, folder: Path) -> dict[str, Any]:
     if job.method == EXACT:
         model, _ = _fitted(Job("bias", job.regime, "fullrank"), adata, likelihood=likelihood)
         begin, cpu = time.perf_counter(), time.process_time()
-        b, c = importance_em(_data(model, adata), model.module.coefficients.numpy(), model.module.loadings.numpy())
+        b, c = refine_pca(_data(model, adata), model.module.coefficients.numpy(), model.module.loadings.numpy())
         cost = {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu}
         extra: dict[str, Any] = {}
     else:

@@ -52,7 +52,7 @@ INSIDE = {
         ["newton.poisson"],
         ["newton.general"],
         ["sampling", "genespace", "_gaussians", "comparison"],
-        ["query", "mixture", "uncertainty", "ranks", "genespace.mixture"],
+        ["query", "mixture", "uncertainty", "ranks", "genespace.mixture", "estimators"],
     ],
     "model": [["base"], ["abilities"], ["pln", "plnpca", "autoencoder", "pln_mixture", "pln_lda"]],
 }

@@ -24,6 +24,8 @@ KINDS = {
     "PLNMixture": (PLNMixture, {"n_components": 2}),
     "PLNMixture, spherical": (PLNMixture, {"n_components": 2, "covariance": "spherical"}),
     "PLNLDA": (PLNLDA, {}),
+    "PLN, quadrature": (PLN, {"covariance": "diagonal", "inference": "quadrature"}),
+    "PLN, importance": (PLN, {"inference": "importance"}),
     "CountVAE": (CountVAE, SMALL),
     "CountVAE, bernoulli": (CountVAE, {**SMALL, "likelihood": "bernoulli"}),
     "CountVAE, gaussian": (CountVAE, {**SMALL, "likelihood": "gaussian"}),

@@ -199,6 +199,20 @@ MODELS = {
                     choices=("full", "diagonal", "spherical", "fixed", "kernel", "basis"),
                     default="full",
                 ),
+                Option(
+                    "inference",
+                    "how coefficients and covariance are estimated: by the bound, by the importance-weighted one, by the exact log-likelihood "
+                    "(diagonal and spherical covariances), or by Monte-Carlo expectation maximisation (few genes)",
+                    "choice",
+                    choices=("variational", "importance", "quadrature", "nuts"),
+                    default="variational",
+                ),
+                Option(
+                    "n_samples",
+                    "draws of each cell, of importance and nuts",
+                    metavar="K",
+                    default="200,000 of all cells together, but 100 to 5,000 of each; 400 for nuts",
+                ),
                 Option("given", "entry of varp with the matrix of genes that fixed and kernel take", "text"),
                 Option("basis", "entry of varm with the orthonormal directions that basis takes", "text"),
                 PRIOR_PRECISION,

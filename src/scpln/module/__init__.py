@@ -37,7 +37,7 @@ from ._loss import Loss
 from ._mixture_vae import MixtureVAEModule
 from ._objective import backpropagate_bound, importance_bound, path_loss
 from ._vae import VAEModule
-from .pln import PLNMixtureModule, PLNModule, PLNPCAModule
+from .pln import LogDensityLikelihood, PLNMixtureModule, PLNModule, PLNPCAModule
 
 __all__ = [
     "ABSENT",
@@ -67,6 +67,7 @@ __all__ = [
     "LatentModule",
     "Likelihood",
     "LinearDecoder",
+    "LogDensityLikelihood",
     "Loss",
     "MLPDecoder",
     "Mixture",

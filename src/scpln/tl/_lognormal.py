@@ -117,6 +117,7 @@ def pln(
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
     posterior: Literal["fullrank", "meanfield"] = "fullrank",
+    inference: Literal["variational", "importance", "quadrature", "nuts", "score_function"] = "variational",
     given: Any = None,
     basis: Any = None,
     round_counts: bool = False,
@@ -139,6 +140,10 @@ def pln(
     posterior
         Variational family: ``"fullrank"``, Gaussians with any covariance, or ``"meanfield"``, with diagonal ones, whose bound is
         much lower here.
+    inference
+        How coefficients and covariance are estimated: by the bound (``"variational"``), the importance-weighted one, the exact log-likelihood
+        (``"quadrature"``: diagonal and spherical covariances), Monte-Carlo expectation maximisation (``"nuts"``: few genes), or for a
+        ``likelihood`` that is a function (``"score_function"``).
     given
         Matrix of genes × genes, or the name of an entry of ``varp``.
     basis
@@ -146,7 +151,7 @@ def pln(
     {round_counts}
     {output}
     {more}
-        ``prior_precision``; ``max_epochs``, ``tol``, ``n_threads``, ``progress``, …
+        ``prior_precision``, ``likelihood``; ``n_samples``, ``max_epochs``, ``tol``, ``n_threads``, ``progress``, …
 
     Returns
     -------
@@ -159,9 +164,9 @@ def pln(
     ``varm["{key_added}_coefficients"]``
         Coefficients of the design's columns (p × d), whose names are in ``uns["{key_added}"]["covariates"]``.
     ``obs["{key_added}_elbo"]``
-        Each cell's contribution to the bound, nats.
+        Each cell's contribution to the bound, or its log-likelihood by quadrature, nats.
     ``obs["{key_added}_iw_bound"]``, ``…_gap``, ``…_ess``, ``…_pareto_k``
-        How close its posterior is to the exact one, with `diagnostics`.
+        How close its posterior is to the exact one, with `diagnostics`; ``…_ess`` also of importance weights and NUTS.
     ``uns["{key_added}"]``
         What was fitted and how: parameters, bound per cell, history, keys used.
 

@@ -87,7 +87,7 @@ def log_weights(
     def weigh(start: int, stop: int, rows: Any) -> tuple[slice, NDArray[np.float64]]:
         batch = as_batch(data, rows, slice(start, stop), dtype=parameter.dtype, device=parameter.device)
         part = posterior[start:stop]
-        noise = _noise(seed, streams[start:stop], n_samples, posterior.n_noise)
+        noise = cell_noise(seed, streams[start:stop], n_samples, posterior.n_noise)
         values = np.empty((n_samples, stop - start))
         for first, last in ranges(0, n_samples, max(1, _DRAWN // (stop - start))):
             z, log_q = part.reparameterize(noise[first:last])
@@ -126,7 +126,7 @@ def sampled_elbo(
     return values
 
 
-def _noise(seed: int, streams: NDArray[np.intp], n_samples: int, q: int) -> torch.Tensor:
+def cell_noise(seed: int, streams: NDArray[np.intp], n_samples: int, q: int) -> torch.Tensor:
     """Standard normal numbers (K, cells, q), of each cell from a stream of its own."""
     noise = np.empty((len(streams), n_samples, q))
     for row, stream in zip(noise, streams, strict=True):

@@ -296,8 +296,9 @@ class ScplnModel(Persistent):
         """Results for the cells of these data, with diagnostics of their posteriors if they are asked for."""
 
     def _params(self) -> dict[str, Any]:
-        """Arguments of the constructor, but those that were left to their default None."""
-        return {name: value for name, value in self.init_params_["non_kwargs"].items() if value is not None}
+        """Arguments of the constructor, but those that were left to their default None; of functions their names."""
+        given = [(name, value) for name, value in self.init_params_["non_kwargs"].items() if value is not None]
+        return {name: getattr(value, "__name__", "function") if callable(value) else value for name, value in given}
 
     def __repr__(self) -> str:
         lines = [f"  {name}: {text}" for name, text in {**self._data_in_words(), **self._status()}.items()]

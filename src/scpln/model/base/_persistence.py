@@ -111,6 +111,13 @@ class Persistent(Explained, BaseModelClass):
         if save_anndata and self.adata is None:
             msg = "save_anndata=True, but this model was loaded without its AnnData. Leave it out."
             raise ValueError(msg)
+        functions = [name for name, value in self.init_params_["non_kwargs"].items() if callable(value)]
+        if functions:
+            msg = (
+                f"{functions[0]}= is a function, which cannot be saved: what is loaded would not be this model. Keep its results with annotate(), "
+                "and train it again where the function is at hand."
+            )
+            raise ValueError(msg)
         metadata = {
             "class": type(self).__name__,
             "scpln_version": __version__,

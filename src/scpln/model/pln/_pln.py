@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+import scvi
 import torch
 
 from scpln.data import cell_positions, gene_positions
 from scpln.inference.genespace import PosteriorName
 from scpln.model.abilities import Differential, ExactSampling, GroupTests, LikelihoodParameters, PriorPredictive
 from scpln.model.base import Annotation, check_likelihood
-from scpln.module import PLNModule
+from scpln.module import LogDensityLikelihood, PLNModule
 from scpln.module.covariances import COVARIANCES, Basis, Fixed, Kernel
 from scpln.utils import in_range, one_of, resolve_seed
 
 from ._covariances import Covariances
 from ._given import given_basis, given_matrix
+from ._inference import WEIGHTED, Inference, InferenceName, check_inference
 from ._size import check_size
-from ._states import infer, of_genes
+from ._states import infer, known_covariance, of_genes
 from ._training import PLNTraining
 
 if TYPE_CHECKING:
@@ -27,10 +29,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from scpln.core import CountData
     from scpln.data import Data
+    from scpln.inference.genespace import GenePosteriors
     from scpln.model.base import ScplnModel
     from scpln.module import Posterior
     from scpln.module.covariances import Covariance
+
+    from ._inference import LogDensity
 
 #: Families of Σ, the default first.
 CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis"]
@@ -70,6 +76,11 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         Variational family of each cell: ``"fullrank"``, Gaussians with any covariance, for up to 1,000 genes; ``"meanfield"``, with
         diagonal ones, as other packages have. In gene space the latter loses one to ten nats per sample, so that neither its
         bounds nor criteria made of them can be compared with those of other models.
+    inference
+        How B and Σ are estimated: ``"variational"``, by the bound; ``"quadrature"``, by the exact log-likelihood, for diagonal and spherical Σ or two genes; ``"importance"``, by
+        the importance-weighted bound, for tens of genes; ``"nuts"``, by Monte-Carlo expectation maximisation with exact draws, for few genes and cells; and
+        ``"score_function"``, black-box variational inference. What `get_elbo` returns is then the log-likelihood, or the importance-weighted
+        bound; posteriors are Gaussians at the estimates whatever it is.
     given
         Matrix of genes × genes for ``"fixed"`` and ``"kernel"``: a DataFrame with names of genes, an array in their order, or
         the name of an entry of ``adata.varp``.
@@ -109,8 +120,9 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         adata: Data | None = None,
         covariance: CovarianceName = "full",
         *,
-        likelihood: str = "poisson",
+        likelihood: str | LogDensity = "poisson",
         posterior: PosteriorName = "fullrank",
+        inference: InferenceName = "variational",
         given: pd.DataFrame | ArrayLike | str | None = None,
         basis: pd.DataFrame | ArrayLike | str | ScplnModel | None = None,
         prior_precision: float = 1e-2,
@@ -119,12 +131,15 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         super().__init__(adata, registry=registry)
         one_of("covariance", covariance, get_args(CovarianceName))
         one_of("posterior", posterior, get_args(PosteriorName))
+        one_of("inference", inference, get_args(InferenceName))
         self.covariance: CovarianceName = covariance
         self.posterior: PosteriorName = posterior
         self.likelihood = likelihood
         self.prior_precision = in_range("prior_precision", prior_precision, 0, MOST_PRECISE)
+        self.inference: InferenceName = inference
         check_size(self, posterior)
         self._check_likelihood()
+        check_inference(inference, posterior, covariance, len(self.genes), likelihood)
         if covariance == "basis" and posterior == "meanfield":
             msg = "covariance='basis' leaves no variance to single genes, which posterior='meanfield' needs. Take posterior='fullrank'."
             raise ValueError(msg)
@@ -141,6 +156,8 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
             self.init_params_["non_kwargs"][name] = value if isinstance(value, str) else None
 
     def _check_likelihood(self) -> None:
+        if callable(self.likelihood):
+            return
         check_likelihood(self.likelihood, {}, is_count_data=True)
         if self.likelihood == "poisson_lognormal" and self.covariance not in WITHOUT_DIAGONAL:
             msg = (
@@ -148,6 +165,11 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
                 "already: only their sum can be estimated. Take likelihood='poisson', or covariance='basis'."
             )
             raise ValueError(msg)
+
+    @property
+    def _estimator(self) -> Inference:
+        name = self.inference if self.query_ is None else "variational"
+        return Inference(name, self.posterior, self.likelihood)
 
     @property
     def _closer_posteriors(self) -> str:  # type: ignore[override]
@@ -161,8 +183,9 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         return COVARIANCES[self.covariance](len(self.genes))
 
     def _new_module(self, known: ArrayLike | torch.Tensor | None = None) -> PLNModule:
-        options: dict[str, Any] = {"diagonal": self.posterior == "meanfield", "likelihood": self.likelihood}
-        return PLNModule(len(self.genes), len(self.covariates), known, **options)
+        p, diagonal = len(self.genes), self.posterior == "meanfield"
+        given = LogDensityLikelihood(p, self.likelihood) if callable(self.likelihood) else self.likelihood
+        return PLNModule(p, len(self.covariates), known, diagonal=diagonal, likelihood=given)
 
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNModule:
         return self._new_module(torch.zeros_like(tensors["known"]))
@@ -187,11 +210,28 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         resolve_seed(seed)
         nothing = adata is None and self.adata is None
         positions = cell_positions(indices, len(self.module.elbo) if nothing else self._data_or_own(adata).n_obs)
-        if self._is_training_data(adata, positions):
+        of_gaussians = with_elbo == "exact" and self._estimator.has_own_bound
+        if self._is_training_data(adata, positions) and not of_gaussians:
             values = self.module.elbo.cpu().numpy()
             return self.module.posterior(positions), values if positions is None else values[positions]
         cells = self._read(adata, positions)
-        return infer(self.module, cells.data, cells.names)
+        posterior, found = infer(self.module, cells.data, cells.names, self._estimator)
+        return posterior, found.elbo if of_gaussians else self._known(cells.data, found, positions)["elbo"]
+
+    def _known(
+        self, data: CountData, found: GenePosteriors, positions: NDArray[np.intp] | None
+    ) -> dict[str, NDArray[np.float64]]:
+        """What the estimator knows of the log-likelihood of cells."""
+        return self._estimator.bounds(
+            data,
+            self.module.coefficients.cpu().numpy(),
+            known_covariance(self.module),
+            found,
+            n_samples=int(self.training_.get("bound_samples", 1)),
+            seed=int(self.training_["seed"]),
+            positions=positions,
+            n_threads=scvi.settings.num_threads,
+        )
 
     def predict(
         self,
@@ -235,16 +275,20 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         chosen = gene_positions(given, self.genes, "given")
         cells = self._read(adata, cell_positions(indices, self._data_or_own(adata).n_obs))
         data = cells.data if chosen is None else of_genes(cells.data, chosen)
-        posterior, _ = infer(self.module, data, cells.names)
+        posterior, _ = infer(self.module, data, cells.names, self._estimator)
         offsets, _ = cells.data.expected_offsets()
         counts = self.module.expected_counts(cells.data.design, posterior, offsets)
         return pd.DataFrame(counts, index=cells.names, columns=self.genes)
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None)
+        known = {}
+        if self._estimator.name in WEIGHTED:
+            cells = self._read(adata)
+            known = self._known(cells.data, infer(self.module, cells.data, cells.names, self._estimator)[1], None)
         return Annotation(
             latent=posterior.mean.astype(np.float32),
-            obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
+            obs={**known, "elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
             varm={"coefficients": self.get_coefficients()},
             varp={"correlation": self.get_correlation()},

@@ -9,7 +9,6 @@ import numpy as np
 import scvi
 
 from scpln.core import Entries
-from scpln.inference.genespace import infer_pln
 from scpln.model.base import warn_stuck
 from scpln.module.covariances import Fixed
 
@@ -18,23 +17,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scpln.core import CountData
+    from scpln.inference.genespace import GenePosteriors
     from scpln.module import GeneSpacePosterior, PLNModule
 
+    from ._inference import Inference
 
-def infer(module: PLNModule, data: CountData, names: pd.Index) -> tuple[GeneSpacePosterior, NDArray[np.float64]]:
-    """Posteriors of cells with all parameters as they are, and their bounds. Warns of those that did not converge."""
+
+def infer(
+    module: PLNModule, data: CountData, names: pd.Index, estimator: Inference
+) -> tuple[GeneSpacePosterior, GenePosteriors]:
+    """Gaussian posteriors of cells with all parameters as they are, and with their bounds. Warns of those that did not converge."""
     coefficients = module.coefficients.cpu().numpy()
-    found = infer_pln(
-        data,
-        coefficients,
-        known_covariance(module),
-        likelihood=module.generative.likelihood,
-        posterior="meanfield" if module.diagonal else "fullrank",
-        n_threads=scvi.settings.num_threads,
+    found = estimator.infer(
+        data, coefficients, known_covariance(module), module.generative.likelihood, n_threads=scvi.settings.num_threads
     )
     warn_stuck(found.stuck, len(names), names)
     residual = found.mean - data.design @ coefficients.T
-    return module.compose(residual, found.variance, found.weight), found.elbo
+    return module.compose(residual, found.variance, found.weight), found
 
 
 def known_covariance(module: PLNModule) -> Fixed:

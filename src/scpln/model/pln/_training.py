@@ -10,11 +10,20 @@ import scvi
 
 from scpln.core import after_training
 from scpln.inference import fit_pln_columns
-from scpln.inference.genespace import PLNResult, PosteriorName, fit_pln, infer_pln
+from scpln.inference.genespace import PLNResult, PosteriorName, infer_pln
 from scpln.model.abilities import NOTHING_NEW, Bounds, QueryMapping
 from scpln.model.base import warn_stuck
-from scpln.utils import as_bool, positive_integer, positive_integer_or_none, positive_number, progress_bar, resolve_seed
+from scpln.utils import (
+    MOST_DRAWS,
+    as_bool,
+    positive_integer,
+    positive_integer_or_none,
+    positive_number,
+    progress_bar,
+    resolve_seed,
+)
 
+from ._inference import OF_DRAWS, warn_of_weights
 from ._states import known_covariance
 
 if TYPE_CHECKING:
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
     from scpln.module import PLNModule
     from scpln.module.covariances import Covariance
 
+    from ._inference import Inference, InferenceName
+
 MAX_EPOCHS = 1000
 
 
@@ -34,6 +45,12 @@ class PLNTraining(QueryMapping, Bounds):
     module: PLNModule
     posterior: PosteriorName
     prior_precision: float
+    inference: InferenceName
+
+    @property
+    @abstractmethod
+    def _estimator(self) -> Inference:
+        """How B and Σ are estimated."""
 
     @abstractmethod
     def _new_covariance(self) -> Covariance:
@@ -48,11 +65,12 @@ class PLNTraining(QueryMapping, Bounds):
         max_epochs: int | None = None,
         *,
         tol: float = 1e-5,
+        n_samples: int | None = None,
         seed: int | None = None,
         n_threads: int | None = None,
         progress: bool = True,
     ) -> None:
-        """Maximise the bound over coefficients, covariance and posteriors.
+        """Maximise the bound over coefficients, covariance and posteriors; or the log-likelihood, as `inference` says.
 
         Ctrl-C stops early and keeps the best parameters so far. Training again starts anew. Of samples that were mapped onto a
         reference (`load_query_data`), the coefficients of new categories alone are estimated, under a normal prior around the average of the
@@ -64,9 +82,12 @@ class PLNTraining(QueryMapping, Bounds):
             At most so many iterations, in each of which all posteriors are brought to their optimum; by default 1,000.
         tol
             Converged when an iteration gains less than this, nats per cell, averaged over ten.
+        n_samples
+            Draws of each cell, for an `inference` that draws. By default 200,000 of all cells together, but 100 to 5,000 of each, for
+            ``"importance"``; 400 for ``"nuts"``; 16 in each iteration for ``"score_function"``.
         seed
-            Of the draws that the summary of the posteriors is made from; the fit itself has none. By default
-            ``scvi.settings.seed``, or 0.
+            Of the draws that the summary of the posteriors is made from, and of those that estimates are made from, where there are
+            some. By default ``scvi.settings.seed``, or 0.
         n_threads
             Threads; by default ``scvi.settings.num_threads``, or all cores.
         progress
@@ -86,23 +107,39 @@ class PLNTraining(QueryMapping, Bounds):
         max_epochs = positive_integer("max_epochs", MAX_EPOCHS if max_epochs is None else max_epochs)
         tol = positive_number("tol", tol)
         n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        n_samples = positive_integer_or_none("n_samples", n_samples, most=MOST_DRAWS)
+        if n_samples is not None and self.inference not in OF_DRAWS:
+            msg = f"n_samples= is for an inference of draws ({', '.join(OF_DRAWS)}), and this is {self.inference!r}. Leave it out."
+            raise ValueError(msg)
         cells = self._read(None)
         settings: dict[str, Any] = {"max_iter": max_epochs, "tol": tol, "n_threads": n_threads}
         with progress_bar(type(self).__name__, max_epochs, at_most=True, show=progress) as bar:
-            fit = self._fit if self.query_ is None else self._fit_on_reference
-            result = fit(cells.data, settings | {"posterior": self.posterior, "on_iteration": bar.update})
+            if self.query_ is None:
+                result = self._estimator.fit(
+                    cells.data,
+                    self._new_covariance(),
+                    n_samples=n_samples,
+                    seed=seed,
+                    likelihood=self._new_module().generative.likelihood,
+                    prior_precision=self.prior_precision,
+                    **settings,
+                    on_iteration=bar.update,
+                )
+            else:
+                result = self._fit_on_reference(cells.data, settings | {"on_iteration": bar.update})
             bar.finish(result.reason)
         warn_stuck(result.stuck, len(cells.names), cells.names)
-        options = {"max_epochs": max_epochs, "tol": tol, "n_threads": n_threads}
-        self._conclude(cells, result, {**options, "seed": seed})
-
-    def _fit(self, data: CountData, settings: dict[str, Any]) -> PLNResult:
-        """From scratch."""
-        settings |= {"prior_precision": self.prior_precision, "likelihood": self._new_module().generative.likelihood}
-        return fit_pln(data, self._new_covariance(), **settings)
+        options = {"max_epochs": max_epochs, "tol": tol, "n_threads": n_threads, "seed": seed}
+        summary = getattr(result, "summary", {})
+        warn_of_weights(summary)
+        self._conclude(cells, result, {**options, **summary})
 
     def _fit_on_reference(self, data: CountData, settings: dict[str, Any]) -> PLNResult:
-        """What is new about cells that were mapped onto a reference."""
+        """What is new about cells that were mapped onto a reference, whatever that was estimated by."""
+        if callable(self.likelihood):
+            msg = "Samples are mapped onto a reference of Poisson counts, and likelihood= of this one is a function. Fit them together with its own."
+            raise ValueError(msg)
+        settings |= {"posterior": self.posterior}
         covariance, growth, likelihood = known_covariance(self.module), self._growth, self.module.generative.likelihood
         coefficients = self.module.coefficients.cpu().numpy().copy()
         if growth.is_new.any():

@@ -1,7 +1,8 @@
 """Poisson log-normal models, with the posteriors of their training cells."""
 
+from ._log_density import LogDensityLikelihood
 from ._mixture import PLNMixtureModule
 from ._pln import PLNModule
 from ._plnpca import PLNPCAModule
 
-__all__ = ["PLNMixtureModule", "PLNModule", "PLNPCAModule"]
+__all__ = ["LogDensityLikelihood", "PLNMixtureModule", "PLNModule", "PLNPCAModule"]

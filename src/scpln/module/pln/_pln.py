@@ -14,6 +14,8 @@ from scpln.module.likelihoods import expected_rate, make_likelihood, reaches_bou
 from scpln.module.posteriors import GeneSpacePosterior, as_double
 from scpln.module.priors import Normal
 
+from ._log_density import LogDensityLikelihood
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -41,7 +43,7 @@ class PLNModule(LatentModule):
     diagonal
         Whether posteriors have diagonal covariances.
     likelihood
-        Name of the distribution of the counts, one of `scpln.module.LIKELIHOODS`.
+        Distribution of the counts, or its name, one of `scpln.module.LIKELIHOODS`.
 
     Attributes
     ----------
@@ -68,10 +70,11 @@ class PLNModule(LatentModule):
         known: ArrayLike | torch.Tensor | None = None,
         *,
         diagonal: bool = False,
-        likelihood: str = "poisson",
+        likelihood: str | Likelihood = "poisson",
     ) -> None:
         decoder = IdentityDecoder(np.zeros((n_genes, n_covariates)))
-        super().__init__(Generative(decoder, make_likelihood(likelihood, n_genes), Normal(n_genes)).double())
+        of_counts = make_likelihood(likelihood, n_genes) if isinstance(likelihood, str) else likelihood
+        super().__init__(Generative(decoder, of_counts, Normal(n_genes)).double())
         self.diagonal = diagonal
         self.register_buffer("known", as_double(np.zeros((n_genes, 0)) if known is None else known))
         nothing = np.zeros((0, n_genes))
@@ -133,8 +136,8 @@ class PLNModule(LatentModule):
         return sum(weight * likelihood.mean(eta + node * spread) for node, weight in terms).numpy()  # type: ignore[union-attr]
 
     def has_exact_bound(self, posterior: Posterior) -> bool:
-        """It is in closed form, or by quadrature."""
-        return True
+        """It is in closed form, or by quadrature, but of a likelihood that is a log-density."""
+        return not isinstance(self.generative.likelihood, LogDensityLikelihood)
 
     def expected_rates(
         self, design: ArrayLike, posterior: Posterior, genes: ArrayLike | None = None, offsets: ArrayLike = 0.0

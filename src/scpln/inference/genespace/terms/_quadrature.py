@@ -36,7 +36,7 @@ LEAST_CURVATURE, SMALLEST = 1e-2, 1e-12
 
 
 class QuadratureTerms:
-    r"""With nodes x and weights ω of a standard normal distribution, and :math:`\eta_k = o + m + \sqrt v\, x_k`,
+    r"""With nodes x and weights ω of a standard normal distribution, and :math:`\eta_k = o + m + \sqrt v\, x_k`,.
 
     .. math:: E[\ell] = \sum_k \omega_k \ell(\eta_k), \quad E[\ell'] = \sum_k \omega_k \ell'(\eta_k), \quad
         -E[\ell''] = -\frac{1}{\sqrt v} \sum_k \omega_k x_k \ell'(\eta_k),
