@@ -122,6 +122,7 @@ def test_what_is_written_is_what_the_row_says(entry, adata):
     given = {name: value for name, value in SMALL.items() if name in choices(model_class) | choices(model_class.train)}
     given |= {"n_latent": 2} if entry.has_latent else {}
     likelihood = {"likelihood": "zinb"} if entry.likelihoods else {}
+    likelihood |= {"zero_inflation": "covariates"} if "zero_inflation" in choices(model_class) else {}
     before = places(adata, entry.key)
     arguments = {"max_epochs": 2, "progress": False, "diagnostics": True, **given, **likelihood}
     function = getattr(scpln.tl, entry.function)

@@ -20,6 +20,7 @@ KINDS = {
     "PLNPCA, flow": (PLNPCA, FLOW),
     "PLNPCA, encoder": (PLNPCA, {"amortized": True, "encoder_hidden": [8]}),
     "PLN": (PLN, {}),
+    **{f"PLN, {name}": (PLN, {"likelihood": name}) for name in ("nb", "zip")},
     "PLN, meanfield": (PLN, {"posterior": "meanfield"}),
     "PLNMixture": (PLNMixture, {"n_components": 2}),
     "PLNMixture, spherical": (PLNMixture, {"n_components": 2, "covariance": "spherical"}),

@@ -298,3 +298,77 @@ class TestBasis:
     def test_mean_field_is_refused(self):
         with pytest.raises(ValueError, match="Take posterior='fullrank'"):
             PLN(simulated(), "basis", basis=np.eye(P), posterior="meanfield")
+
+
+class TestLikelihoods:
+    def test_parameters_are_the_fit_s_and_kept(self, tmp_path):
+        random = np.random.default_rng(0)
+        rates = np.exp(1.5 + 0.7 * random.standard_normal((150, 6)))
+        adata = ad.AnnData(
+            random.poisson(rates) * (random.random((150, 6)) > [0.5, 0, 0, 0, 0, 0.3]).astype(np.float32)
+        )
+        adata.obs["size"] = 1.0
+        setup_anndata(adata, size_factor_key="size")
+        model = PLN(adata, likelihood="zip")
+        model.train(progress=False)
+        inflation = model.get_gene_parameters()["zero_inflation"]
+        assert inflation.iloc[[0, 5]].min() > 0.2
+        assert model.training_["n_parameters"] == 6 + 21 + 6
+        model.annotate()
+        np.testing.assert_array_equal(adata.var["pln_zero_inflation"], inflation)
+        model.save(tmp_path / "model")
+        again = PLN.load(tmp_path / "model", adata)
+        np.testing.assert_array_equal(again.get_gene_parameters(), model.get_gene_parameters())
+        new = adata[:20].copy()
+        np.testing.assert_allclose(again.get_elbo(new, return_mean=False), model.module.elbo[:20], atol=1e-3)
+
+    def test_expected_counts_are_less_than_rates_by_what_is_inflated(self):
+        model = fitted(simulated(), likelihood="zip")
+        rates = model.get_normalized_expression(library_size="latent")
+        share = 1 - model.get_gene_parameters()["zero_inflation"]
+        np.testing.assert_allclose(model.predict(), rates * share, rtol=1e-5)
+
+    def test_a_disturbance_beside_free_variances_is_refused(self):
+        adata = scpln.datasets.simulate(40, 6, n_latent=2, seed=0)
+        setup_anndata(adata, size_factor_key="size_factor")
+        with pytest.raises(ValueError, match="only their sum can be estimated"):
+            PLN(adata, likelihood="poisson_lognormal")
+        model = PLN(adata, "basis", basis=np.eye(6)[:, :2], likelihood="poisson_lognormal")
+        model.train(progress=False)
+        assert (model.get_gene_parameters()["log_rate_sd"] > 0).all()
+
+    def test_inflation_by_covariates(self, tmp_path):
+        random = np.random.default_rng(0)
+        dry = np.resize([0, 1], 120)
+        kept = random.random((120, 4)) > 0.1 + 0.5 * dry[:, None]
+        adata = ad.AnnData(random.poisson(np.exp(2 + 0.5 * random.standard_normal((120, 4)))) * kept.astype(np.float32))
+        adata.obs["dry"], adata.obs["size"] = pd.Categorical(dry.astype(str)), 1.0
+        setup_anndata(adata, batch_key="dry", size_factor_key="size")
+        model = fitted(adata, likelihood="zip", zero_inflation="covariates")
+        effects = model.get_inflation_coefficients()["dry[T.1]"]
+        assert (effects > 1).all()
+        assert model.training_["n_parameters"] == 8 + 10 + 8
+        share = 1 - 1 / (1 + np.exp(-model.module.inflation @ [1, 1]))
+        rates = model.get_normalized_expression(library_size="latent")
+        np.testing.assert_allclose(model.predict()[dry == 1], (rates * share)[dry == 1], rtol=1e-4)
+        assert model.get_iw_bound() > model.get_elbo()
+        assert (model.posterior_predictive_sample(n_samples=20, seed=0)[dry == 1] == 0).mean() > 0.4
+        model.annotate()
+        assert adata.varm["pln_inflation_coefficients"].shape == (4, 2)
+        model.save(tmp_path / "model")
+        again = PLN.load(tmp_path / "model", adata)
+        np.testing.assert_array_equal(again.module.inflation, model.module.inflation)
+        np.testing.assert_allclose(
+            again.get_elbo(adata[:10].copy(), return_mean=False), model.module.elbo[:10], atol=1e-3
+        )
+
+    def test_what_inflation_goes_with(self):
+        adata = simulated(30)
+        with pytest.raises(ValueError, match="is for 'zip' and 'zinb', and likelihood='nb' has none"):
+            PLN(adata, likelihood="nb", zero_inflation="single")
+        with pytest.raises(ValueError, match="zero_inflation='cell'"):
+            PLN(adata, likelihood="zip", zero_inflation="cell")
+        model = fitted(adata, likelihood="zip", zero_inflation="single")
+        assert model.get_gene_parameters()["zero_inflation"].nunique() == 1
+        with pytest.raises(ValueError, match="does not depend on covariates"):
+            model.get_inflation_coefficients()

@@ -11,6 +11,8 @@ N_LATENT = 10
 POSTERIORS = ("fullrank", "meanfield", "flow")
 FLOWS = ("iaf", "maf", "realnvp", "nsf", "planar", "radial", "sylvester")
 LIKELIHOODS = ("poisson", "nb", "zip", "zinb", "poisson_lognormal", "bernoulli", "gaussian")
+#: Those of counts.
+OF_COUNTS = LIKELIHOODS[:-1]
 #: Those with parameters besides the rate.
 WITH_PARAMETERS = ("nb", "zip", "zinb", "poisson_lognormal", "gaussian")
 #: The one of values that are not counts.
@@ -18,6 +20,12 @@ OF_VALUES = "gaussian"
 
 OF_ALL = Result(('uns["KEY"]',), "what was fitted and how")
 """What every model writes."""
+OF_GENES = Result(
+    ('var["KEY_inverse_dispersion"]', 'var["KEY_zero_inflation"]'),
+    "parameters that the likelihood has by gene",
+    always=False,
+)
+"""What likelihoods with parameters write."""
 RESULTS = (
     Result(('obsm["X_KEY"]',), 'every cell in latent space: sc.pp.neighbors(adata, use_rep="X_KEY")'),
     Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
@@ -26,11 +34,7 @@ RESULTS = (
         "how close its posterior is to the exact one, with diagnostics",
         always=False,
     ),
-    Result(
-        ('var["KEY_inverse_dispersion"]', 'var["KEY_zero_inflation"]'),
-        "parameters that the likelihood has by gene",
-        always=False,
-    ),
+    OF_GENES,
     OF_ALL,
 )
 """What every model with a latent state writes."""
@@ -188,6 +192,7 @@ MODELS = {
             "scpln.model.PLN",
             "Poisson log-normal model in gene space",
             "The Poisson log-normal model of counts, with a covariance between all genes.",
+            likelihoods=OF_COUNTS,
             posteriors=("fullrank", "meanfield"),
             function="pln",
             page="models/pln",
@@ -213,6 +218,12 @@ MODELS = {
                     metavar="K",
                     default="200,000 of all cells together, but 100 to 5,000 of each; 400 for nuts",
                 ),
+                Option(
+                    "zero_inflation",
+                    "of zip and zinb, what the probability of an excess zero depends on; one for each gene unless it is said",
+                    "choice",
+                    choices=("gene", "single", "covariates"),
+                ),
                 Option("given", "entry of varp with the matrix of genes that fixed and kernel take", "text"),
                 Option("basis", "entry of varm with the orthonormal directions that basis takes", "text"),
                 PRIOR_PRECISION,
@@ -222,6 +233,12 @@ MODELS = {
             results=(
                 Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say"),
                 *OF_GENE_SPACE,
+                OF_GENES,
+                Result(
+                    ('varm["KEY_inflation_coefficients"]',),
+                    "those of the logit of zero inflation, where it depends on covariates",
+                    always=False,
+                ),
                 Result(('varp["KEY_correlation"]',), "correlation of log-rates between genes"),
             ),
         ),

@@ -116,6 +116,7 @@ def pln(
     design: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
+    likelihood: str = "poisson",
     posterior: Literal["fullrank", "meanfield"] = "fullrank",
     inference: Literal["variational", "importance", "quadrature", "nuts", "score_function"] = "variational",
     given: Any = None,
@@ -137,6 +138,9 @@ def pln(
         Family of the covariance between genes; ``"fixed"`` and ``"kernel"`` take a matrix, `given`, and ``"basis"`` directions,
         `basis`.
     {registration}
+    likelihood
+        Distribution of the counts: ``"poisson"``, ``"nb"``, ``"zip"``, ``"zinb"``, ``"poisson_lognormal"`` (with ``"fixed"`` and ``"basis"``) or
+        ``"bernoulli"``.
     posterior
         Variational family: ``"fullrank"``, Gaussians with any covariance, or ``"meanfield"``, with diagonal ones, whose bound is
         much lower here.
@@ -151,7 +155,7 @@ def pln(
     {round_counts}
     {output}
     {more}
-        ``prior_precision``, ``likelihood``; ``n_samples``, ``max_epochs``, ``tol``, ``n_threads``, ``progress``, …
+        ``prior_precision``, ``zero_inflation``; ``n_samples``, ``max_epochs``, ``tol``, ``n_threads``, ``progress``, …
 
     Returns
     -------
@@ -163,6 +167,10 @@ def pln(
         Correlation of log-rates between genes (p × p).
     ``varm["{key_added}_coefficients"]``
         Coefficients of the design's columns (p × d), whose names are in ``uns["{key_added}"]["covariates"]``.
+    ``varm["{key_added}_inflation_coefficients"]``
+        Coefficients of the logit of zero inflation, with ``zero_inflation="covariates"``.
+    ``var["{key_added}_inverse_dispersion"]``, ``var["{key_added}_zero_inflation"]``
+        Parameters that the likelihood has by gene.
     ``obs["{key_added}_elbo"]``
         Each cell's contribution to the bound, or its log-likelihood by quadrature, nats.
     ``obs["{key_added}_iw_bound"]``, ``…_gap``, ``…_ess``, ``…_pareto_k``

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from scpln.core import Array, DType
     from scpln.module import CountBatch, Likelihood
 
+#: What is added to parameters of single entries, (n, p) each, by name.
+Deviations: TypeAlias = dict[str, torch.Tensor]
 #: Smallest variance that derivatives are taken over, by precision: closer nodes differ by rounding only.
 SMALLEST_VARIANCE: dict[DType, float] = {np.float32: 1e-6, np.float64: 1e-12}
 
@@ -133,11 +135,13 @@ class Quadrature:
             eta = self._log_rates(mean, np.sqrt(np.maximum(variance, 0)))
             return self._average(self._log_likelihood(eta, counts))
 
-    def expect(self, counts: CountBatch, mean: Array, variance: Array) -> Expectation:
-        """Expectations and their derivatives, at means μ and variances v of log-rates, (n, p) each."""
+    def expect(
+        self, counts: CountBatch, mean: Array, variance: Array, deviations: Deviations | None = None
+    ) -> Expectation:
+        """Expectations and their derivatives, at means μ and variances v of log-rates, (n, p) each, with deviations of parameters."""
         spread = np.sqrt(np.maximum(variance, SMALLEST_VARIANCE[self.dtype]))
         eta = self._log_rates(mean, spread)
-        value, (slopes, *by_parameter) = self._differentiate(counts, eta.requires_grad_(), [eta])
+        value, (slopes, *by_parameter) = self._differentiate(counts, eta.requires_grad_(), [eta], deviations)
         slope, tilt, *third = (self._moments @ slopes.flatten(1)).view(-1, *mean.shape).numpy()
         np.divide(tilt, spread, out=tilt)
         weight = np.negative(tilt, out=tilt)
@@ -151,6 +155,16 @@ class Quadrature:
         eta = self._log_rates(mean, np.sqrt(np.maximum(variance, 0)))
         return _stack(self._differentiate(counts, eta, [])[1], mean.shape[1])
 
+    def deviation_gradient(
+        self, counts: CountBatch, mean: Array, variance: Array, deviations: Deviations
+    ) -> tuple[Array, Deviations]:
+        """Σ_i E[∂ℓ/∂γ_j], (p, g), and E[∂ℓ/∂deviation_ij], (n, p) each, by name."""
+        eta = self._log_rates(mean, np.sqrt(np.maximum(variance, 0)))
+        leaves = {name: each.detach().requires_grad_() for name, each in deviations.items()}
+        _, found = self._differentiate(counts, eta, [*leaves.values()], leaves)
+        by_entry = dict(zip(leaves, found, strict=False))
+        return _stack(found[len(leaves) :], mean.shape[1]), by_entry
+
     @property
     def _trainable(self) -> list[torch.Tensor]:
         return [parameter for parameter in self._likelihood.parameters() if parameter.requires_grad]
@@ -160,20 +174,26 @@ class Quadrature:
         return torch.addcmul(torch.from_numpy(mean), self._moments[1, :, None, None], torch.from_numpy(spread))
 
     def _differentiate(
-        self, counts: CountBatch, eta: torch.Tensor, inputs: list[torch.Tensor]
+        self,
+        counts: CountBatch,
+        eta: torch.Tensor,
+        inputs: list[torch.Tensor],
+        deviations: Deviations | None = None,
     ) -> tuple[Array, list[torch.Tensor]]:
         """Expected values (n,), and gradients of their sum by `inputs` and by the parameters."""
         with torch.enable_grad():
-            value = self._log_likelihood(eta, counts)
+            value = self._log_likelihood(eta, counts, deviations)
             weights = torch.from_numpy(self._weights).to(value.dtype)[:, None].expand_as(value)
             gradients = torch.autograd.grad(value, [*inputs, *self._trainable], weights)
         return self._average(value.detach()), list(gradients)
 
-    def _log_likelihood(self, eta: torch.Tensor, counts: CountBatch) -> torch.Tensor:
+    def _log_likelihood(
+        self, eta: torch.Tensor, counts: CountBatch, deviations: Deviations | None = None
+    ) -> torch.Tensor:
         offset = self._likelihood.log_mean_offset()
         if self._centred and bool(offset.any()):
             eta = eta - offset
-        return self._likelihood.log_likelihood(eta, counts)
+        return self._likelihood.log_likelihood(eta, counts, deviations)
 
     def _average(self, value: torch.Tensor) -> Array:
         return self._weights @ value.double().numpy()

@@ -3,11 +3,13 @@
 from ._fit import fit_pln
 from ._infer import PosteriorName, infer_pln, pln_elbo, posterior_covariance
 from ._result import GenePosteriors, PLNResult
+from .terms import ZeroInflation
 
 __all__ = [
     "GenePosteriors",
     "PLNResult",
     "PosteriorName",
+    "ZeroInflation",
     "fit_pln",
     "infer_pln",
     "pln_elbo",

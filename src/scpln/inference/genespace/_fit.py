@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from scpln.module.covariances import Covariance
 
     from ._infer import PosteriorName
+    from .terms import ZeroInflation
 
 #: Variance added to every gene's residuals where the fit starts.
 START_VARIANCE = 0.1
@@ -36,6 +37,7 @@ def fit_pln(
     covariance: Covariance,
     *,
     likelihood: Likelihood | None = None,
+    zero_inflation: ZeroInflation = "gene",
     posterior: PosteriorName = "fullrank",
     prior_precision: float = 1e-2,
     start: PLNResult | None = None,
@@ -67,6 +69,9 @@ def fit_pln(
     likelihood
         Distribution of the counts given their log-rates, of those in `scpln.module.likelihoods`; Poisson if None. Of others the
         expectations are computed by quadrature. It is not changed itself; parameters, which are optimised with B and Σ, start at moments.
+    zero_inflation
+        Of a zero-inflated likelihood, what the probability π of an excess zero depends on: `"gene"`, `"single"` (one for all), or `"covariates"`,
+        :math:`\text{logit}\, \pi_{ij} = x_i \cdot a_j`.
     posterior
         `"fullrank"` for any Gaussian covariance per cell, in about n p³ operations an iteration, or `"meanfield"` for a diagonal one, n p².
         Mean-field loses 1 nat per cell and more in gene space, and its bounds are not to be compared with others' of full rank.
@@ -117,7 +122,10 @@ def fit_pln(
     observations.check(covariance)
     history = History()
     with threads(n_threads) as pool, torch_threads(1):
-        terms = terms_of(observations, likelihood if start is None else start.likelihood)
+        if start is None:
+            terms = terms_of(observations, likelihood, zero_inflation)
+        else:
+            terms = terms_of(observations, start.likelihood, zero_inflation, start.inflation)
         posteriors = FAMILIES[posterior](observations, terms)
         if start is None:
             parameters = _start(observations, covariance)
@@ -138,6 +146,7 @@ def fit_pln(
         coefficients=profile.coefficients,
         covariance=profile.covariance,
         likelihood=terms.likelihood,
+        inflation=terms.inflation,
         history=history.lists,
         converged=converged,
         reason=reason,

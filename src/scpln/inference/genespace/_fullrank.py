@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 #: Numbers in the matrices of a block of cells.
 BLOCK_ENTRIES = 2 * 1024 * 1024
-#: Least weight of an entry, relative to its prior precision: below that, diag V would be lost in rounding.
+#: Least weight of an entry, relative to its prior precision: below that, diag V would be lost in rounding. It changes a bound by its square.
 LEAST_WEIGHT = 1e-8
+#: Where a step was shortened to less than this, means move alone: without weights that are 0 where curvatures are negative, others may be better off theirs.
+HELD = 0.1
 #: Rounds in which a direction takes the change of variances along.
 ROUNDS = 2
 
@@ -110,7 +112,8 @@ class FullRank(Posteriors):
         length = self.step[cells] * np.minimum(1, REACH / np.maximum(np.abs(direction).max(1), 1e-300))
         direction *= length[:, None]
         weight = np.maximum(self.next_weights(cells, direction), self.least)
-        weight = old * (weight / old) ** self.step[cells][:, None]
+        step = self.step[cells][:, None]
+        weight = old * (weight / old) ** np.where(step < HELD, 0, step)
         factors, log_det = self.factor(weight)
         shift, mean = self.shift[cells] + length[:, None] * change, self.mean[cells] + direction
         variance = self.spread(factors, weight)
@@ -144,12 +147,13 @@ class FullRank(Posteriors):
         factors = self.factors if shares is None else np.sqrt(shares)[:, None, None] * self.factors
         rows = factors.reshape(-1, factors.shape[2])
         gradient = -(rows.T @ rows)
-        cell, gene = np.nonzero(self.curvature[cells] < 0)
-        if len(cell):
-            columns = np.eye(len(self.prior))[gene] - _quadratic(self.factors[cell], self.prior[gene])
-            excess = (self.weight[cells] - self.curvature[cells])[cell, gene]
+        negative = self.curvature[cells] < 0
+        for cell in np.flatnonzero(negative.any(1)):
+            genes, factor = negative[cell], self.factors[cell]
+            columns = np.eye(len(self.prior))[:, genes] - factor.T @ (factor @ self.prior[:, genes])
+            excess = (self.weight[cells] - self.curvature[cells])[cell, genes]
             excess *= 1 if shares is None else shares[cell]
-            gradient += (columns.T * excess) @ columns
+            gradient += (columns * excess) @ columns.T
         return gradient
 
     def covariance(self) -> Array:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scpln.module.covariances import Covariance
 
     from ._posteriors import Posteriors
+    from .terms import Terms
 
 PosteriorName: TypeAlias = Literal["fullrank", "meanfield"]
 FAMILIES: dict[str, type[Posteriors]] = {"fullrank": FullRank, "meanfield": MeanField}
@@ -42,6 +43,7 @@ def infer_pln(
     covariance: Covariance,
     *,
     likelihood: Likelihood | None = None,
+    inflation: Array | None = None,
     posterior: PosteriorName = "fullrank",
     n_threads: int | None = None,
 ) -> GenePosteriors:
@@ -60,6 +62,8 @@ def infer_pln(
         Σ.
     likelihood
         Distribution of the counts given their log-rates, with its parameters; Poisson if None.
+    inflation
+        Coefficients (p, d) of the logit of zero inflation, where it depends on the design.
     posterior
         `"fullrank"` or `"meanfield"`.
     n_threads
@@ -87,7 +91,7 @@ def infer_pln(
     """
     observations = Observations.of(data)
     observations.check(covariance)
-    posteriors = FAMILIES[posterior](observations, terms_of(observations, likelihood))
+    posteriors = FAMILIES[posterior](observations, terms_of(observations, likelihood, inflation=inflation))
     with threads(n_threads) as pool, torch_threads(1):
         posteriors.settle(np.asarray(coefficients, np.float64), covariance, pool, max_steps=MAX_STEPS, tol=TOLERANCE)
     return posteriors_of(posteriors)
@@ -101,6 +105,7 @@ def pln_elbo(
     variance: Array,
     *,
     likelihood: Likelihood | None = None,
+    inflation: Array | None = None,
     posterior: PosteriorName = "fullrank",
 ) -> Array:
     r"""Bound of each cell at given posteriors, in nats, (n,).
@@ -116,7 +121,7 @@ def pln_elbo(
         B (p, d) and Σ.
     mean, variance
         m and diag V, (n, p).
-    likelihood, posterior
+    likelihood, inflation, posterior
         As in `infer_pln`.
 
     Examples
@@ -132,7 +137,9 @@ def pln_elbo(
     >>> bool(pln_elbo(data, coefficients, Full(2), cells.mean + 0.1, cells.variance)[0] < cells.elbo[0])
     True
     """
-    posteriors = _at(Observations.of(data), coefficients, covariance, mean, variance, likelihood, posterior)
+    observations = Observations.of(data)
+    terms = terms_of(observations, likelihood, inflation=inflation)
+    posteriors = _at(observations, terms, coefficients, covariance, mean, variance, posterior)
     return posteriors.bound
 
 
@@ -145,6 +152,7 @@ def posterior_covariance(
     *,
     cells: NDArray[np.intp] | None = None,
     likelihood: Likelihood | None = None,
+    inflation: Array | None = None,
     posterior: PosteriorName = "fullrank",
 ) -> Array:
     """Covariances V of the posteriors of chosen cells, (k, p, p), from the means and variances of all.
@@ -159,7 +167,7 @@ def posterior_covariance(
         m and diag V, (n, p), as `fit_pln` and `infer_pln` give them.
     cells
         Positions of the cells; all when None.
-    likelihood, posterior
+    likelihood, inflation, posterior
         As in `infer_pln`.
 
     Examples
@@ -178,20 +186,20 @@ def posterior_covariance(
     chosen = np.arange(data.n_cells) if cells is None else np.asarray(cells)
     observations = Observations.of(data).take(chosen)
     at = coefficients, covariance, mean[chosen], variance[chosen]
-    return _at(observations, *at, likelihood, posterior).covariance()
+    return _at(observations, terms_of(observations, likelihood, inflation=inflation), *at, posterior).covariance()
 
 
 def _at(
     observations: Observations,
+    terms: Terms,
     coefficients: Array,
     covariance: Covariance,
     mean: Array,
     variance: Array,
-    likelihood: Likelihood | None,
     name: str,
 ) -> Posteriors:
     observations.check(covariance)
-    posteriors = FAMILIES[name](observations, terms_of(observations, likelihood))
+    posteriors = FAMILIES[name](observations, terms)
     posteriors.prepare(covariance)
     prior_mean, size = observations.design @ np.asarray(coefficients, np.float64).T, posteriors.block_size()
     for start, stop in ranges(0, len(mean), size):

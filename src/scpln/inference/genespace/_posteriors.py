@@ -29,6 +29,8 @@ ROUNDING = 1e-14
 WEIGHT_STEPS, MAX_CHANGE = 2, np.float32(60)
 #: What counts say of a log-rate, of all that is known of it, at most: 1 within float32.
 LARGEST_SHARE = 1 - 1e-6
+#: A cell whose steps were shortened to this has reached rounding.
+SHORTEST = 1e-5
 #: A cell that ran out of steps and whose last had a predicted gain above this has not converged, nats.
 STUCK_GAIN = 1e-4
 
@@ -142,7 +144,7 @@ class Posteriors(ABC):
         active = np.arange(cells.start, cells.stop)
         for _ in range(max_steps):
             change, direction = self.directions(active)
-            left = ~(self.gain[active] < tol)
+            left = ~(self.gain[active] < tol) & (self.step[active] > SHORTEST)
             active = active[left]
             if not len(active):
                 break

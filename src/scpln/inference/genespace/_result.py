@@ -52,6 +52,8 @@ class PLNResult(GenePosteriors):
         Σ.
     likelihood
         Distribution of the counts, with its parameters.
+    inflation
+        Coefficients a (p, d) of the logit of zero inflation, where it depends on the design; otherwise None.
     history
         Lists with one entry per iteration: `"elbo"` (mean bound per cell, nats), `"objective"` (with the log-prior of
         coefficients, which is what is maximised) and `"seconds"` since the start.
@@ -65,6 +67,7 @@ class PLNResult(GenePosteriors):
     history: dict[str, list[float]]
     converged: bool
     reason: str
+    inflation: Array | None = None
 
     @property
     def interrupted(self) -> bool:

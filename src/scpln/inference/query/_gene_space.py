@@ -111,6 +111,7 @@ def fit_pln_columns(
     new: NDArray[np.bool_],
     *,
     likelihood: Likelihood | None = None,
+    inflation: Array | None = None,
     posterior: PosteriorName = "fullrank",
     max_iter: int = 1000,
     tol: float = 1e-5,
@@ -133,6 +134,8 @@ def fit_pln_columns(
         Which columns are new, (d,).
     likelihood
         Distribution of the counts, whose parameters are fixed too; Poisson if None.
+    inflation
+        Coefficients (p, d) of the logit of zero inflation, where it depends on the design; fixed too.
     posterior, max_iter, tol, n_threads, on_iteration
         As in `fit_pln`.
 
@@ -152,7 +155,7 @@ def fit_pln_columns(
     observations = Observations.of(data).take(concerned)
     observations.check(covariance)
     history, values = History(), np.array(coefficients, np.float64)
-    terms = terms_of(observations, likelihood)
+    terms = terms_of(observations, likelihood, inflation=inflation)
     with threads(n_threads) as pool, torch_threads(1):
         prior = CoefficientPrior.with_unit_spread(values[:, new])
         profile = ColumnsProfile(values, covariance, FAMILIES[posterior](observations, terms), 0.0, pool, new, prior)
@@ -163,8 +166,8 @@ def fit_pln_columns(
                 break
             history.reset()  # another prior is another objective
     with hold_interrupts() as held:
-        options: dict[str, Any] = {"likelihood": likelihood, "posterior": posterior, "n_threads": n_threads}
-        cells = infer_pln(data, profile.coefficients, covariance, **options)
+        options: dict[str, Any] = {"likelihood": likelihood, "inflation": inflation, "posterior": posterior}
+        cells = infer_pln(data, profile.coefficients, covariance, n_threads=n_threads, **options)
     converged, reason = judged(maximizer.converged, held.after(maximizer.reason), cells.elbo)
     return PLNResult(
         **vars(cells),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scpln.core import CountData
-    from scpln.inference.genespace import PLNResult, PosteriorName
+    from scpln.inference.genespace import PLNResult, PosteriorName, ZeroInflation
     from scpln.module import Likelihood
     from scpln.module.covariances import Covariance
 
@@ -74,11 +74,14 @@ class Inference:
         Variational family of the Gaussian posteriors that cells have under any estimator.
     likelihood
         Name of the distribution of the counts, or a log-density.
+    zero_inflation
+        What its zero inflation depends on, if it has some.
     """
 
     name: InferenceName
     posterior: PosteriorName
     likelihood: str | LogDensity
+    zero_inflation: ZeroInflation | None = None
 
     @property
     def has_own_bound(self) -> bool:
@@ -100,7 +103,7 @@ class Inference:
         options: dict[str, Any] = {} if n_samples is None else {"n_samples": n_samples}
         if self.name == "variational":
             options = {"likelihood": likelihood, "posterior": self.posterior, "n_threads": n_threads}
-            return fit_pln(data, covariance, **options, **common)
+            return fit_pln(data, covariance, zero_inflation=self.zero_inflation or "gene", **options, **common)
         if self.name == "quadrature":
             return estimators.fit_quadrature(data, covariance, posterior=self.posterior, n_threads=n_threads, **common)
         if callable(self.likelihood):
@@ -115,6 +118,7 @@ class Inference:
         coefficients: NDArray[np.float64],
         covariance: Covariance,
         likelihood: Likelihood,
+        inflation: NDArray[np.float64] | None,
         *,
         n_threads: int | None,
     ) -> GenePosteriors:
@@ -122,7 +126,7 @@ class Inference:
         options: dict[str, Any] = {"posterior": self.posterior}
         if callable(self.likelihood):
             return estimators.infer_score_function(data, coefficients, covariance, self.likelihood, **options)
-        options |= {"likelihood": likelihood, "n_threads": n_threads}
+        options |= {"likelihood": likelihood, "inflation": inflation, "n_threads": n_threads}
         return infer_pln(data, coefficients, covariance, **options)
 
     def bounds(

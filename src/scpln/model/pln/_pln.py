@@ -10,7 +10,7 @@ import scvi
 import torch
 
 from scpln.data import cell_positions, gene_positions
-from scpln.inference.genespace import PosteriorName
+from scpln.inference.genespace import PosteriorName, ZeroInflation
 from scpln.model.abilities import Differential, ExactSampling, GroupTests, LikelihoodParameters, PriorPredictive
 from scpln.model.base import Annotation, check_likelihood
 from scpln.module import LogDensityLikelihood, PLNModule
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis"]
 #: Those that are made of a matrix that is known.
 OF_KNOWN: dict[str, type[Fixed | Kernel | Basis]] = {"fixed": Fixed, "kernel": Kernel, "basis": Basis}
+#: Likelihoods with zero inflation.
+INFLATED = ("zip", "zinb")
 #: Families without variances of single genes that are estimated.
 WITHOUT_DIAGONAL = ("fixed", "basis")
 #: Largest inverse variance of coefficients: with it they are 0.
@@ -72,6 +74,9 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         parameters of every gene that are estimated with B and Σ (`get_gene_parameters`); ``"bernoulli"``, for whether a count is not zero;
         or, where Σ is ``"fixed"`` or of a ``"basis"``, ``"poisson_lognormal"``, with a normal disturbance of every log-rate: variances on the diagonal of Σ, which other
         families have already.
+    zero_inflation
+        Of ``"zip"`` and ``"zinb"``, what the probability π of an excess zero depends on: ``"gene"`` (the default), ``"single"``, one for
+        all genes, or ``"covariates"``, :math:`\text{logit}\, \pi_{ij} = x_i \cdot a_j` with the design x (`get_inflation_coefficients`).
     posterior
         Variational family of each cell: ``"fullrank"``, Gaussians with any covariance, for up to 1,000 genes; ``"meanfield"``, with
         diagonal ones, as other packages have. In gene space the latter loses one to ten nats per sample, so that neither its
@@ -121,6 +126,7 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         covariance: CovarianceName = "full",
         *,
         likelihood: str | LogDensity = "poisson",
+        zero_inflation: ZeroInflation | None = None,
         posterior: PosteriorName = "fullrank",
         inference: InferenceName = "variational",
         given: pd.DataFrame | ArrayLike | str | None = None,
@@ -135,6 +141,7 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         self.covariance: CovarianceName = covariance
         self.posterior: PosteriorName = posterior
         self.likelihood = likelihood
+        self.zero_inflation: ZeroInflation | None = zero_inflation
         self.prior_precision = in_range("prior_precision", prior_precision, 0, MOST_PRECISE)
         self.inference: InferenceName = inference
         check_size(self, posterior)
@@ -159,9 +166,14 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         if callable(self.likelihood):
             return
         check_likelihood(self.likelihood, {}, is_count_data=True)
+        if self.zero_inflation is not None:
+            one_of("zero_inflation", self.zero_inflation, get_args(ZeroInflation))
+            if self.likelihood not in INFLATED:
+                msg = f"`zero_inflation` is for 'zip' and 'zinb', and likelihood={self.likelihood!r} has none. Leave it out."
+                raise ValueError(msg)
         if self.likelihood == "poisson_lognormal" and self.covariance not in WITHOUT_DIAGONAL:
             msg = (
-                f"likelihood='poisson_lognormal' adds a variance of each gene to the diagonal of Σ, and covariance={self.covariance!r} has them "
+                f"likelihood={self.likelihood!r} adds a variance of each gene to the diagonal of Σ, and covariance={self.covariance!r} has them "
                 "already: only their sum can be estimated. Take likelihood='poisson', or covariance='basis'."
             )
             raise ValueError(msg)
@@ -169,7 +181,7 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
     @property
     def _estimator(self) -> Inference:
         name = self.inference if self.query_ is None else "variational"
-        return Inference(name, self.posterior, self.likelihood)
+        return Inference(name, self.posterior, self.likelihood, self.zero_inflation)
 
     @property
     def _closer_posteriors(self) -> str:  # type: ignore[override]
@@ -183,9 +195,13 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         return COVARIANCES[self.covariance](len(self.genes))
 
     def _new_module(self, known: ArrayLike | torch.Tensor | None = None) -> PLNModule:
-        p, diagonal = len(self.genes), self.posterior == "meanfield"
-        given = LogDensityLikelihood(p, self.likelihood) if callable(self.likelihood) else self.likelihood
-        return PLNModule(p, len(self.covariates), known, diagonal=diagonal, likelihood=given)
+        p = len(self.genes)
+        options: dict[str, Any] = {
+            "diagonal": self.posterior == "meanfield",
+            "likelihood": LogDensityLikelihood(p, self.likelihood) if callable(self.likelihood) else self.likelihood,
+            "inflation_by_design": self.zero_inflation == "covariates",
+        }
+        return PLNModule(p, len(self.covariates), known, **options)
 
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNModule:
         return self._new_module(torch.zeros_like(tensors["known"]))
@@ -280,17 +296,47 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         counts = self.module.expected_counts(cells.data.design, posterior, offsets)
         return pd.DataFrame(counts, index=cells.names, columns=self.genes)
 
+    def get_inflation_coefficients(self) -> pd.DataFrame:
+        r"""Coefficients a of the zero inflation, :math:`\text{logit}\, \pi_{ij} = x_i \cdot a_j` (genes × covariates).
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If its zero inflation does not depend on covariates.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=6, n_latent=2, n_batches=2)
+        >>> scpln.model.setup_anndata(adata, batch_key="batch", size_factor_key="size_factor")
+        >>> model = scpln.model.PLN(adata, likelihood="zip", zero_inflation="covariates")
+        >>> model.train(max_epochs=10, progress=False)
+        >>> model.get_inflation_coefficients().shape
+        (6, 2)
+        """
+        self._require_trained()
+        values = self.module.inflation
+        if values is None:
+            msg = "zero inflation of this model does not depend on covariates. Take PLN(likelihood='zip', zero_inflation='covariates')."
+            raise ValueError(msg)
+        return pd.DataFrame(values, index=self.genes, columns=self.covariates)
+
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None)
         known = {}
         if self._estimator.name in WEIGHTED:
             cells = self._read(adata)
             known = self._known(cells.data, infer(self.module, cells.data, cells.names, self._estimator)[1], None)
+        tables = {"coefficients": self.get_coefficients()}
+        if self.module.inflation is not None:
+            tables["inflation_coefficients"] = self.get_inflation_coefficients()
         return Annotation(
             latent=posterior.mean.astype(np.float32),
             obs={**known, "elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
-            varm={"coefficients": self.get_coefficients()},
+            varm=tables,
             varp={"correlation": self.get_correlation()},
             uns={"elbo": self._mean_bound(values, adata.obs_names), "covariates": self.covariates},
         )

@@ -28,9 +28,8 @@ def infer(
 ) -> tuple[GeneSpacePosterior, GenePosteriors]:
     """Gaussian posteriors of cells with all parameters as they are, and with their bounds. Warns of those that did not converge."""
     coefficients = module.coefficients.cpu().numpy()
-    found = estimator.infer(
-        data, coefficients, known_covariance(module), module.generative.likelihood, n_threads=scvi.settings.num_threads
-    )
+    given = module.generative.likelihood, module.inflation
+    found = estimator.infer(data, coefficients, known_covariance(module), *given, n_threads=scvi.settings.num_threads)
     warn_stuck(found.stuck, len(names), names)
     residual = found.mean - data.design @ coefficients.T
     return module.compose(residual, found.variance, found.weight), found

@@ -10,7 +10,7 @@ import scvi
 
 from scpln.core import after_training
 from scpln.inference import fit_pln_columns
-from scpln.inference.genespace import PLNResult, PosteriorName, infer_pln
+from scpln.inference.genespace import PLNResult, PosteriorName, ZeroInflation, infer_pln
 from scpln.model.abilities import NOTHING_NEW, Bounds, QueryMapping
 from scpln.model.base import warn_stuck
 from scpln.utils import (
@@ -45,6 +45,7 @@ class PLNTraining(QueryMapping, Bounds):
     module: PLNModule
     posterior: PosteriorName
     prior_precision: float
+    zero_inflation: ZeroInflation | None
     inference: InferenceName
 
     @property
@@ -140,19 +141,20 @@ class PLNTraining(QueryMapping, Bounds):
             msg = "Samples are mapped onto a reference of Poisson counts, and likelihood= of this one is a function. Fit them together with its own."
             raise ValueError(msg)
         settings |= {"posterior": self.posterior}
-        covariance, growth, likelihood = known_covariance(self.module), self._growth, self.module.generative.likelihood
+        covariance, growth = known_covariance(self.module), self._growth
+        counts: dict[str, Any] = {"likelihood": self.module.generative.likelihood, "inflation": self.module.inflation}
         coefficients = self.module.coefficients.cpu().numpy().copy()
         if growth.is_new.any():
             coefficients[:, growth.is_new] = growth.average(coefficients, is_count=True)
-            return fit_pln_columns(data, coefficients, covariance, growth.is_new, likelihood=likelihood, **settings)
-        settings = {"posterior": self.posterior, "n_threads": settings["n_threads"], "likelihood": likelihood}
-        cells = infer_pln(data, coefficients, covariance, **settings)
+            return fit_pln_columns(data, coefficients, covariance, growth.is_new, **counts, **settings)
+        options: dict[str, Any] = {"posterior": self.posterior, "n_threads": settings["n_threads"]}
+        cells = infer_pln(data, coefficients, covariance, **counts, **options)
         finite = bool(np.isfinite(cells.elbo).all())
         return PLNResult(
             **vars(cells),
             coefficients=coefficients,
             covariance=covariance,
-            likelihood=likelihood,
+            **counts,
             history={},
             converged=finite,
             reason=NOTHING_NEW,
@@ -163,7 +165,8 @@ class PLNTraining(QueryMapping, Bounds):
         module, data = self._new_module(self.module.known), cells.data
         mapped = self.query_ is not None
         scale = self.module.scale if mapped else np.linalg.cholesky(result.covariance.dense)
-        module.set_parameters(result.coefficients, scale, result.likelihood)
+        inflation = self.module.inflation if mapped else result.inflation
+        module.set_parameters(result.coefficients, scale, result.likelihood, inflation)
         residual = result.mean - data.design @ result.coefficients.T
         module.set_cells(residual, result.variance, result.weight, result.elbo)
         self.module = module
@@ -183,4 +186,6 @@ class PLNTraining(QueryMapping, Bounds):
         if self.query_ is not None:
             return int(self._growth.is_new.sum()) * len(result.coefficients)
         of_counts = sum(parameter.numel() for parameter in result.likelihood.parameters())
+        of_counts -= (result.likelihood.n_genes - 1) * (self.zero_inflation == "single")
+        of_counts += 0 if result.inflation is None else result.inflation[:, 1:].size
         return result.coefficients.size + result.covariance.n_parameters + of_counts

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from scpln.module._batch import Known
 
+#: The likelihood's parameter that is the logit of zero inflation.
+GATE = "gate_logits"
+
 
 class IdentityDecoder(Decoder):
     r"""A latent state in gene space, :math:`\eta_{ij} = o_i + x_i \cdot B_j + z_{ij}`.
@@ -24,6 +27,9 @@ class IdentityDecoder(Decoder):
     ----------
     coefficients
         B, (p, d).
+    inflation
+        Effects of the design on the logit of zero inflation, (p, d), beside an intercept that is the likelihood's, for likelihoods that have
+        it; None for nothing.
 
     Examples
     --------
@@ -34,13 +40,17 @@ class IdentityDecoder(Decoder):
     tensor([2., 2., 2., 2.], dtype=torch.float64, grad_fn=<SelectBackward0>)
     """
 
-    def __init__(self, coefficients: NDArray[Any] | torch.Tensor) -> None:
+    def __init__(
+        self, coefficients: NDArray[Any] | torch.Tensor, inflation: NDArray[Any] | torch.Tensor | None = None
+    ) -> None:
         super().__init__(len(coefficients), len(coefficients))
         self.coefficients = nn.Parameter(torch.as_tensor(coefficients).detach().clone())
+        self.inflation = None if inflation is None else nn.Parameter(torch.as_tensor(inflation).detach().clone())
 
     def decode(self, z: torch.Tensor, known: Known) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Log-rates η (..., n, p), and no deviations."""
-        return torch.addmm(known.gene_offsets, known.design, self.coefficients.T) + z, {}
+        """Log-rates η (..., n, p), and what the design adds to logits of zero inflation."""
+        eta = torch.addmm(known.gene_offsets, known.design, self.coefficients.T) + z
+        return eta, {} if self.inflation is None else {GATE: known.design @ self.inflation.T}
 
     @property
     def gene_parameters(self) -> list[torch.Tensor]:

@@ -44,6 +44,8 @@ class PLNModule(LatentModule):
         Whether posteriors have diagonal covariances.
     likelihood
         Distribution of the counts, or its name, one of `scpln.module.LIKELIHOODS`.
+    inflation_by_design
+        Whether its zero inflation depends on the design.
 
     Attributes
     ----------
@@ -71,8 +73,10 @@ class PLNModule(LatentModule):
         *,
         diagonal: bool = False,
         likelihood: str | Likelihood = "poisson",
+        inflation_by_design: bool = False,
     ) -> None:
-        decoder = IdentityDecoder(np.zeros((n_genes, n_covariates)))
+        nothing = np.zeros((n_genes, n_covariates))
+        decoder = IdentityDecoder(nothing, nothing if inflation_by_design else None)
         of_counts = make_likelihood(likelihood, n_genes) if isinstance(likelihood, str) else likelihood
         super().__init__(Generative(decoder, of_counts, Normal(n_genes)).double())
         self.diagonal = diagonal
@@ -91,8 +95,24 @@ class PLNModule(LatentModule):
         """Cholesky factor of Σ, (p, p)."""
         return cast("torch.Tensor", self.generative.prior.scale)
 
-    def set_parameters(self, coefficients: ArrayLike, scale: ArrayLike, likelihood: Likelihood) -> None:
-        """Take over B, the Cholesky factor of Σ, and the likelihood's parameters."""
+    @property
+    def inflation(self) -> NDArray[np.float64] | None:
+        """Coefficients of the logit of zero inflation with intercepts, (p, d), where it depends on the design; otherwise None."""
+        effects = cast("torch.Tensor | None", self.generative.decoder.inflation)
+        if effects is None:
+            return None
+        values: NDArray[np.float64] = effects.detach().cpu().numpy().copy()
+        values[:, 0] = cast("torch.Tensor", self.generative.likelihood.gate_logits).detach().cpu().numpy()
+        return values
+
+    def set_parameters(
+        self, coefficients: ArrayLike, scale: ArrayLike, likelihood: Likelihood, inflation: ArrayLike | None = None
+    ) -> None:
+        """Take over B, the Cholesky factor of Σ, the likelihood's parameters, and coefficients of its zero inflation."""
+        if inflation is not None:
+            effects = cast("torch.Tensor", self.generative.decoder.inflation)
+            effects.copy_(torch.as_tensor(inflation))
+            effects[:, 0] = 0  # intercepts are the likelihood's
         self.generative.likelihood.load_state_dict(likelihood.state_dict())
         self.coefficients.copy_(torch.as_tensor(coefficients))
         self.scale.copy_(torch.as_tensor(scale))
@@ -129,11 +149,13 @@ class PLNModule(LatentModule):
 
     def expected_counts(self, design: ArrayLike, posterior: Posterior, offsets: ArrayLike) -> NDArray[np.float64]:
         """Means of the counts under posteriors, (n, p): of the likelihood's mean, by quadrature over each log-rate."""
-        eta = as_double(design) @ as_double(self.coefficients).T + as_double(posterior.mean) + as_double(offsets)
-        spread, likelihood = as_double(posterior.variance).sqrt(), self.generative.likelihood
+        eta, deviations = self.decode(posterior.mean, design)
+        eta, spread = eta + as_double(offsets), as_double(posterior.variance).sqrt()
         nodes, weights = np.polynomial.hermite_e.hermegauss(MEAN_NODES)
-        terms = zip(nodes, weights / weights.sum(), strict=True)
-        return sum(weight * likelihood.mean(eta + node * spread) for node, weight in terms).numpy()  # type: ignore[union-attr]
+        mean, total = self.generative.likelihood.mean, torch.zeros_like(eta)
+        for node, weight in zip(nodes, weights / weights.sum(), strict=True):
+            total += weight * mean(eta + node * spread, deviations)
+        return total.numpy()
 
     def has_exact_bound(self, posterior: Posterior) -> bool:
         """It is in closed form, or by quadrature, but of a likelihood that is a log-density."""

@@ -2,7 +2,8 @@
 
 from ._base import Expected, Terms
 from ._choice import terms_of
+from ._inflation import GATE, ZeroInflation
 from ._poisson import PoissonTerms
 from ._quadrature import QuadratureTerms
 
-__all__ = ["Expected", "PoissonTerms", "QuadratureTerms", "Terms", "terms_of"]
+__all__ = ["GATE", "Expected", "PoissonTerms", "QuadratureTerms", "Terms", "ZeroInflation", "terms_of"]

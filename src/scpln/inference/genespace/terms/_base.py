@@ -33,11 +33,17 @@ class Terms(Protocol):
     Parameters of the likelihood are a row of coordinates, as those of a covariance are; none for Poisson counts.
     """
 
-    coordinates: Array
+    @property
+    def coordinates(self) -> Array:
+        """Of the likelihood's parameters, (k,)."""
 
     @property
     def likelihood(self) -> Likelihood:
         """With the parameters as they are."""
+
+    @property
+    def inflation(self) -> Array | None:
+        """Coefficients of the logit of zero inflation, (p, d), where it depends on the design."""
 
     def expected(self, cells: Cells, mean: Array, variance: Array) -> Expected:
         """Expectations of some cells."""

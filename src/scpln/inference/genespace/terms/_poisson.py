@@ -21,15 +21,23 @@ if TYPE_CHECKING:
 class PoissonTerms:
     r""":math:`E[\ell] = y (o + m) - A - \log y!`, :math:`E[\ell'] = y - A` and :math:`-E[\ell''] = A = \exp(o + m + \tfrac12 v)`."""
 
-    coordinates: Array = np.zeros(0)
-
     def __init__(self, observations: Observations) -> None:
         self.observations = observations
+
+    @property
+    def coordinates(self) -> Array:
+        """There are no parameters, (0,)."""
+        return np.zeros(0)
 
     @property
     def likelihood(self) -> Likelihood:
         """Without parameters."""
         return make_likelihood("poisson", self.observations.shape[1])
+
+    @property
+    def inflation(self) -> None:
+        """There is none."""
+        return
 
     def expected(self, cells: Cells, mean: Array, variance: Array) -> Expected:
         """Expectations of some cells; an entry that was not observed has none."""
