@@ -22,6 +22,8 @@ KINDS = {
     "PLN": (PLN, {}),
     **{f"PLN, {name}": (PLN, {"likelihood": name}) for name in ("nb", "zip")},
     "PLN, meanfield": (PLN, {"posterior": "meanfield"}),
+    "PLN, network": (PLN, {"penalty": 0.05}),
+    "PLN, factor": (PLN, {"covariance": "factor", "n_factors": 2}),
     "PLNMixture": (PLNMixture, {"n_components": 2}),
     "PLNMixture, spherical": (PLNMixture, {"n_components": 2, "covariance": "spherical"}),
     "PLNLDA": (PLNLDA, {}),

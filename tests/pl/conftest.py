@@ -4,6 +4,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import scpln
 
@@ -27,6 +28,11 @@ def fitted():
     scpln.tl.count_gmvae(
         adata, n_components=4, n_latent=2, n_hidden=8, max_epochs=2, progress=False, key_added="mixture"
     )
+    some = adata[:, :10].copy()
+    scpln.tl.pln(some, penalty=0.05, progress=False, key_added="net")
+    adata.uns["net"] = some.uns["net"]
+    edges = some.varp["net_network"].tocoo()
+    adata.varp["net_network"] = sp.csr_matrix((edges.data, (edges.row, edges.col)), shape=(30, 30))
     adata.obs["group"] = np.resize(["a", "b", None], 60)
     adata.obs["group"] = adata.obs["group"].astype("category")
     adata.obs["age"] = np.where(np.arange(60) % 7, np.linspace(0, 1, 60), np.nan)

@@ -15,6 +15,7 @@ FIGURES = {
     "loadings": {"components": 2},
     "correlation_circle": {},
     "gene_correlation": {"n_genes": 10},
+    "network": {"key": "net"},
     "cluster_probabilities": {"key": "mixture"},
     "mixture_components": {"key": "mixture"},
     "posterior_predictive": {"kind": "mean_variance"},

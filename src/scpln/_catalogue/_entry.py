@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: What the text of an option is turned into.
-Kind = Literal["positive", "not_negative", "number", "switch", "directory", "column", "text", "choice"]
+Kind = Literal[
+    "positive", "not_negative", "number", "number_or_name", "switch", "directory", "column", "text", "choice"
+]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Option:
     help
         What it is, in a few words.
     kind
-        What it takes: a whole number of at least 1 or 0, a number above 0, nothing (with ``--no-…``), a directory, a column
+        What it takes: a whole number of at least 1 or 0, a number above 0, such a number or a name, nothing (with ``--no-…``), a directory, a column
         of ``obs``, any text, or one of `choices`.
     default
         What it is if it is not given, for the help.

@@ -88,9 +88,12 @@ def results_of(entry: Entry) -> list[Result]:
 
 
 def results() -> list[Result]:
-    """What any model writes, each once."""
+    """What any model writes, each place once, as the first model with it says it."""
     own = [result for entry in MODELS.values() for result in entry.results]
-    return list(dict.fromkeys([RESULTS[0], *own, *RESULTS[1:]]))
+    found: dict[tuple[str, ...], Result] = {}
+    for result in [RESULTS[0], *own, *RESULTS[1:]]:
+        found.setdefault(result.places, result)
+    return list(found.values())
 
 
 def likelihoods() -> tuple[str, ...]:

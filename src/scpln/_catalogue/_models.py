@@ -199,9 +199,9 @@ MODELS = {
             options=(
                 Option(
                     "covariance",
-                    "family of the covariance between genes; fixed and kernel take the matrix of --given, basis the directions of --basis",
+                    "family of the covariance between genes; fixed and kernel take the matrix of --given, basis the directions of --basis, factor --n-factors of them",
                     "choice",
-                    choices=("full", "diagonal", "spherical", "fixed", "kernel", "basis"),
+                    choices=("full", "diagonal", "spherical", "fixed", "kernel", "basis", "factor"),
                     default="full",
                 ),
                 Option(
@@ -226,6 +226,14 @@ MODELS = {
                 ),
                 Option("given", "entry of varp with the matrix of genes that fixed and kernel take", "text"),
                 Option("basis", "entry of varm with the orthonormal directions that basis takes", "text"),
+                Option(
+                    "penalty",
+                    "make the inverse of the covariance sparse, a network of genes: penalty of its entries, or the rule by which one is chosen "
+                    "(bic, ebic or stars)",
+                    "number_or_name",
+                    default="none",
+                ),
+                Option("n_factors", "factors of the covariance factor", metavar="Q"),
                 PRIOR_PRECISION,
             ),
             defaults={"max_epochs": 1000, "n_threads": "all"},
@@ -240,7 +248,12 @@ MODELS = {
                     always=False,
                 ),
                 Result(('varp["KEY_correlation"]',), "correlation of log-rates between genes"),
+                Result(
+                    ('varp["KEY_network"]',), "with a penalty: partial correlations of genes with edges", always=False
+                ),
+                Result(('varm["KEY_loadings"]',), "with factors: loadings of every gene", always=False),
             ),
+            figures=("network",),
         ),
         Entry(
             "plnmixture",

@@ -11,6 +11,7 @@ from ._diagnostics import posterior_diagnostics
 from ._latent import latent
 from ._loadings import loadings
 from ._mixture import mixture_components
+from ._networks import network
 from ._predictive import posterior_predictive
 from ._ranks import rank_selection
 from ._training import history
@@ -24,6 +25,7 @@ __all__ = [
     "latent",
     "loadings",
     "mixture_components",
+    "network",
     "posterior_diagnostics",
     "posterior_predictive",
     "rank_selection",

@@ -59,6 +59,13 @@ def stored_by(
     return np.asarray(found[name])
 
 
+def pairs_by(adata: AnnData, key: str, name: str, *, model: str = "PLNPCA", line: str | None = None) -> Any:
+    """The matrix that is stored by pairs of genes under the full `name`, or an error that says how to get it; see `stored`."""
+    if name not in adata.varp:
+        raise KeyError(_missing(adata, key, f"adata.varp has no {name!r}", model, line))
+    return adata.varp[name]
+
+
 def _missing(adata: AnnData, key: str, what: str, model: str, line: str | None) -> str:
     """What is missing, and what to do about it."""
     owner = str(adata.uns.get(key, {}).get("model", model))

@@ -107,7 +107,7 @@ def plnpca(
 def pln(
     adata: AnnData,
     *,
-    covariance: Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis"] = "full",
+    covariance: Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis", "factor"] = "full",
     layer: str | None = None,
     batch_key: str | None = None,
     size_factor_key: str | None = None,
@@ -121,6 +121,8 @@ def pln(
     inference: Literal["variational", "importance", "quadrature", "nuts", "score_function"] = "variational",
     given: Any = None,
     basis: Any = None,
+    penalty: float | Sequence[float] | Literal["bic", "ebic", "stars"] | None = None,
+    n_factors: int | None = None,
     round_counts: bool = False,
     key_added: str | None = None,
     diagnostics: bool = False,
@@ -152,6 +154,10 @@ def pln(
         Matrix of genes × genes, or the name of an entry of ``varp``.
     basis
         Orthonormal directions, genes × q, the name of an entry of ``varm``, or a fitted model.
+    penalty
+        Of the entries of the inverse covariance, for a sparse network of genes: a number, several, or the rule by which one is chosen.
+    n_factors
+        Factors of ``"factor"``.
     {round_counts}
     {output}
     {more}
@@ -165,6 +171,10 @@ def pln(
         How the log-rates of each cell differ from what its size factor and covariates say: posterior means (n × p).
     ``varp["{key_added}_correlation"]``
         Correlation of log-rates between genes (p × p).
+    ``varp["{key_added}_network"]``
+        Partial correlations of genes with edges (p × p, sparse), with a `penalty`.
+    ``varm["{key_added}_loadings"]``
+        Loadings of factors (p × q), of ``"factor"``.
     ``varm["{key_added}_coefficients"]``
         Coefficients of the design's columns (p × d), whose names are in ``uns["{key_added}"]["covariates"]``.
     ``varm["{key_added}_inflation_coefficients"]``

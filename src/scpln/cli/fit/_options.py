@@ -248,6 +248,21 @@ def _modality(text: str) -> str:
     return text
 
 
+def _number_or_name(text: str) -> float | str:
+    """A number above 0, or a name as it is, which the model knows or not.
+
+    Examples
+    --------
+    >>> _number_or_name("0.5"), _number_or_name("ebic")
+    (0.5, 'ebic')
+    """
+    try:
+        float(text)
+    except ValueError:
+        return text
+    return positive_number(text)
+
+
 def name_of_results(text: str) -> str:
     """A name that a file can have."""
     from scpln.utils import storable_name
@@ -262,6 +277,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "positive": {"type": positive_integer},
     "not_negative": {"type": _not_negative},
     "number": {"type": positive_number},
+    "number_or_name": {"type": _number_or_name, "metavar": "R"},
     "switch": {"action": argparse.BooleanOptionalAction},
     "directory": {"type": Path, "metavar": "DIR"},
     "column": {"metavar": "OBS"},

@@ -43,6 +43,7 @@ class Maximizer:
     on_iteration: Callable[[int, float], None] | None = None
     converged: bool = False
     reason: str = ""
+    predicted: float = np.inf
     memory: LimitedMemory = field(default_factory=LimitedMemory)
 
     def run(self, closed_steps: int) -> None:
@@ -91,8 +92,8 @@ class Maximizer:
         rounding = ROUNDING * (abs(objective) + float(profile.posteriors.observations.log_factorial.sum()))
         while True:
             direction = self.memory.direction(slope, metric)
-            predicted, length = float(slope @ direction), 1.0
-            while predicted > 0 and length > SHORTEST:
+            self.predicted, length = float(slope @ direction), 1.0
+            while self.predicted > 0 and length > SHORTEST:
                 profile.move(point + length * direction)
                 self._settle()
                 if profile.objective >= objective - rounding:
@@ -105,7 +106,7 @@ class Maximizer:
             self.memory.forget()
         profile.move(point)
         self._settle()
-        self._stop_here(predicted)
+        self._stop_here(self.predicted)
         return point
 
     def _stop_here(self, predicted: float) -> None:

@@ -134,5 +134,9 @@ class Metric:
         p, d = len(self.spread), len(self.inverse_gram)
         coefficients, covariance, likelihood = np.split(slope, np.cumsum([d * p, len(self.covariance.coordinates)]))
         by_coefficients = self.inverse_gram @ coefficients.reshape(d, p) @ self.spread
-        by_covariance = self.covariance.precondition(covariance, self.spread) / (2 * self.n_cells)
+        by_covariance = self.by_covariance(covariance) / (2 * self.n_cells)
         return np.concatenate([by_coefficients.ravel(), by_covariance, self.terms.precondition(likelihood)])
+
+    def by_covariance(self, slope: Array) -> Array:
+        """Times a slope by the coordinates of Σ, and 2 n."""
+        return self.covariance.precondition(slope, self.spread)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from mudata import MuData
 
 from ._ownership import claim, forget, storable
@@ -33,7 +35,8 @@ class Annotation:
     var
         Numbers by gene, (genes of the model × columns), for ``var["{key}_{column}"]``.
     varm, varp
-        Tables by gene, and by pairs of genes, for ``varm["{key}_{name}"]`` and ``varp["{key}_{name}"]``.
+        Tables by gene, and by pairs of genes, for ``varm["{key}_{name}"]`` and ``varp["{key}_{name}"]``. One of sparse columns becomes a
+        sparse matrix, in which genes that the model lacks have nothing.
     uns
         Entries of ``uns["{key}"]``.
     modalities
@@ -87,7 +90,16 @@ class Annotation:
             adata.varm[f"{key}_{name}"] = table.iloc[genes].reindex(adata.var_names).to_numpy()
             written.append(f"varm['{key}_{name}']")
         for name, table in self.varp.items():
-            own = table.iloc[genes, genes].reindex(index=adata.var_names, columns=adata.var_names)
-            adata.varp[f"{key}_{name}"] = own.to_numpy()
+            adata.varp[f"{key}_{name}"] = _matrix(table.iloc[genes, genes], adata)
             written.append(f"varp['{key}_{name}']")
         return written
+
+
+def _matrix(table: pd.DataFrame, adata: AnnData) -> NDArray | sp.csr_matrix:
+    """Numbers of pairs of genes, in the order of the annotated data."""
+    if not all(isinstance(dtype, pd.SparseDtype) for dtype in table.dtypes):
+        return table.reindex(index=adata.var_names, columns=adata.var_names).to_numpy()
+    places = table.index.get_indexer(adata.var_names)
+    known = np.flatnonzero(places >= 0)
+    into = sp.csr_matrix((np.ones(len(known)), (known, places[known])), shape=(adata.n_vars, len(table)))
+    return sp.csr_matrix(into @ table.sparse.to_coo().tocsr() @ into.T)

@@ -71,7 +71,7 @@ class Covariances(Coefficients):
     def get_precision(self, genes: Sequence[str] | None = None) -> pd.DataFrame:
         r"""Precision :math:`\Omega = \Sigma^{-1}` of all genes, of which some may be chosen (genes × genes).
 
-        A zero between two genes says that their log-rates are independent given those of all others.
+        A zero between two genes says that their log-rates are independent given those of all others. Of a network (`penalty`) most are zero, exactly.
 
         Parameters
         ----------
@@ -84,7 +84,14 @@ class Covariances(Coefficients):
             If the model is not trained.
         """
         scale = self._scale()
+        if self._is_network:
+            return self._table(self.module.parts.cpu().numpy(), genes)
         return self._table(cho_solve((scale, True), np.eye(len(scale))), genes)
+
+    @property
+    def _is_network(self) -> bool:
+        """Whether the precision is sparse."""
+        return False
 
     def _scale(self) -> NDArray[np.float64]:
         """Cholesky factor of Σ."""

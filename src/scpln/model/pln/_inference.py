@@ -11,6 +11,7 @@ from scpln.inference.estimators._proposals import importance_bounds, independent
 from scpln.inference.estimators._quadrature import exact_log_likelihood
 from scpln.inference.genespace import GenePosteriors, fit_pln, infer_pln
 from scpln.inference.genespace._observations import Observations
+from scpln.inference.genespace.network import fit_network
 from scpln.utils import warn
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from scpln.core import CountData
     from scpln.inference.genespace import PLNResult, PosteriorName, ZeroInflation
+    from scpln.inference.genespace.network import Rule
     from scpln.module import Likelihood
     from scpln.module.covariances import Covariance
 
@@ -76,12 +78,15 @@ class Inference:
         Name of the distribution of the counts, or a log-density.
     zero_inflation
         What its zero inflation depends on, if it has some.
+    penalty
+        Of the precision's entries, one, several, or the rule that chooses; None for none.
     """
 
     name: InferenceName
     posterior: PosteriorName
     likelihood: str | LogDensity
     zero_inflation: ZeroInflation | None = None
+    penalty: float | list[float] | Rule | None = None
 
     @property
     def has_own_bound(self) -> bool:
@@ -103,6 +108,8 @@ class Inference:
         options: dict[str, Any] = {} if n_samples is None else {"n_samples": n_samples}
         if self.name == "variational":
             options = {"likelihood": likelihood, "posterior": self.posterior, "n_threads": n_threads}
+            if self.penalty is not None:
+                return fit_network(data, self.penalty, seed=seed, **options, **common)
             return fit_pln(data, covariance, zero_inflation=self.zero_inflation or "gene", **options, **common)
         if self.name == "quadrature":
             return estimators.fit_quadrature(data, covariance, posterior=self.posterior, n_threads=n_threads, **common)

@@ -5,33 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import pandas as pd
 import scvi
 import torch
 
-from scpln.data import cell_positions, gene_positions
+from scpln.data import cell_positions
 from scpln.inference.genespace import PosteriorName, ZeroInflation
-from scpln.model.abilities import Differential, ExactSampling, GroupTests, LikelihoodParameters, PriorPredictive
-from scpln.model.base import Annotation, check_likelihood
+from scpln.model.abilities import Differential, ExactSampling, GroupTests, PriorPredictive
+from scpln.model.base import Annotation
 from scpln.module import LogDensityLikelihood, PLNModule
-from scpln.module.covariances import COVARIANCES, Basis, Fixed, Kernel
+from scpln.module.covariances import COVARIANCES, Basis, Factor, Fixed, Kernel
 from scpln.utils import in_range, one_of, resolve_seed
 
-from ._covariances import Covariances
+from ._conditional import ConditionalPrediction
+from ._factors import Factors, checked_factors
 from ._given import given_basis, given_matrix
 from ._inference import WEIGHTED, Inference, InferenceName, check_inference
+from ._inflation import InflationCoefficients, check_counts
+from ._network import Networks, checked_penalty
 from ._size import check_size
-from ._states import infer, known_covariance, of_genes
+from ._states import infer, known_covariance
 from ._training import PLNTraining
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.core import CountData
     from scpln.data import Data
     from scpln.inference.genespace import GenePosteriors
+    from scpln.inference.genespace.network import Rule
     from scpln.model.base import ScplnModel
     from scpln.module import Posterior
     from scpln.module.covariances import Covariance
@@ -39,18 +43,24 @@ if TYPE_CHECKING:
     from ._inference import LogDensity
 
 #: Families of Σ, the default first.
-CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis"]
+CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis", "factor"]
 #: Those that are made of a matrix that is known.
 OF_KNOWN: dict[str, type[Fixed | Kernel | Basis]] = {"fixed": Fixed, "kernel": Kernel, "basis": Basis}
-#: Likelihoods with zero inflation.
-INFLATED = ("zip", "zinb")
-#: Families without variances of single genes that are estimated.
-WITHOUT_DIAGONAL = ("fixed", "basis")
 #: Largest inverse variance of coefficients: with it they are 0.
 MOST_PRECISE = 1e9
 
 
-class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraining, ExactSampling, PriorPredictive):
+class PLN(
+    Networks,
+    Factors,
+    InflationCoefficients,
+    ConditionalPrediction,
+    Differential,
+    GroupTests,
+    PLNTraining,
+    ExactSampling,
+    PriorPredictive,
+):
     r"""The Poisson log-normal model of counts, in the space of the genes.
 
     .. math::
@@ -68,7 +78,7 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         Family of Σ: ``"full"``; ``"diagonal"`` and ``"spherical"`` for independent genes, with a variance each or one for all;
         ``"fixed"``, the matrix that is `given`; or ``"kernel"``, :math:`\sigma^2 (\rho K + (1 - \rho) I)` with a `given` relationship K of genes, such as
         a phylogeny's, and σ² and ρ estimated; or ``"basis"``, :math:`V \Lambda V^T` with known orthonormal directions V, `basis`, and a variance of each
-        estimated.
+        estimated; or ``"factor"``, :math:`C C^T + \text{diag}(\psi)` with `n_factors` columns of C, which is factor analysis of the log-rates.
     likelihood
         Distribution of the counts: ``"poisson"``; ``"nb"`` (negative binomial), ``"zip"`` and ``"zinb"`` (with zero inflation), each with
         parameters of every gene that are estimated with B and Σ (`get_gene_parameters`); ``"bernoulli"``, for whether a count is not zero;
@@ -92,6 +102,12 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
     basis
         Directions V (genes × q) for ``"basis"``, with orthonormal columns: a DataFrame with names of genes, an array in their order, or the
         name of an entry of ``adata.varm`` such as ``"PCs"``; or a fitted model (`PLN`, `PLNPCA`), whose log-rates vary along them.
+    penalty
+        λ > 0 of a sparse network of genes (`get_network`): the bound less :math:`n \lambda \sum_{j \ne k} |\Omega_{jk}|`, with :math:`\Omega = \Sigma^{-1}`, is
+        maximised. A number; several; or the rule by which one of 30 is chosen: ``"ebic"``, the extended Bayesian information criterion with γ = ½, by which
+        one of several is chosen too, ``"bic"``, or ``"stars"``, stability under subsampling. For ``"full"``; by default none.
+    n_factors
+        Factors of ``"factor"``, from 1 to genes − 1.
     prior_precision
         Inverse variance λ of a normal prior N(0, 1/λ) of all coefficients but intercepts, in natural logarithms of rates; 0 for none.
         Without, a gene that a category never shows has a coefficient of −∞.
@@ -131,6 +147,8 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         inference: InferenceName = "variational",
         given: pd.DataFrame | ArrayLike | str | None = None,
         basis: pd.DataFrame | ArrayLike | str | ScplnModel | None = None,
+        penalty: float | Sequence[float] | Rule | None = None,
+        n_factors: int | None = None,
         prior_precision: float = 1e-2,
         registry: dict[str, Any] | None = None,
     ) -> None:
@@ -144,8 +162,10 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         self.zero_inflation: ZeroInflation | None = zero_inflation
         self.prior_precision = in_range("prior_precision", prior_precision, 0, MOST_PRECISE)
         self.inference: InferenceName = inference
+        self.penalty = checked_penalty(penalty, covariance, inference, zero_inflation)
+        self.n_factors = checked_factors(n_factors, covariance, len(self.genes))
         check_size(self, posterior)
-        self._check_likelihood()
+        check_counts(likelihood, zero_inflation, covariance)
         check_inference(inference, posterior, covariance, len(self.genes), likelihood)
         if covariance == "basis" and posterior == "meanfield":
             msg = "covariance='basis' leaves no variance to single genes, which posterior='meanfield' needs. Take posterior='fullrank'."
@@ -161,27 +181,12 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         self.init_params_ = self._get_init_params(locals())
         for name, value in (("given", given), ("basis", basis)):
             self.init_params_["non_kwargs"][name] = value if isinstance(value, str) else None
-
-    def _check_likelihood(self) -> None:
-        if callable(self.likelihood):
-            return
-        check_likelihood(self.likelihood, {}, is_count_data=True)
-        if self.zero_inflation is not None:
-            one_of("zero_inflation", self.zero_inflation, get_args(ZeroInflation))
-            if self.likelihood not in INFLATED:
-                msg = f"`zero_inflation` is for 'zip' and 'zinb', and likelihood={self.likelihood!r} has none. Leave it out."
-                raise ValueError(msg)
-        if self.likelihood == "poisson_lognormal" and self.covariance not in WITHOUT_DIAGONAL:
-            msg = (
-                f"likelihood={self.likelihood!r} adds a variance of each gene to the diagonal of Σ, and covariance={self.covariance!r} has them "
-                "already: only their sum can be estimated. Take likelihood='poisson', or covariance='basis'."
-            )
-            raise ValueError(msg)
+        self.init_params_["non_kwargs"] |= {"penalty": self.penalty, "n_factors": self.n_factors}
 
     @property
     def _estimator(self) -> Inference:
         name = self.inference if self.query_ is None else "variational"
-        return Inference(name, self.posterior, self.likelihood, self.zero_inflation)
+        return Inference(name, self.posterior, self.likelihood, self.zero_inflation, self.penalty)
 
     @property
     def _closer_posteriors(self) -> str:  # type: ignore[override]
@@ -192,6 +197,8 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
     def _new_covariance(self) -> Covariance:
         if self.covariance in OF_KNOWN:
             return OF_KNOWN[self.covariance](len(self.genes), self.module.known.cpu().numpy())
+        if self.n_factors is not None:
+            return Factor(len(self.genes), self.n_factors)
         return COVARIANCES[self.covariance](len(self.genes))
 
     def _new_module(self, known: ArrayLike | torch.Tensor | None = None) -> PLNModule:
@@ -204,7 +211,9 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
         return PLNModule(p, len(self.covariates), known, **options)
 
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNModule:
-        return self._new_module(torch.zeros_like(tensors["known"]))
+        module = self._new_module(torch.zeros_like(tensors["known"]))
+        module.parts = torch.zeros_like(tensors["parts"])
+        return module
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         self.module = self._new_module()
@@ -249,80 +258,6 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
             n_threads=scvi.settings.num_threads,
         )
 
-    def predict(
-        self,
-        adata: Data | None = None,
-        given: Sequence[str] | None = None,
-        indices: Sequence[int] | ArrayLike | None = None,
-    ) -> pd.DataFrame:
-        r"""Expected counts of all genes in each cell, from its counts of some genes alone (conditional prediction).
-
-        .. math:: E[y_{ij} \mid y_{i, \text{given}}] \approx e^{o_i + x_i \cdot B_j + m_{ij} + \frac12 V_{ijj}}
-
-        with the posterior N(m, V) of the log-rates of all genes given the counts of those.
-
-        Parameters
-        ----------
-        adata, indices
-            As in `get_posterior`. Size factors by total counts are of all genes: for genes that were not measured, register a column.
-        given
-            Names of the genes whose counts are looked at; by default all. None of the counts of others is.
-
-        Returns
-        -------
-        Cells × genes.
-
-        Raises
-        ------
-        ValueError
-            If a gene is not in the model.
-
-        Examples
-        --------
-        >>> import scpln
-        >>> adata = scpln.datasets.simulate(n_obs=200, n_vars=12, n_latent=2)
-        >>> scpln.model.setup_anndata(adata, size_factor_key="size_factor")
-        >>> model = scpln.model.PLN(adata)
-        >>> model.train(progress=False)
-        >>> model.predict(given=["gene_0", "gene_1"]).shape
-        (200, 12)
-        """
-        self._require_trained()
-        chosen = gene_positions(given, self.genes, "given")
-        cells = self._read(adata, cell_positions(indices, self._data_or_own(adata).n_obs))
-        data = cells.data if chosen is None else of_genes(cells.data, chosen)
-        posterior, _ = infer(self.module, data, cells.names, self._estimator)
-        offsets, _ = cells.data.expected_offsets()
-        counts = self.module.expected_counts(cells.data.design, posterior, offsets)
-        return pd.DataFrame(counts, index=cells.names, columns=self.genes)
-
-    def get_inflation_coefficients(self) -> pd.DataFrame:
-        r"""Coefficients a of the zero inflation, :math:`\text{logit}\, \pi_{ij} = x_i \cdot a_j` (genes × covariates).
-
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            If its zero inflation does not depend on covariates.
-
-        Examples
-        --------
-        >>> import scpln
-        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=6, n_latent=2, n_batches=2)
-        >>> scpln.model.setup_anndata(adata, batch_key="batch", size_factor_key="size_factor")
-        >>> model = scpln.model.PLN(adata, likelihood="zip", zero_inflation="covariates")
-        >>> model.train(max_epochs=10, progress=False)
-        >>> model.get_inflation_coefficients().shape
-        (6, 2)
-        """
-        self._require_trained()
-        values = self.module.inflation
-        if values is None:
-            msg = "zero inflation of this model does not depend on covariates. Take PLN(likelihood='zip', zero_inflation='covariates')."
-            raise ValueError(msg)
-        return pd.DataFrame(values, index=self.genes, columns=self.covariates)
-
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None)
         known = {}
@@ -336,7 +271,7 @@ class PLN(Covariances, LikelihoodParameters, Differential, GroupTests, PLNTraini
             latent=posterior.mean.astype(np.float32),
             obs={**known, "elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
             var=self.get_gene_parameters(),
-            varm=tables,
-            varp={"correlation": self.get_correlation()},
+            varm={**tables, **self._factor_tables()},
+            varp={"correlation": self.get_correlation(), **self._network_table()},
             uns={"elbo": self._mean_bound(values, adata.obs_names), "covariates": self.covariates},
         )

@@ -11,6 +11,7 @@ import scvi
 from scpln.core import after_training
 from scpln.inference import fit_pln_columns
 from scpln.inference.genespace import PLNResult, PosteriorName, ZeroInflation, infer_pln
+from scpln.inference.genespace.network import NetworkResult
 from scpln.model.abilities import NOTHING_NEW, Bounds, QueryMapping
 from scpln.model.base import warn_stuck
 from scpln.utils import (
@@ -24,6 +25,7 @@ from scpln.utils import (
 )
 
 from ._inference import OF_DRAWS, warn_of_weights
+from ._network import n_penalties
 from ._states import known_covariance
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from scpln.core import CountData
     from scpln.data import Cells
+    from scpln.inference.genespace.network import Rule
     from scpln.module import PLNModule
     from scpln.module.covariances import Covariance
 
@@ -45,6 +48,7 @@ class PLNTraining(QueryMapping, Bounds):
     module: PLNModule
     posterior: PosteriorName
     prior_precision: float
+    penalty: float | list[float] | Rule | None
     zero_inflation: ZeroInflation | None
     inference: InferenceName
 
@@ -80,15 +84,16 @@ class PLNTraining(QueryMapping, Bounds):
         Parameters
         ----------
         max_epochs
-            At most so many iterations, in each of which all posteriors are brought to their optimum; by default 1,000.
+            At most so many iterations, in each of which all posteriors are brought to their optimum; by default 1,000. Of a network, for
+            each penalty.
         tol
             Converged when an iteration gains less than this, nats per cell, averaged over ten.
         n_samples
             Draws of each cell, for an `inference` that draws. By default 200,000 of all cells together, but 100 to 5,000 of each, for
             ``"importance"``; 400 for ``"nuts"``; 16 in each iteration for ``"score_function"``.
         seed
-            Of the draws that the summary of the posteriors is made from, and of those that estimates are made from, where there are
-            some. By default ``scvi.settings.seed``, or 0.
+            Of the draws that the summary of the posteriors is made from, of those that estimates are made from, where there are some, and of the
+            subsamples of ``penalty="stars"``. By default ``scvi.settings.seed``, or 0.
         n_threads
             Threads; by default ``scvi.settings.num_threads``, or all cores.
         progress
@@ -114,7 +119,9 @@ class PLNTraining(QueryMapping, Bounds):
             raise ValueError(msg)
         cells = self._read(None)
         settings: dict[str, Any] = {"max_iter": max_epochs, "tol": tol, "n_threads": n_threads}
-        with progress_bar(type(self).__name__, max_epochs, at_most=True, show=progress) as bar:
+        with progress_bar(
+            type(self).__name__, max_epochs * n_penalties(self.penalty), at_most=True, show=progress
+        ) as bar:
             if self.query_ is None:
                 result = self._estimator.fit(
                     cells.data,
@@ -166,13 +173,16 @@ class PLNTraining(QueryMapping, Bounds):
         mapped = self.query_ is not None
         scale = self.module.scale if mapped else np.linalg.cholesky(result.covariance.dense)
         inflation = self.module.inflation if mapped else result.inflation
-        module.set_parameters(result.coefficients, scale, result.likelihood, inflation)
+        parts = self.module.parts if mapped else result.covariance.parts
+        module.set_parameters(result.coefficients, scale, result.likelihood, inflation=inflation, parts=parts)
         residual = result.mean - data.design @ result.coefficients.T
         module.set_cells(residual, result.variance, result.weight, result.elbo)
         self.module = module
         found = self._judged(result.elbo, cells.names, converged=result.converged, reason=result.reason)
         found |= {name: value.tolist() for name, value in result.covariance.estimates.items()}
         found["n_parameters"] = self._n_parameters(result)
+        if isinstance(result, NetworkResult):
+            found |= {"penalty": result.penalty, "network_path": result.path}
         threads = options["n_threads"]
         summary, found["reason"] = after_training(
             lambda: self._summarize_posteriors(data, module.posterior, options["seed"], threads),  # type: ignore[arg-type]

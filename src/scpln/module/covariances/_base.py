@@ -99,6 +99,11 @@ class Covariance(ABC):
         return {}
 
     @property
+    def parts(self) -> Matrix:
+        """Numbers of every gene that Σ is made of and that are results themselves, (p, k); none, (p, 0), unless the family has some."""
+        return np.empty((self.n_genes, 0))
+
+    @property
     @abstractmethod
     def state(self) -> dict[str, Matrix]:
         """Arrays from which `restore` makes the same Σ."""

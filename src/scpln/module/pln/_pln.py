@@ -51,6 +51,8 @@ class PLNModule(LatentModule):
     ----------
     known
         The same, (p, 0) for nothing.
+    parts
+        What Σ is made of that is estimated and is a result itself, such as a sparse precision or loadings, (p, k); (p, 0) for nothing.
     mean, variance, weight
         Means and variances of the training cells' posteriors of z, and the weights that their covariances follow from, (n, p) each.
     elbo
@@ -60,6 +62,7 @@ class PLNModule(LatentModule):
     by_cell: ClassVar[tuple[str, ...]] = ("mean", "variance", "weight", "elbo")
 
     known: torch.Tensor
+    parts: torch.Tensor
     mean: torch.Tensor
     variance: torch.Tensor
     weight: torch.Tensor
@@ -81,6 +84,7 @@ class PLNModule(LatentModule):
         super().__init__(Generative(decoder, of_counts, Normal(n_genes)).double())
         self.diagonal = diagonal
         self.register_buffer("known", as_double(np.zeros((n_genes, 0)) if known is None else known))
+        self.register_buffer("parts", as_double(np.zeros((n_genes, 0))))
         nothing = np.zeros((0, n_genes))
         self.set_cells(nothing, nothing, nothing, np.zeros(0))
         self.requires_grad_(False)
@@ -106,9 +110,15 @@ class PLNModule(LatentModule):
         return values
 
     def set_parameters(
-        self, coefficients: ArrayLike, scale: ArrayLike, likelihood: Likelihood, inflation: ArrayLike | None = None
+        self,
+        coefficients: ArrayLike,
+        scale: ArrayLike,
+        likelihood: Likelihood,
+        *,
+        inflation: ArrayLike | None = None,
+        parts: ArrayLike | torch.Tensor | None = None,
     ) -> None:
-        """Take over B, the Cholesky factor of Σ, the likelihood's parameters, and coefficients of its zero inflation."""
+        """Take over B, the Cholesky factor of Σ, the likelihood's parameters, coefficients of its zero inflation, and what Σ is made of."""
         if inflation is not None:
             effects = cast("torch.Tensor", self.generative.decoder.inflation)
             effects.copy_(torch.as_tensor(inflation))
@@ -116,6 +126,8 @@ class PLNModule(LatentModule):
         self.generative.likelihood.load_state_dict(likelihood.state_dict())
         self.coefficients.copy_(torch.as_tensor(coefficients))
         self.scale.copy_(torch.as_tensor(scale))
+        if parts is not None:
+            self.register_buffer("parts", as_double(parts))
 
     def set_cells(self, mean: ArrayLike, variance: ArrayLike, weight: ArrayLike, elbo: ArrayLike) -> None:
         """Store the posteriors of the training cells."""
@@ -130,10 +142,12 @@ class PLNModule(LatentModule):
                 msg = f"{name!r} of the cells has shape {tuple(given.shape)}, which this model has not."
                 raise ValueError(msg)
         self.set_cells(*(torch.empty_like(tensors[name]) for name in self.by_cell))
-        if tensors["known"].shape[:1] != self.known.shape[:1] or tensors["known"].ndim != 2:
-            msg = f"'known' of Σ has shape {tuple(tensors['known'].shape)}, which this model has not."
-            raise ValueError(msg)
-        self.register_buffer("known", torch.empty_like(tensors["known"]))
+        for name in ("known", "parts"):
+            given = tensors[name]
+            if given.shape[:1] != self.known.shape[:1] or given.ndim != 2:
+                msg = f"{name!r} of Σ has shape {tuple(given.shape)}, which this model has not."
+                raise ValueError(msg)
+            self.register_buffer(name, torch.empty_like(given))
         self.load_state_dict(tensors)
 
     def posterior(self, cells: ArrayLike | None = None) -> GeneSpacePosterior:

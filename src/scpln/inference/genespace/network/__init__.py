@@ -1,0 +1,6 @@
+"""Poisson log-normal models in gene space with sparse precisions: networks of genes."""
+
+from ._fit import RULES, NetworkResult, Rule, checked_penalties, checked_rule, fit_network
+from ._path import N_PENALTIES
+
+__all__ = ["N_PENALTIES", "RULES", "NetworkResult", "Rule", "checked_penalties", "checked_rule", "fit_network"]

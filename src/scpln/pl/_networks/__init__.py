@@ -1,0 +1,5 @@
+"""Networks of genes."""
+
+from ._network import network
+
+__all__ = ["network"]
