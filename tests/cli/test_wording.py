@@ -43,6 +43,7 @@ OUT_OF_REACH = {
     "model/abilities/_exact": "no command draws from exact posteriors",
     "model/abilities/_predictive": "no command writes expression",
     "model/base/_persistence": "commands read the class from the file, and always pass data",
+    "pl/_networks": "commands draw all edges",
     "pl/_axes": "commands give the name of a file and no axes",
     "tune": "no command searches",
     "_settings": "no command sets them",
@@ -50,6 +51,7 @@ OUT_OF_REACH = {
 }
 """Files and folders whose messages no command can meet, and why."""
 OUT_OF_REACH_IN = {
+    "model/pln/_inference.py: _check_function": "options name a likelihood",
     "data/_cells.py: cell_positions": "commands take all cells",
     "data/_modalities.py: _options": "`--modality` has a layer and size factors only",
     "data/_setup.py: _arguments": "commands pass True or False",

@@ -74,7 +74,7 @@ RIGHT = {
     "batch_sd": [10**30],  # there is one batch
     "callbacks": [[]],
     "decoder_hidden": [[]],
-    **{name: [10**30] for name in ("library_size", "tol", "gradient_clip", "free_bits", "weight_decay")},
+    **{name: [10**30] for name in ("library_size", "tol", "gradient_clip", "free_bits", "weight_decay", "penalty")},
 }
 #: What a message says in place of a name.
 SAID = {

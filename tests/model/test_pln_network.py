@@ -108,7 +108,7 @@ class TestNetwork:
         assert path["stability"].notna().any() == (rule == "stars")
 
     def test_counts_of_another_likelihood(self):
-        model = fitted(simulated(60), penalty=0.1, likelihood="nb")
+        model = fitted(simulated(60), penalty=0.02, likelihood="nb")
         assert 0 < len(model.get_network()) < P * (P - 1) / 2
         assert model.training_["n_parameters"] == 2 * P + P + len(model.get_network()) + P
 

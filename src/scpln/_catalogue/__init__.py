@@ -20,8 +20,9 @@ from ._lookup import (
     results,
     results_of,
 )
-from ._models import FLOWS, LIKELIHOODS, MODELS, N_LATENT, OF_VALUES, POSTERIORS, RESULTS, WITH_PARAMETERS
+from ._models import MODELS
 from ._scvi_names import SCVI_NAMES, Counterpart, in_our_words
+from ._shared import FLOWS, LIKELIHOODS, N_LATENT, OF_VALUES, POSTERIORS, RESULTS, WITH_PARAMETERS
 
 __all__ = [
     "FLOWS",

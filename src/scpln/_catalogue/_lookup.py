@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._models import MODELS, OF_ALL, RESULTS
+from ._models import MODELS
+from ._shared import OF_ALL, RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -51,7 +51,7 @@ class Factors(Covariances):
         """
         self._require_trained()
         if self.n_factors is None:
-            msg = "This PLN has no factors. Make it with covariance='factor' and n_factors=."
+            msg = "This PLN has no factors. Make it with covariance='factor' and n_factors=3, for instance."
             raise ValueError(msg)
         columns = [*(f"factor_{number}" for number in range(1, self.n_factors + 1)), "uniqueness"]
         table = pd.DataFrame(self.module.parts.cpu().numpy(), index=self.genes, columns=columns)
@@ -71,6 +71,6 @@ def checked_factors(n_factors: Any, covariance: str, n_genes: int) -> int | None
             raise ValueError(msg)
         return None
     if n_factors is None:
-        msg = "covariance='factor' has a number of factors. Pass n_factors=."
+        msg = "covariance='factor' has a number of factors. Pass n_factors=3, for instance."
         raise ValueError(msg)
     return Factor(n_genes, positive_integer("n_factors", n_factors)).n_factors

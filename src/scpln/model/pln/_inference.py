@@ -44,12 +44,7 @@ def check_inference(
     inference: InferenceName, posterior: PosteriorName, covariance: str, n_genes: int, likelihood: object
 ) -> None:
     """Raise an error for choices that do not go together."""
-    if callable(likelihood) != (inference == "score_function"):
-        msg = (
-            "inference='score_function' is for a likelihood that is a function of log-rates and counts, and the others for one that is named. "
-            "Pass both, likelihood=function and inference='score_function', or neither."
-        )
-        raise ValueError(msg)
+    _check_function(inference, likelihood)
     if inference not in ("variational", "score_function") and likelihood != "poisson":
         msg = f"inference={inference!r} is for likelihood='poisson', and this is {likelihood!r}. Leave one of both out."
         raise ValueError(msg)
@@ -60,6 +55,16 @@ def check_inference(
         msg = (
             f"inference='quadrature' is for covariance='diagonal' or 'spherical', or for up to 2 genes, and these are {n_genes} with "
             f"{covariance!r}. Take inference='importance'."
+        )
+        raise ValueError(msg)
+
+
+def _check_function(inference: InferenceName, likelihood: object) -> None:
+    """The score function is for likelihoods that are functions, and these for it."""
+    if callable(likelihood) != (inference == "score_function"):
+        msg = (
+            "inference='score_function' is for a likelihood that is a function of log-rates and counts, and the others for one that is named. "
+            "Pass both, likelihood=function and inference='score_function', or neither."
         )
         raise ValueError(msg)
 

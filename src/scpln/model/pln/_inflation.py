@@ -8,7 +8,7 @@ import pandas as pd
 
 from scpln.inference.genespace import ZeroInflation
 from scpln.model.abilities import LikelihoodParameters
-from scpln.model.base import check_likelihood
+from scpln.module import LIKELIHOODS
 from scpln.utils import one_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def check_counts(likelihood: str | LogDensity, zero_inflation: ZeroInflation | N
     """Refuse a likelihood that there is not, and what does not go with it."""
     if callable(likelihood):
         return
-    check_likelihood(likelihood, {}, is_count_data=True)
+    one_of("likelihood", likelihood, [name for name, kind in LIKELIHOODS.items() if kind.is_count])
     if zero_inflation is not None:
         one_of("zero_inflation", zero_inflation, get_args(ZeroInflation))
         if likelihood not in INFLATED:

@@ -1,0 +1,161 @@
+"""Rows of models in gene space."""
+
+from __future__ import annotations
+
+from ._entry import Entry, Option, Result
+from ._shared import OF_COUNTS, OF_GENES
+
+PRIOR_PRECISION = Option(
+    "prior_precision",
+    "inverse variance of the normal prior of coefficients other than intercepts",
+    "number",
+    default=0.01,
+)
+OF_GENE_SPACE = (
+    Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
+    Result(
+        ('obs["KEY_iw_bound"]', 'obs["KEY_gap"]', 'obs["KEY_ess"]', 'obs["KEY_pareto_k"]'),
+        "how close its posterior is to the exact one, with diagnostics",
+        always=False,
+    ),
+    Result(('varm["KEY_coefficients"]',), "coefficients of every gene"),
+)
+"""What models in gene space write."""
+
+GENE_SPACE = (
+    Entry(
+        "pln",
+        "scpln.model.PLN",
+        "Poisson log-normal model in gene space",
+        "The Poisson log-normal model of counts, with a covariance between all genes.",
+        likelihoods=OF_COUNTS,
+        posteriors=("fullrank", "meanfield"),
+        function="pln",
+        page="models/pln",
+        options=(
+            Option(
+                "covariance",
+                "family of the covariance between genes; fixed and kernel take the matrix of --given, basis the directions of --basis, factor --n-factors of them",
+                "choice",
+                choices=("full", "diagonal", "spherical", "fixed", "kernel", "basis", "factor"),
+                default="full",
+            ),
+            Option(
+                "inference",
+                "how coefficients and covariance are estimated: by the bound, by the importance-weighted one, by the exact log-likelihood "
+                "(diagonal and spherical covariances), or by Monte-Carlo expectation maximisation (few genes)",
+                "choice",
+                choices=("variational", "importance", "quadrature", "nuts"),
+                default="variational",
+            ),
+            Option(
+                "n_samples",
+                "draws of each cell, of importance and nuts",
+                metavar="K",
+                default="200,000 of all cells together, but 100 to 5,000 of each; 400 for nuts",
+            ),
+            Option(
+                "zero_inflation",
+                "of zip and zinb, what the probability of an excess zero depends on; one for each gene unless it is said",
+                "choice",
+                choices=("gene", "single", "covariates"),
+            ),
+            Option("given", "entry of varp with the matrix of genes that fixed and kernel take", "text"),
+            Option("basis", "entry of varm with the orthonormal directions that basis takes", "text"),
+            Option(
+                "penalty",
+                "make the inverse of the covariance sparse, a network of genes: penalty of its entries, or the rule by which one is chosen "
+                "(bic, ebic or stars)",
+                "number_or_name",
+                default="none",
+            ),
+            Option("n_factors", "factors of the covariance factor", metavar="Q"),
+            PRIOR_PRECISION,
+        ),
+        defaults={"max_epochs": 1000, "n_threads": "all"},
+        has_latent=False,
+        results=(
+            Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say"),
+            *OF_GENE_SPACE,
+            OF_GENES,
+            Result(('varm["KEY_inflation_coefficients"]',), "those of zero inflation by covariates", always=False),
+            Result(('varp["KEY_correlation"]',), "correlation of log-rates between genes"),
+            Result(('varp["KEY_network"]',), "with a penalty: partial correlations of genes with edges", always=False),
+            Result(('varm["KEY_loadings"]',), "with factors: loadings of every gene", always=False),
+        ),
+        figures=("network",),
+    ),
+    Entry(
+        "plnmixture",
+        "scpln.model.PLNMixture",
+        "a mixture of these, which clusters samples",
+        "A mixture of Poisson log-normal models in gene space, for clusters of samples.",
+        posteriors=("fullrank", "meanfield"),
+        function="pln_mixture",
+        page="models/plnmixture",
+        options=(
+            Option("n_components", "components of the mixture", metavar="K", default="ICL chooses, up to 10"),
+            Option(
+                "covariance",
+                "family of the covariance between genes",
+                "choice",
+                choices=("full", "diagonal", "spherical"),
+                default="full",
+            ),
+            PRIOR_PRECISION,
+        ),
+        defaults={"max_epochs": 1000, "n_threads": "all"},
+        has_latent=False,
+        results=(
+            Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say"),
+            *OF_GENE_SPACE,
+            Result(
+                ('obs["KEY_cluster"]', 'obsm["KEY_cluster_probs"]'),
+                "cluster of every cell, and probabilities of all clusters",
+            ),
+            Result(('varm["KEY_means"]',), "mean log-rates of every component"),
+        ),
+        figures=("cluster_probabilities",),
+    ),
+    Entry(
+        "plnlda",
+        "scpln.model.PLNLDA",
+        "discriminant analysis by these, which predicts labels",
+        "Linear discriminant analysis of counts by a Poisson log-normal model, which predicts labels.",
+        posteriors=("fullrank", "meanfield"),
+        function="pln_lda",
+        page="models/plnlda",
+        options=(
+            Option("labels_key", "obs column of labels, missing for cells to be labelled", "column"),
+            Option("unlabeled_category", "category of the labels whose cells have no label, such as Unknown", "text"),
+            Option(
+                "priors",
+                "probabilities of the labels: their shares of the cells, or all the same",
+                "choice",
+                choices=("empirical", "uniform"),
+                default="empirical",
+            ),
+            Option(
+                "covariance",
+                "family of the covariance between genes",
+                "choice",
+                choices=("full", "diagonal", "spherical"),
+                default="full",
+            ),
+            PRIOR_PRECISION,
+        ),
+        defaults={"max_epochs": 1000, "n_threads": "all"},
+        has_latent=False,
+        results=(
+            Result(('obsm["X_KEY"]',), "every cell along the axes that tell labels apart"),
+            *OF_GENE_SPACE,
+            Result(
+                ('obs["KEY_cluster"]', 'obsm["KEY_cluster_probs"]'),
+                "predicted label of every cell, and probabilities of all labels",
+            ),
+            Result(('varm["KEY_means"]', 'varm["KEY_axes"]'), "mean log-rates of every label, and those axes"),
+            Result(('varp["KEY_correlation"]',), "correlation of log-rates between genes"),
+        ),
+        figures=("cluster_probabilities",),
+    ),
+)

@@ -1,0 +1,38 @@
+"""What several rows have in common."""
+
+from __future__ import annotations
+
+from ._entry import Result
+
+#: Latent dimensions unless the user says otherwise.
+N_LATENT = 10
+POSTERIORS = ("fullrank", "meanfield", "flow")
+FLOWS = ("iaf", "maf", "realnvp", "nsf", "planar", "radial", "sylvester")
+LIKELIHOODS = ("poisson", "nb", "zip", "zinb", "poisson_lognormal", "bernoulli", "gaussian")
+#: Those of counts.
+OF_COUNTS = LIKELIHOODS[:-1]
+#: Those with parameters besides the rate.
+WITH_PARAMETERS = ("nb", "zip", "zinb", "poisson_lognormal", "gaussian")
+#: The one of values that are not counts.
+OF_VALUES = "gaussian"
+
+OF_ALL = Result(('uns["KEY"]',), "what was fitted and how")
+"""What every model writes."""
+OF_GENES = Result(
+    ('var["KEY_inverse_dispersion"]', 'var["KEY_zero_inflation"]'),
+    "parameters that the likelihood has by gene",
+    always=False,
+)
+"""What likelihoods with parameters write."""
+RESULTS = (
+    Result(('obsm["X_KEY"]',), 'every cell in latent space: sc.pp.neighbors(adata, use_rep="X_KEY")'),
+    Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
+    Result(
+        ('obs["KEY_iw_bound"]', 'obs["KEY_gap"]', 'obs["KEY_ess"]', 'obs["KEY_pareto_k"]'),
+        "how close its posterior is to the exact one, with diagnostics",
+        always=False,
+    ),
+    OF_GENES,
+    OF_ALL,
+)
+"""What every model with a latent state writes."""
