@@ -36,6 +36,8 @@ OUT_OF_REACH = {
     "module/_count_batch": "arguments of inner functions",
     "model/abilities/_differential": "no command compares groups",
     "model/abilities/group_tests": "no command compares groups",
+    "model/abilities/uncertainty": "no command gives errors of parameters",
+    "model/pln/_errors": "no command gives errors of parameters",
     "tl/_rank_genes": "no command compares groups",
     "tl/_composition": "no command counts cells by sample",
     "tl/_select_rank": "no command chooses a rank",

@@ -338,7 +338,7 @@ class TestScoreFunction:
         found = fit_score_function(data, Full(2), poisson, posterior=posterior, seed=1)
         assert found.elbo.mean() == pytest.approx(closed.elbo.mean(), abs=0.03)
         np.testing.assert_allclose(found.covariance.dense, closed.covariance.dense, atol=0.15)
-        cells, _ = infer_score_function(
+        cells = infer_score_function(
             data, closed.coefficients, closed.covariance, poisson, posterior=posterior, n_samples=32
         )
         np.testing.assert_allclose(cells.mean, closed.mean, atol=0.25)

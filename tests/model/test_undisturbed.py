@@ -54,6 +54,7 @@ TOOLS = {
     "pln_mixture": {"n_components": 2, "max_epochs": 3, "progress": False},
     "plnpca": {"n_latent": 2, "max_epochs": 3, "progress": False},
     "posterior_predictive": {"n_samples": 2},
+    "test_covariates": None,
     "rank_genes": {"groupby": "group"},
     "select_rank": {"ranks": [1, 2], "progress": False},
 }

@@ -89,12 +89,9 @@ def results_of(entry: Entry) -> list[Result]:
 
 
 def results() -> list[Result]:
-    """What any model writes, each place once, as the first model with it says it."""
+    """What any model writes, each once."""
     own = [result for entry in MODELS.values() for result in entry.results]
-    found: dict[tuple[str, ...], Result] = {}
-    for result in [RESULTS[0], *own, *RESULTS[1:]]:
-        found.setdefault(result.places, result)
-    return list(found.values())
+    return list(dict.fromkeys([RESULTS[0], *own, *RESULTS[1:]]))
 
 
 def likelihoods() -> tuple[str, ...]:

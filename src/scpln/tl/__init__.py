@@ -8,6 +8,7 @@ from ._lognormal import pln, plnpca
 from ._posterior_predictive import posterior_predictive
 from ._rank_genes import rank_genes
 from ._select_rank import RankSelection, select_rank
+from ._test_covariates import test_covariates
 
 __all__ = [
     "Evaluation",
@@ -23,4 +24,5 @@ __all__ = [
     "posterior_predictive",
     "rank_genes",
     "select_rank",
+    "test_covariates",
 ]

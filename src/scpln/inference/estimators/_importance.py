@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scpln.core import hold_interrupts, threads
 from scpln.inference.genespace import fit_pln, infer_pln
 from scpln.inference.genespace._maximize import CLOSED_STEPS, Maximizer
@@ -166,24 +168,40 @@ class Rounds:
         """All rounds; an interrupt (Ctrl-C) ends them, at the best B and Σ so far."""
         search = self.search
         before: float | None = None
+        kept = search.coefficients, search.covariance
         try:
             for _ in range(ROUNDS):
-                points = make_points()
-                profile = self.profile(points)
-                profile.settle(max_steps=0, tol=self.tol)
-                now = profile.objective / len(points.bound)
-                enough = max(self.tol, NEGLIGIBLE * points.standard_error)
-                if before is not None and abs(now - before) < enough:
+                try:
+                    now, enough, profile = self._judge(make_points)
+                except np.linalg.LinAlgError:  # Σ has run away with the points as they were
+                    if before is None:
+                        raise
+                    search.take(*kept)
+                    search.reason = "ended: estimates ran away from the draws; those of the round before are kept"
+                    return
+                if before is not None and now < before - enough:
+                    search.take(*kept)
+                    search.converged = True
+                    search.reason = f"converged: new draws find no more, to {enough:.2g} nats per cell"
+                    return
+                if before is not None and now - before < enough:
                     search.converged = True
                     search.reason = f"converged: new draws change the bound by less than {enough:.2g} nats per cell"
                     return
-                before = now
+                before, kept = now, (search.coefficients, search.covariance)
                 self.maximize(profile, closed_steps=CLOSED_STEPS)
                 if search.reason:
                     return
             search.reason = f"{ROUNDS} rounds of draws, the maximum"
         except KeyboardInterrupt:
             search.interrupted()
+
+    def _judge(self, make_points: Callable[[], WeightedPoints]) -> tuple[float, float, Profile]:
+        """What new draws say of B and Σ per cell, up to how much, and the sum over cells."""
+        points = make_points()
+        profile = self.profile(points)
+        profile.settle(max_steps=0, tol=self.tol)
+        return profile.objective / len(points.bound), max(self.tol, NEGLIGIBLE * points.standard_error), profile
 
     def maximize(self, profile: Profile, *, closed_steps: int, iterations: int = ITERATIONS) -> float:
         """Iterate with points as they are; what is maximised, per cell, where that ends."""

@@ -120,7 +120,10 @@ def whitened_factors(factor: Array, weight: Array) -> tuple[torch.Tensor, Array]
     """Cholesky factors G of I + Lᵀ diag(a) L, so that V = L G⁻ᵀ G⁻¹ Lᵀ, and log det V."""
     scale, weights = torch.from_numpy(factor), torch.from_numpy(weight)
     matrices = torch.einsum("ja,ij,jb->iab", scale, weights, scale) + torch.eye(len(factor), dtype=torch.float64)
-    whitened = torch.linalg.cholesky(matrices)
+    whitened, failed = torch.linalg.cholesky_ex(matrices)
+    if failed.any():
+        msg = "a posterior covariance is not positive definite"
+        raise np.linalg.LinAlgError(msg)
     own = whitened.diagonal(dim1=1, dim2=2).log().sum(1).numpy()
     return whitened, 2 * (np.log(np.diagonal(factor)).sum() - own)
 

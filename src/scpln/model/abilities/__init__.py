@@ -14,7 +14,7 @@ from ._query import CELLS_OF_DENSITY, NOTHING_NEW, QueryMapping, as_prior
 from ._terms import conditions
 from .clusters import Clusters, effective_number
 from .group_tests import GroupTest, GroupTests, Plan
-from .uncertainty import Uncertainty
+from .uncertainty import Resampled, ResampledParameters, StandardErrors, Uncertainty
 
 __all__ = [
     "CELLS_OF_DENSITY",
@@ -33,6 +33,9 @@ __all__ = [
     "Predictive",
     "PriorPredictive",
     "QueryMapping",
+    "Resampled",
+    "ResampledParameters",
+    "StandardErrors",
     "Uncertainty",
     "as_prior",
     "conditions",

@@ -17,6 +17,7 @@ from scpln.module.covariances import COVARIANCES, Basis, Factor, Fixed, Kernel
 from scpln.utils import in_range, one_of, resolve_seed
 
 from ._conditional import ConditionalPrediction
+from ._errors import PLNErrors
 from ._factors import Factors, checked_factors
 from ._given import given_basis, given_matrix
 from ._inference import WEIGHTED, Inference, InferenceName, check_inference
@@ -58,6 +59,7 @@ class PLN(
     Differential,
     GroupTests,
     PLNTraining,
+    PLNErrors,
     ExactSampling,
     PriorPredictive,
 ):

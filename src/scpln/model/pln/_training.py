@@ -122,25 +122,23 @@ class PLNTraining(QueryMapping, Bounds):
         with progress_bar(
             type(self).__name__, max_epochs * n_penalties(self.penalty), at_most=True, show=progress
         ) as bar:
+            settings["on_iteration"] = bar.update
             if self.query_ is None:
-                result = self._estimator.fit(
-                    cells.data,
-                    self._new_covariance(),
-                    n_samples=n_samples,
-                    seed=seed,
-                    likelihood=self._new_module().generative.likelihood,
-                    prior_precision=self.prior_precision,
-                    **settings,
-                    on_iteration=bar.update,
-                )
+                result = self._fit(cells.data, {**settings, "n_samples": n_samples, "seed": seed})
             else:
-                result = self._fit_on_reference(cells.data, settings | {"on_iteration": bar.update})
+                result = self._fit_on_reference(cells.data, settings)
             bar.finish(result.reason)
         warn_stuck(result.stuck, len(cells.names), cells.names)
         options = {"max_epochs": max_epochs, "tol": tol, "n_threads": n_threads, "seed": seed}
         summary = getattr(result, "summary", {})
         warn_of_weights(summary)
         self._conclude(cells, result, {**options, **summary})
+
+    def _fit(self, data: CountData, settings: dict[str, Any]) -> PLNResult:
+        """From scratch, or from a start."""
+        likelihood = self._new_module().generative.likelihood
+        settings |= {"likelihood": likelihood, "prior_precision": self.prior_precision}
+        return self._estimator.fit(data, self._new_covariance(), **settings)
 
     def _fit_on_reference(self, data: CountData, settings: dict[str, Any]) -> PLNResult:
         """What is new about cells that were mapped onto a reference, whatever that was estimated by."""

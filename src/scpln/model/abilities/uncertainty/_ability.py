@@ -18,6 +18,7 @@ from scpln.model.abilities._predictive import Predictive
 from scpln.module import GaussianPosterior
 from scpln.utils import as_bool, in_range
 
+from ._factor_errors import FactorErrors
 from ._parameters import parameters_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from scpln.module import PLNPCAModule, Posterior
 
 
-class Uncertainty(Predictive):
+class Uncertainty(FactorErrors, Predictive):
     """Models with a linear decoder, the uncertainty of whose parameters follows from the cells that they were trained on."""
 
     module: PLNPCAModule
