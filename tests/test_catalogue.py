@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[1]
 WITH_MORE_RESULTS = {
     "pln": ({"zero_inflation": "covariates"}, {"penalty": 0.01}, {"covariance": "factor", "n_factors": 2}),
 }
+#: Columns that some models cannot do without.
+COLUMNS = {"labels_key": "kind", "order_key": "day"}
 SMALL = {"n_hidden": 8, "n_components": 2, "start": "random"}
 
 
@@ -35,6 +37,7 @@ SMALL = {"n_hidden": 8, "n_components": 2, "start": "random"}
 def adata():
     adata = scpln.datasets.simulate(40, 12, n_latent=2, n_batches=2, density=0.6)
     adata.obs["kind"] = np.where(adata.obsm["true_latent"][:, 0] > 0, "high", "low")
+    adata.obs["day"] = np.arange(40)
     return adata
 
 
@@ -125,12 +128,13 @@ def test_what_is_written_is_what_the_row_says(entry, adata):
     model_class = entry.load_class()
     given = {name: value for name, value in SMALL.items() if name in choices(model_class) | choices(model_class.train)}
     given |= {"n_latent": 2} if entry.has_latent else {}
-    likelihood = {"likelihood": "zinb"} if entry.likelihoods else {}
+    likelihood = next(({"likelihood": name} for name in ("zinb", "nb") if name in entry.likelihoods), {})
     before = places(adata, entry.key)
-    arguments = {"max_epochs": 2, "progress": False, "diagnostics": True, **given, **likelihood}
+    arguments = {"max_epochs": 2, "progress": False, **given, **likelihood}
     function, found = getattr(scpln.tl, entry.function), set()
     needed = [name for name, each in inspect.signature(function).parameters.items() if each.default is each.empty]
-    arguments |= {"labels_key": "kind"} if "labels_key" in needed else {}
+    arguments |= {name: column for name, column in COLUMNS.items() if name in needed}
+    arguments |= {"diagnostics": True} if "diagnostics" in inspect.signature(function).parameters else {}
     for options in WITH_MORE_RESULTS.get(entry.key, ({},)):
         function(adata, **arguments, **options)
         found |= places(adata, entry.key) - before
@@ -156,7 +160,12 @@ def test_the_command_fits_it(entry):
     argv += (
         ["--n-latent", "2", "--threads", "1"]
         if entry.has_latent
-        else ["--labels-key", "kind"] * ("labels_key" in names)
+        else [
+            text
+            for name, column in COLUMNS.items()
+            if name in names
+            for text in (f"--{name.replace('_', '-')}", column)
+        ]
     )
     assert main([*argv, *options, "--out", "out.h5ad", "--summary", "s.json", "--quiet"]) == 0
     summary, written = json.loads(Path("s.json").read_text()), ad.read_h5ad("out.h5ad")

@@ -52,9 +52,9 @@ INSIDE = {
         ["newton.poisson"],
         ["newton.general"],
         ["sampling", "genespace", "_gaussians", "comparison"],
-        ["query", "mixture", "uncertainty", "ranks", "genespace.mixture", "estimators"],
+        ["query", "mixture", "uncertainty", "ranks", "genespace.mixture", "genespace.series", "estimators"],
     ],
-    "model": [["base"], ["abilities"], ["pln", "plnpca", "autoencoder", "pln_mixture", "pln_lda"]],
+    "model": [["base"], ["abilities"], ["pln", "plnpca", "autoencoder", "pln_mixture", "pln_lda", "pln_ar"]],
 }
 """The same inside of packages that have floors of their own."""
 

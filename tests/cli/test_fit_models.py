@@ -158,13 +158,17 @@ def test_every_option_reaches_an_argument(key, adata):
     flows, counts_only = "flow" in entry.posteriors, not entry.likelihoods
     training = inspect.signature(entry.load_class().train).parameters
     lacking = {name: name not in training for name in ("batch_size", "learning_rate")}
-    lacking |= {"likelihood": counts_only, "flow": not flows, "n_latent": not entry.has_latent}
+    lacking |= {
+        "likelihood": counts_only,
+        "flow": not flows,
+        "n_latent": not entry.has_latent,
+        "posterior": not entry.posteriors,
+    }
     without = {name for name, lacks in lacking.items() if lacks}
     argv = [
         "--model",
         key,
-        "--posterior",
-        entry.posteriors[-1],
+        *(["--posterior", entry.posteriors[-1]] if entry.posteriors else []),
         *([] if counts_only else ["--likelihood", entry.likelihoods[-1]]),
     ]
     wanted = set() if counts_only else {"is_count_data"}
@@ -209,7 +213,8 @@ def test_defaults_in_the_help_are_those_of_the_library(capsys):
     assert f"(default: {rate['plnpca']} for plnpca, {rate['countvae']} for countvae and countgmvae)" in text
     assert f"(default: {CELLS_IN_STEP} for plnpca, {batch['countvae']} for countvae and countgmvae)" in text
     assert (
-        f"(default: {MAX_EPOCHS} for plnpca, {PLN_MAX_EPOCHS} for pln, plnmixture and plnlda, as many as suit" in text
+        f"(default: {MAX_EPOCHS} for plnpca, {PLN_MAX_EPOCHS} for pln, plnmixture, plnlda and plnar, as many as suit"
+        in text
     )
     assert f"width of hidden layers (default: {default(model['countvae'], 'n_hidden')})" in text
     assert f"makes the decoder linear (default: {default(model['countvae'], 'n_layers')})" in text

@@ -6,11 +6,13 @@ import numpy as np
 import scanpy as sc
 
 from scpln.datasets import simulate
-from scpln.model import PLN, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, setup_anndata
+from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, setup_anndata
 
 FLOW = {"posterior": "flow", "n_transforms": 1, "flow_hidden": [8]}
 SMALL = {"n_hidden": 8}
-IN_GENE_SPACE = (PLN, PLNMixture, PLNLDA)
+IN_GENE_SPACE = (PLN, PLNMixture, PLNLDA, PLNAR)
+#: Whose cells depend on each other, so that what looks at each by itself (diagnostics, exact sampling, comparisons of groups) is not there.
+DEPENDENT = (PLNAR,)
 KINDS = {
     **{f"PLNPCA, {name}": (PLNPCA, {"likelihood": name}) for name in ("poisson", "nb", "zip", "zinb", "bernoulli")},
     "PLNPCA, poisson_lognormal": (PLNPCA, {"likelihood": "poisson_lognormal"}),
@@ -27,6 +29,7 @@ KINDS = {
     "PLNMixture": (PLNMixture, {"n_components": 2}),
     "PLNMixture, spherical": (PLNMixture, {"n_components": 2, "covariance": "spherical"}),
     "PLNLDA": (PLNLDA, {}),
+    "PLNAR": (PLNAR, {"order_key": "place", "group_key": "group"}),
     "PLN, quadrature": (PLN, {"covariance": "diagonal", "inference": "quadrature"}),
     "PLN, importance": (PLN, {"inference": "importance"}),
     "CountVAE": (CountVAE, SMALL),
@@ -43,11 +46,13 @@ KINDS = {
     "CountGMVAE": (CountGMVAE, {**SMALL, "n_components": 2}),
     "CountGMVAE by component": (CountGMVAE, {**SMALL, "n_components": 2, "component_posteriors": True}),
 }
+INDEPENDENT = [kind for kind, (model_class, _) in KINDS.items() if model_class not in DEPENDENT]
 
 
 def make_adata(n_obs=90, n_vars=14):
     adata = simulate(n_obs=n_obs, n_vars=n_vars, n_latent=2, n_batches=2, density=0.5, seed=0)
     adata.obs["group"] = np.resize(["a", "b", "b"], n_obs)
+    adata.obs["place"] = np.random.default_rng(0).permutation(n_obs)
     adata.layers["log"] = adata.X.toarray().astype(np.float64)
     sc.pp.log1p(adata, layer="log")
     return adata

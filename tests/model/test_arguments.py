@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import scpln
-from scpln.model import PLN, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, setup_anndata
+from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, setup_anndata
 from scpln.utils import keywords
 
 from .every_model import IN_GENE_SPACE, KINDS, make_adata, trained
@@ -18,6 +18,7 @@ KIND = {
     PLN: "PLN",
     PLNMixture: "PLNMixture",
     PLNLDA: "PLNLDA",
+    PLNAR: "PLNAR",
     PLNPCA: "PLNPCA, nb",
     CountVAE: "CountVAE",
     CountGMVAE: "CountGMVAE",
@@ -35,6 +36,8 @@ METHODS = [
     "get_means",
     "get_precision",
     "get_bound_terms",
+    "get_autoregression",
+    "get_innovation_covariance",
     "get_coefficients",
     "get_cost_estimate",
     "get_covariance",

@@ -9,7 +9,7 @@ from scpln.model import PLNPCA, CountVAE, setup_anndata
 from scpln.model.base import reliability_in_words
 from scpln.model.base._reliability import say_reliability
 
-from .every_model import KINDS, trained
+from .every_model import INDEPENDENT, trained
 
 FOUND = {"gap": 0.25, "unreliable": 0.1, "n_cells": 50}
 WORDS = "0.250 nats per cell below the log-likelihood, Pareto k̂ > 0.7 for 10.0 % of 50 cells"
@@ -62,7 +62,7 @@ def test_a_share_that_alarms_is_explained(found, said, caplog):
     assert (len(caplog.records) == 1) if said is None else (said in caplog.records[1].message)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", INDEPENDENT)
 def test_what_is_advised_can_be_done(kind):
     model = trained(kind)
     if "refine=50" in model._closer_posteriors:

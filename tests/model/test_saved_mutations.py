@@ -19,7 +19,7 @@ from .every_model import trained
 SOURCE = Path(scpln.__file__).parent
 WRONG = [None, True, -1, 10**30, float("nan"), "", "../x", [], [[]], {}, {"a": 1}]
 #: Between them, what saved models have: stored posteriors, an encoder, a mixture.
-SAVED = ["PLNPCA, nb", "PLNPCA, encoder", "CountGMVAE", "PLNMixture", "PLNLDA"]
+SAVED = ["PLNPCA, nb", "PLNPCA, encoder", "CountGMVAE", "PLNMixture", "PLNLDA", "PLNAR"]
 #: One of so many mutations is tried. It has no divisor in common with the number of wrong values.
 STRIDE = 29
 

@@ -50,6 +50,7 @@ TOOLS = {
     "count_vae": {**SMALL, "n_latent": 2, "max_epochs": 1, "start": "random", "progress": False},
     "evaluate": {"n_samples": 30},
     "pln": {"max_epochs": 3, "progress": False},
+    "pln_ar": {"order_key": "place", "group_key": "group", "max_epochs": 3, "progress": False},
     "pln_lda": {"labels_key": "group", "max_epochs": 3, "progress": False},
     "pln_mixture": {"n_components": 2, "max_epochs": 3, "progress": False},
     "plnpca": {"n_latent": 2, "max_epochs": 3, "progress": False},

@@ -15,6 +15,7 @@ from scpln import data as _data
 from scpln.model.autoencoder import CountGMVAE, CountVAE
 from scpln.model.base import ScplnModel, explained
 from scpln.model.pln import PLN
+from scpln.model.pln_ar import PLNAR
 from scpln.model.pln_lda import PLNLDA
 from scpln.model.pln_mixture import PLNMixture
 from scpln.model.plnpca import PLNPCA
@@ -24,6 +25,7 @@ setup_mudata = explained(_data.setup_mudata)
 
 __all__ = [
     "PLN",
+    "PLNAR",
     "PLNLDA",
     "PLNPCA",
     "CountGMVAE",

@@ -37,7 +37,7 @@ from ._loss import Loss
 from ._mixture_vae import MixtureVAEModule
 from ._objective import backpropagate_bound, importance_bound, path_loss
 from ._vae import VAEModule
-from .pln import LogDensityLikelihood, PLNMixtureModule, PLNModule, PLNPCAModule
+from .pln import LogDensityLikelihood, PLNARModule, PLNMixtureModule, PLNModule, PLNPCAModule
 
 __all__ = [
     "ABSENT",
@@ -75,6 +75,7 @@ __all__ = [
     "MixtureVAEModule",
     "Normal",
     "NormalMixture",
+    "PLNARModule",
     "PLNMixtureModule",
     "PLNModule",
     "PLNPCAModule",

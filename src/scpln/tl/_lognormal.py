@@ -197,3 +197,76 @@ def pln(
     (8, 8)
     """
     return one_call(pln.__name__, **locals())
+
+
+@documented
+def pln_ar(
+    adata: AnnData,
+    order_key: str,
+    group_key: str | None = None,
+    *,
+    autoregression: Literal["scalar", "diagonal"] = "scalar",
+    covariance: Literal["full", "diagonal", "spherical"] = "full",
+    likelihood: Literal["poisson", "nb", "bernoulli"] = "poisson",
+    layer: str | None = None,
+    batch_key: str | None = None,
+    size_factor_key: str | None = None,
+    offset_key: str | None = None,
+    mask_key: str | None = None,
+    design: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
+    round_counts: bool = False,
+    key_added: str | None = None,
+    copy: bool = False,
+    **more: Any,
+) -> AnnData | None:
+    """Poisson log-normal model of series in gene space, with autoregression: set up, train and annotate in one call.
+
+    {steps}
+
+    Parameters
+    ----------
+    {adata}
+    order_key, group_key
+        Columns of ``obs`` with the time or position of each sample, and with the series that it is of; one series if None.
+    autoregression
+        ``"scalar"``, one number for all genes, or ``"diagonal"``, one for each.
+    covariance
+        Family of the covariance between genes.
+    likelihood
+        Distribution of the counts.
+    {registration}
+    {round_counts}
+    key_added, copy
+        Start of the names of results, by default ``"plnar"``; and whether to return an annotated copy instead of annotating `adata`.
+    {more}
+        ``prior_precision``; ``max_epochs``, ``tol``, ``n_threads``, ``progress``, …
+
+    Returns
+    -------
+    {annotated}
+
+    ``obsm["X_{key_added}"]``
+        How the log-rates of each sample differ from what its size factor and covariates say: posterior means (n × p).
+    ``var["{key_added}_autoregression"]``
+        Autoregression of each gene over a time step, whose length is in ``uns["{key_added}"]["time_step"]``.
+    ``varm["{key_added}_coefficients"]``, ``varp["{key_added}_correlation"]``
+        Coefficients of the design's columns (p × d), and correlation of log-rates between genes at the same time (p × p).
+    ``var["{key_added}_inverse_dispersion"]``
+        Of the negative binomial.
+    ``obs["{key_added}_elbo"]``
+        Each sample's share of the bound of its series, nats.
+    ``uns["{key_added}"]``
+        What was fitted and how: parameters, history, keys used.
+
+    Examples
+    --------
+    >>> import numpy as np, scpln
+    >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=8, n_latent=2)
+    >>> adata.obs["day"], adata.obs["subject"] = np.arange(100) // 4, np.arange(100) % 4
+    >>> scpln.tl.pln_ar(adata, "day", "subject", progress=False)
+    >>> adata.obsm["X_plnar"].shape
+    (100, 8)
+    """
+    return one_call(pln_ar.__name__, diagnostics=False, **locals())

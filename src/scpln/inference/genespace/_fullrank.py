@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._factors import inverse_factors
-from ._posteriors import REACH, Posteriors
+from ._posteriors import Posteriors
+from ._states import REACH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

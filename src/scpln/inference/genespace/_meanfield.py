@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._posteriors import REACH, Posteriors
+from ._posteriors import Posteriors
+from ._states import REACH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

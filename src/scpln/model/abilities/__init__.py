@@ -2,7 +2,7 @@
 
 from scpln.model.base import UNRELIABLE
 
-from ._bounds import Bounds
+from ._bounds import Bounds, Elbo
 from ._coefficients import Coefficients
 from ._differential import Differential
 from ._exact import ExactSampling
@@ -24,6 +24,7 @@ __all__ = [
     "Clusters",
     "Coefficients",
     "Differential",
+    "Elbo",
     "ExactSampling",
     "GroupTest",
     "GroupTests",

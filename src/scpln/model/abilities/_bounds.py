@@ -13,6 +13,7 @@ from scpln.inference import finite_mean, judged, log_weights, summarize_weights
 from scpln.model.base import UNRELIABLE, reliability_in_words
 from scpln.utils import MOST_DRAWS, as_bool, positive_integer, resolve_seed, slow_bar, warn
 
+from ._latent import LatentModel
 from ._terms import BoundTerms, conditions
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ MOST_NAMED = 5
 _SUMMARY_ENTRIES, _SUMMARY_DRAWS = 2e7, 128
 
 
-class Bounds(BoundTerms):
-    """Models that give each cell a posterior q(z | y) and can evaluate log p(y, z)."""
+class Elbo(LatentModel):
+    """Models that give each cell its share of a bound of the log-likelihood."""
 
     def get_elbo(
         self,
@@ -65,6 +66,29 @@ class Bounds(BoundTerms):
         """
         values = self._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=True, seed=seed)[1]
         return float(values.mean()) if as_bool("return_mean", return_mean) else values
+
+    def _judged(self, elbo: NDArray[np.float64], names: pd.Index, *, converged: bool, reason: str) -> dict[str, Any]:
+        """Mean bound, whether training converged, and why it ended: it did not where a bound is not finite."""
+        if not ("interrupted" in reason and np.isnan(elbo).all()):  # before there were any
+            converged, reason = judged(converged, reason, elbo)
+        return {"elbo": self._mean_bound(elbo, names), "converged": converged, "reason": reason}
+
+    @staticmethod
+    def _mean_bound(elbo: NDArray[np.float64], names: pd.Index) -> float:
+        """Mean of the bounds that are finite; a warning names the cells whose bound is not, if any has one."""
+        wrong = np.flatnonzero(~np.isfinite(elbo))
+        if len(wrong) > 0 and not np.isnan(elbo).all():  # Ctrl-C may have come before there were any
+            shown = ", ".join(map(repr, names[wrong[:MOST_NAMED]])) + (", …" if len(wrong) > MOST_NAMED else "")
+            warn(
+                f"The bounds of {len(wrong):,} of {len(elbo):,} cells are not finite: {shown}. They are left out of the mean bound, and "
+                "have no diagnostics; everything else is kept. Look for a count, size factor or covariate of these cells that is "
+                "extreme, or leave them out."
+            )
+        return finite_mean(elbo)
+
+
+class Bounds(Elbo, BoundTerms):
+    """Models that give each cell a posterior q(z | y) and can evaluate log p(y, z)."""
 
     def get_iw_bound(
         self,
@@ -211,25 +235,6 @@ class Bounds(BoundTerms):
         if not as_bool("diagnostics", diagnostics):
             return {}
         return self._diagnose(posterior, elbo, adata, None, DIAGNOSTIC_DRAWS, resolve_seed(None))
-
-    def _judged(self, elbo: NDArray[np.float64], names: pd.Index, *, converged: bool, reason: str) -> dict[str, Any]:
-        """Mean bound, whether training converged, and why it ended: it did not where a bound is not finite."""
-        if not ("interrupted" in reason and np.isnan(elbo).all()):  # before there were any
-            converged, reason = judged(converged, reason, elbo)
-        return {"elbo": self._mean_bound(elbo, names), "converged": converged, "reason": reason}
-
-    @staticmethod
-    def _mean_bound(elbo: NDArray[np.float64], names: pd.Index) -> float:
-        """Mean of the bounds that are finite; a warning names the cells whose bound is not, if any has one."""
-        wrong = np.flatnonzero(~np.isfinite(elbo))
-        if len(wrong) > 0 and not np.isnan(elbo).all():  # Ctrl-C may have come before there were any
-            shown = ", ".join(map(repr, names[wrong[:MOST_NAMED]])) + (", …" if len(wrong) > MOST_NAMED else "")
-            warn(
-                f"The bounds of {len(wrong):,} of {len(elbo):,} cells are not finite: {shown}. They are left out of the mean bound, and "
-                "have no diagnostics; everything else is kept. Look for a count, size factor or covariate of these cells that is "
-                "extreme, or leave them out."
-            )
-        return finite_mean(elbo)
 
     def _log_weights(
         self, posterior: Posterior, adata: AnnData | MuData | None, indices: Any, n_samples: int, seed: int

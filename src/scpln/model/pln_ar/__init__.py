@@ -1,0 +1,5 @@
+"""The Poisson log-normal model of series."""
+
+from ._pln_ar import PLNAR
+
+__all__ = ["PLNAR"]
