@@ -198,6 +198,36 @@ def test_parameters_are_recovered(kind, phi):
     assert fit.elbo.sum() > fit_pln(data, Full(P)).elbo.sum() + 50
 
 
+def test_a_phi_of_each_gene_is_no_worse_than_one_of_all():
+    """Of nearly constant series, where there are other maxima."""
+    data, order, _ = simulated(3, 60, 0.995, mean=1.0)
+    one, many = (fit_pln_series(data, order, Full(P), kind) for kind in PHI)
+    assert many.elbo.sum() > one.elbo.sum() - 1e-3
+    process = one.process.by_gene()
+    np.testing.assert_allclose(process.stationary, one.process.stationary, rtol=1e-8)
+    np.testing.assert_allclose(process.phi, one.process.phi)
+
+
+def test_a_start_is_not_at_the_end_of_the_range():
+    """Of independent samples at unequal times, whose correlation may be below 0, φ = 0 is an end: from there no slope leads back."""
+    data, groups, _ = data_of()
+    order = Order.of(groups, np.random.default_rng(4).uniform(0, 10, 12))
+    assert fit_pln_series(data, order, Spherical(P), max_iter=1).process.phi[0] > 0.01
+
+
+def test_interrupts_keep_what_was_reached():
+    data, order, _ = simulated(6, 8, 0.6, seed=2)
+
+    def stop(iteration, _):
+        if iteration == 3:
+            raise KeyboardInterrupt
+
+    fit = fit_pln_series(data, order, Full(P), on_iteration=stop)
+    assert not fit.converged
+    assert "interrupted after 3 iterations" in fit.reason
+    assert np.isfinite(fit.elbo).all()
+
+
 def test_optimum_is_that_of_another_method():
     data, order, _ = simulated(6, 8, 0.6, seed=2)
     fit = fit_pln_series(data, order, Full(P), prior_precision=0, tol=1e-9)

@@ -46,7 +46,7 @@ def infer(
 ) -> tuple[GaussianPosterior, NDArray[np.float64]]:
     """Posteriors of whole series with all parameters as they are, and shares of their bounds. Warns of those that did not converge."""
     coefficients, process = module.coefficients.cpu().numpy(), process_of(module, kind)
-    check_order(order, process)
+    check_order(order, process, kind)
     found = infer_pln_series(
         data,
         order,

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from ._order import Order
     from ._process import AutoregressionName
 
-#: Tolerance and most iterations of the fit without autoregression, from which this one starts, and the largest φ of a start.
-START_TOLERANCE, START_ITERATIONS, START_PHI = 1e-3, 30, 0.9
+#: Tolerance and most iterations of the fits that this one starts from: without autoregression, and with one φ before there are many. The
+#: least and largest correlation of a start: at the ends of its range φ hardly moves with its angle.
+START_TOLERANCE, START_ITERATIONS, START_PHI = 1e-3, 30, (0.2, 0.9)
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ def fit_pln_series(
     if not order.n_steps:
         msg = f"none of the {data.n_cells:,} samples follows another: every series has one sample, which has no autoregression. Take PLN."
         raise ValueError(msg)
-    process = Process(copy.deepcopy(covariance), autoregression, signed=order.is_whole)
-    check_order(order, process)
+    process = Process(copy.deepcopy(covariance), signed=order.is_whole)
+    check_order(order, process, autoregression)
     common: dict[str, Any] = {"likelihood": likelihood, "prior_precision": prior_precision, "n_threads": n_threads}
     first = fit_pln(data, covariance, **common, max_iter=min(max_iter, START_ITERATIONS), tol=START_TOLERANCE)
     process.family = first.covariance
@@ -126,8 +127,10 @@ def fit_pln_series(
         states = SeriesStates(observations, terms_of(observations, first.likelihood), order)
         profile = SeriesProfile(first.coefficients, process, states, prior_precision, pool)
         maximizer = Maximizer(cast("Any", profile), history, max_iter, tol, on_iteration)
-        if first.interrupted:
-            maximizer.reason = first.reason
+        maximizer.reason = first.reason if first.interrupted else ""
+        if autoregression == "diagonal":
+            maximizer.reason = maximizer.reason or _roughly(profile, max_iter)
+            profile.process = process = process.by_gene()
         maximizer.run(0)
         with hold_interrupts() as held:
             profile.settle(max_steps=MAX_STEPS, tol=TOLERANCE)
@@ -146,11 +149,11 @@ def fit_pln_series(
     )
 
 
-def check_order(order: Order, process: Process) -> None:
+def check_order(order: Order, process: Process, kind: AutoregressionName) -> None:
     """Raise an error unless φ has the powers that the lags ask for."""
     if order.is_whole:
         return
-    if process.kind == "diagonal":
+    if kind == "diagonal":
         msg = (
             "autoregression='diagonal' takes times that are whole multiples of a step, and these are not. Round them, or take "
             "autoregression='scalar'."
@@ -164,19 +167,21 @@ def check_order(order: Order, process: Process) -> None:
         raise ValueError(msg)
 
 
+def _roughly(profile: SeriesProfile, max_iter: int) -> str:
+    """Maximise a little. If that was interrupted, the reason why it ended."""
+    rough = Maximizer(cast("Any", profile), History(), min(max_iter, START_ITERATIONS), START_TOLERANCE)
+    rough.run(0)
+    return rough.reason if "interrupted" in rough.reason else ""
+
+
 def _start(process: Process, first: PLNResult, data: CountData, order: Order) -> None:
-    """φ of the correlation of posterior means of independent samples with those before, and a Q with which variances stay."""
+    """φ of the correlation of posterior means of independent samples with those before."""
     residual = first.mean - data.design @ first.coefficients.T
-    products, squares = np.zeros(residual.shape[1]), np.zeros(residual.shape[1])
+    products = squares = 0.0
     for before, place in zip(order.places[:-1], order.places[1:], strict=True):
         earlier = residual[before[: len(place)]]
-        products += (residual[place] * earlier).sum(0)
-        squares += (earlier**2 + residual[place] ** 2).sum(0) / 2
-    if process.kind == "scalar":
-        products, squares = products.sum(keepdims=True), squares.sum(keepdims=True)
+        products += float((residual[place] * earlier).sum())
+        squares += float((earlier**2 + residual[place] ** 2).sum()) / 2
     lag = float(np.median(order.lags[np.isfinite(order.lags)]))
-    correlation = np.clip(products / np.maximum(squares, 1e-300), 0, START_PHI)
-    process.set_phi(correlation ** (1 / lag))
-    if process.kind == "diagonal":
-        kept = np.sqrt(1 - process.phi**2)
-        process.family.update(process.family.dense * np.outer(kept, kept))
+    correlation = np.clip(products / max(squares, 1e-300), *START_PHI)
+    process.set_phi(np.array([correlation ** (1 / lag)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -67,6 +68,13 @@ class Process:
         """Take φ, (1,) or (p,), moved to where it has an angle."""
         value = phi if self.signed else 2 * phi - 1
         self.angles = np.arctanh(np.clip(value, -np.tanh(MOST), np.tanh(MOST))).reshape(self.angles.shape)
+
+    def by_gene(self) -> Process:
+        """The same process with a φ of each gene, of which a scalar one is free to differ."""
+        result = Process(copy.deepcopy(self.family), "diagonal", signed=self.signed)
+        result.family.move(self.family.coordinates * np.sqrt(1 - self.phi[0] ** 2))
+        result.set_phi(self.phi)
+        return result
 
     @property
     def stationary(self) -> Array:

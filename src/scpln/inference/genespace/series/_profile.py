@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class SeriesProfile:
     r"""Sum of bounds at the best posteriors, plus the log-prior of coefficients, with its slopes by B, the process and the likelihood.
 
-    What `Profile` is for independent cells, and to be maximised by the same steps. At their optimum posteriors do not change the bound, so that its slopes are those
+    What `Profile` is for independent cells, and to be maximised by the same quasi-Newton steps. At their optimum posteriors do not change the bound, so that its slopes are those
     at given posteriors: :math:`\sum_t x_t \alpha_t^T` by B, and those of `Smoother.slope`. The metric is that of independent cells, with the
     variance of counts around log-rates taken off what they say of φ.
 
@@ -111,6 +111,3 @@ class SeriesProfile:
             return np.concatenate([by_coefficients.ravel(), by_family, inverse * angles, by_likelihood])
 
         return apply
-
-    def maximize_given_posteriors(self) -> None:
-        """There is no closed step."""
