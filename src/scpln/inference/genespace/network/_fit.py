@@ -115,7 +115,7 @@ def fit_network(
     >>> precision = np.eye(4) + np.diag([-0.4, -0.4, -0.4], 1) + np.diag([-0.4, -0.4, -0.4], -1)
     >>> log_rates = 2 + random.multivariate_normal(np.zeros(4), np.linalg.inv(precision), size=400)
     >>> data = CountData(random.poisson(np.exp(log_rates)), np.zeros(400), np.ones((400, 1)))
-    >>> result = fit_network(data, "ebic")
+    >>> result = fit_network(data, 0.15)
     >>> first, second = result.covariance.edges
     >>> first.tolist(), second.tolist()
     ([0, 1, 2], [1, 2, 3])

@@ -98,8 +98,12 @@ class StandardErrors(Coefficients):
         """
         table = super().get_coefficients(modality)
         with_se = as_bool("with_se", with_se)
+        one_of("method", method, get_args(ErrorMethod))
         level = None if interval is None else in_range("interval", interval, 0.01, 0.9999)
         if not with_se and level is None:
+            if donor_key is not None:
+                msg = f"donor_key={donor_key!r} is for errors of coefficients, and none are asked for. Pass with_se=True, or leave it out."
+                raise ValueError(msg)
             return table
         errors = self._coefficient_errors(method, donor_key)
         se = self._of_genes(errors.standard_errors, self.covariates, modality)
