@@ -225,7 +225,8 @@ def test_every_kind_has_errors_or_says_why_not(kind):
     if any(word in kind for word in ("network", "quadrature", "importance")):
         with pytest.raises(ValueError, match="estimates that maximise the bound"):
             model.get_coefficients(with_se=True)
-        assert model.bootstrap(2, progress=False).n_samples == 2
+        if "quadrature" in kind:
+            assert model.bootstrap(2, progress=False).n_samples == 2
         return
     table = model.get_coefficients(with_se=True)
     se = table.xs("se", axis=1, level=1)

@@ -24,6 +24,8 @@ ARGUMENTS = {
     "convert_legacy_save": None,  # has nothing to convert
     "differential_expression": {"groupby": "group", "n_samples_overall": 40},
     "get_elbo": {"refine": 1},
+    "bootstrap": {"n_samples": 2, "progress": False},
+    "jackknife": {"n_blocks": 2, "progress": False},
     "get_iw_bound": {"n_samples": 3},
     "get_posterior": {"refine": 1},
     "get_posterior_diagnostics": {"n_samples": 30},

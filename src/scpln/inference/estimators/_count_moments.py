@@ -49,7 +49,7 @@ def count_moments(eta: Array, counts: Array, sd: Array, *, slopes: bool = True) 
     --------
     >>> moments = count_moments(np.array([0.0, 0.0]), np.array([0.0, 3.0]), np.array([1.0]))
     >>> moments.value.round(4), moments.by_eta.round(4)
-    (array([-0.9626, -0.6775]), array([-0.5279,  1.1013]))
+    (array([-0.963 , -0.7248]), array([-0.6781,  0.6873]))
     """
     eta, counts, sd = np.broadcast_arrays(eta, counts, sd)
     mode = _modes(eta, counts, sd)

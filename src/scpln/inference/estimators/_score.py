@@ -67,7 +67,7 @@ def score_gradient(
     >>> def poisson(eta, y):
     ...     return y * eta - eta.exp() - torch.lgamma(y + 1)
     >>> gradient = score_gradient(poisson, np.array([[3.0]]), np.zeros((1, 1)), np.array([[0.5]]), noise)
-    >>> gradient.slope.round(1), round(3 - np.exp(0.25), 1)
+    >>> gradient.slope.round(1), round(float(3 - np.exp(0.25)), 1)
     (array([[1.7]]), 1.7)
     """
     deviation = np.sqrt(variance)
