@@ -98,8 +98,9 @@ def select_rank(
         take half the time.
     one_se
         Whether to take the least rank whose held-out score is within one standard error (over cells) of the best.
-    layer, batch_key, size_factor_key, offset_key, mask_key, design, categorical_covariate_keys, continuous_covariate_keys, modalities, \
-is_count_data, round_counts
+    layer, batch_key, size_factor_key, offset_key, mask_key, design
+        As in :func:`scpln.tl.plnpca`.
+    categorical_covariate_keys, continuous_covariate_keys, modalities, is_count_data, round_counts
         As in :func:`scpln.tl.plnpca`.
     likelihood
         As in :class:`scpln.model.PLNPCA`.
