@@ -120,6 +120,14 @@ def test_choices_of_options_are_those_of_the_class(entry):
         assert by_name["dispersion"].choices == get_args(_architecture.Dispersion)
 
 
+def test_one_call_functions_name_what_every_set_up_takes(entry):
+    if entry.function is None:
+        pytest.skip("it has no one-call function")
+    keys = {name for name in choices(scpln.model.setup_anndata) if name.endswith("_key") or name.endswith("_keys")}
+    wanted = {"layer", "design", *keys} - {"labels_key"}
+    assert wanted <= set(inspect.signature(getattr(scpln.tl, entry.function)).parameters)
+
+
 def test_what_is_written_is_what_the_row_says(entry, adata):
     """After a fit by the library, with a likelihood that has parameters, so that everything is there."""
     if entry.function is None:
