@@ -197,7 +197,7 @@ def test_nothing_is_passed_on_that_was_not_given(adata):
 
 def test_defaults_in_the_help_are_those_of_the_library(capsys):
     from scpln.model.base import FLOW
-    from scpln.model.pln._training import MAX_EPOCHS as PLN_MAX_EPOCHS
+    from scpln.model.pln._options import MAX_EPOCHS as PLN_MAX_EPOCHS
     from scpln.model.plnpca._training import CELLS_IN_STEP, MAX_EPOCHS
 
     with pytest.raises(SystemExit, match="0"):

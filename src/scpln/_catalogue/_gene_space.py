@@ -11,6 +11,14 @@ PRIOR_PRECISION = Option(
     "number",
     default=0.01,
 )
+COVARIANCE = Option(
+    "covariance",
+    "family of the covariance between genes",
+    "choice",
+    choices=("full", "diagonal", "spherical"),
+    default="full",
+)
+RESIDUALS = Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say")
 OF_GENE_SPACE = (
     Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
     Result(
@@ -75,7 +83,7 @@ GENE_SPACE = (
         defaults={"max_epochs": 1000, "n_threads": "all"},
         has_latent=False,
         results=(
-            Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say"),
+            RESIDUALS,
             *OF_GENE_SPACE,
             OF_GENES,
             Result(('varm["KEY_inflation_coefficients"]',), "those of zero inflation by covariates", always=False),
@@ -95,19 +103,13 @@ GENE_SPACE = (
         page="models/plnmixture",
         options=(
             Option("n_components", "components of the mixture", metavar="K", default="ICL chooses, up to 10"),
-            Option(
-                "covariance",
-                "family of the covariance between genes",
-                "choice",
-                choices=("full", "diagonal", "spherical"),
-                default="full",
-            ),
+            COVARIANCE,
             PRIOR_PRECISION,
         ),
         defaults={"max_epochs": 1000, "n_threads": "all"},
         has_latent=False,
         results=(
-            Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say"),
+            RESIDUALS,
             *OF_GENE_SPACE,
             Result(
                 ('obs["KEY_cluster"]', 'obsm["KEY_cluster_probs"]'),
@@ -135,13 +137,7 @@ GENE_SPACE = (
                 choices=("empirical", "uniform"),
                 default="empirical",
             ),
-            Option(
-                "covariance",
-                "family of the covariance between genes",
-                "choice",
-                choices=("full", "diagonal", "spherical"),
-                default="full",
-            ),
+            COVARIANCE,
             PRIOR_PRECISION,
         ),
         defaults={"max_epochs": 1000, "n_threads": "all"},
@@ -176,19 +172,13 @@ GENE_SPACE = (
                 choices=("scalar", "diagonal"),
                 default="scalar",
             ),
-            Option(
-                "covariance",
-                "family of the covariance between genes",
-                "choice",
-                choices=("full", "diagonal", "spherical"),
-                default="full",
-            ),
+            COVARIANCE,
             PRIOR_PRECISION,
         ),
         defaults={"max_epochs": 1000, "n_threads": "all"},
         has_latent=False,
         results=(
-            Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say"),
+            RESIDUALS,
             Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
             Result(('varm["KEY_coefficients"]',), "coefficients of every gene"),
             Result(('var["KEY_autoregression"]',), "autoregression of every gene over a time step"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from scpln.data import cell_positions
 from scpln.model.base import ScplnModel
 from scpln.utils import MOST_DRAWS, as_bool, positive_integer, positive_integer_or_none
 
@@ -33,6 +34,13 @@ class LatentModel(ScplnModel):
         """What `_infer` takes of its caller's arguments."""
         steps = positive_integer("refine", refine, least=0, most=MOST_DRAWS)
         return positive_integer_or_none("batch_size", batch_size), steps
+
+    def _positions(self, adata: Data | None, indices: Any) -> NDArray[np.intp] | None:
+        """Positions of the chosen cells, None for all; of those whose posteriors the model keeps, if it has no data."""
+        nothing = adata is None and self.adata is None
+        return cell_positions(
+            indices, len(self.module.get_buffer("elbo")) if nothing else self._data_or_own(adata).n_obs
+        )
 
     @abstractmethod
     def _infer(

@@ -8,7 +8,6 @@ import numpy as np
 import scvi
 import torch
 
-from scpln.data import cell_positions
 from scpln.inference.genespace import PosteriorName, ZeroInflation
 from scpln.model.abilities import Differential, ExactSampling, GroupTests, PriorPredictive
 from scpln.model.base import Annotation
@@ -23,6 +22,7 @@ from ._given import given_basis, given_matrix
 from ._inference import WEIGHTED, Inference, InferenceName, check_inference
 from ._inflation import InflationCoefficients, check_counts
 from ._network import Networks, checked_penalty
+from ._options import MOST_PRECISE
 from ._size import check_size
 from ._states import infer, known_covariance
 from ._training import PLNTraining
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 CovarianceName = Literal["full", "diagonal", "spherical", "fixed", "kernel", "basis", "factor"]
 #: Those that are made of a matrix that is known.
 OF_KNOWN: dict[str, type[Fixed | Kernel | Basis]] = {"fixed": Fixed, "kernel": Kernel, "basis": Basis}
-#: Largest inverse variance of coefficients: with it they are 0.
-MOST_PRECISE = 1e9
 
 
 class PLN(
@@ -235,8 +233,7 @@ class PLN(
         self._require_trained()
         self._check_inference(batch_size, refine)
         resolve_seed(seed)
-        nothing = adata is None and self.adata is None
-        positions = cell_positions(indices, len(self.module.elbo) if nothing else self._data_or_own(adata).n_obs)
+        positions = self._positions(adata, indices)
         of_gaussians = with_elbo == "exact" and self._estimator.has_own_bound
         if self._is_training_data(adata, positions) and not of_gaussians:
             values = self.module.elbo.cpu().numpy()

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scvi
 
 from scpln.core import after_training
 from scpln.inference import fit_pln_columns
@@ -17,15 +16,13 @@ from scpln.model.base import warn_stuck
 from scpln.utils import (
     MOST_DRAWS,
     as_bool,
-    positive_integer,
     positive_integer_or_none,
-    positive_number,
     progress_bar,
-    resolve_seed,
 )
 
 from ._inference import OF_DRAWS, warn_of_weights
 from ._network import n_penalties
+from ._options import training_options
 from ._states import known_covariance
 
 if TYPE_CHECKING:
@@ -38,8 +35,6 @@ if TYPE_CHECKING:
     from scpln.module.covariances import Covariance
 
     from ._inference import Inference, InferenceName
-
-MAX_EPOCHS = 1000
 
 
 class PLNTraining(QueryMapping, Bounds):
@@ -109,27 +104,22 @@ class PLNTraining(QueryMapping, Bounds):
         >>> model.converged
         True
         """
-        progress, seed = as_bool("progress", progress), resolve_seed(seed)
-        max_epochs = positive_integer("max_epochs", MAX_EPOCHS if max_epochs is None else max_epochs)
-        tol = positive_number("tol", tol)
-        n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        progress, options = as_bool("progress", progress), training_options(max_epochs, tol, seed, n_threads)
         n_samples = positive_integer_or_none("n_samples", n_samples, most=MOST_DRAWS)
         if n_samples is not None and self.inference not in OF_DRAWS:
             msg = f"n_samples= is for an inference of draws ({', '.join(OF_DRAWS)}), and this is {self.inference!r}. Leave it out."
             raise ValueError(msg)
         cells = self._read(None)
-        settings: dict[str, Any] = {"max_iter": max_epochs, "tol": tol, "n_threads": n_threads}
-        with progress_bar(
-            type(self).__name__, max_epochs * n_penalties(self.penalty), at_most=True, show=progress
-        ) as bar:
+        settings = {"max_iter": options["max_epochs"], "tol": options["tol"], "n_threads": options["n_threads"]}
+        most = options["max_epochs"] * n_penalties(self.penalty)
+        with progress_bar(type(self).__name__, most, at_most=True, show=progress) as bar:
             settings["on_iteration"] = bar.update
             if self.query_ is None:
-                result = self._fit(cells.data, {**settings, "n_samples": n_samples, "seed": seed})
+                result = self._fit(cells.data, {**settings, "n_samples": n_samples, "seed": options["seed"]})
             else:
                 result = self._fit_on_reference(cells.data, settings)
             bar.finish(result.reason)
         warn_stuck(result.stuck, len(cells.names), cells.names)
-        options = {"max_epochs": max_epochs, "tol": tol, "n_threads": n_threads, "seed": seed}
         summary = getattr(result, "summary", {})
         warn_of_weights(summary)
         self._conclude(cells, result, {**options, **summary})

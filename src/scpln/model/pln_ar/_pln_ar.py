@@ -6,22 +6,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-import scvi
 
 from scpln.data import cell_positions
 from scpln.inference.genespace.series import AutoregressionName, fit_pln_series
 from scpln.model.abilities import Elbo, LikelihoodParameters, Predictive, PriorPredictive, conditions
 from scpln.model.base import Annotation, Evaluated, warn_stuck
-from scpln.model.pln import Covariances, check_size
+from scpln.model.pln import MOST_PRECISE, Covariances, check_size, training_options
 from scpln.module import PLNARModule
 from scpln.module.covariances import COVARIANCES
 from scpln.utils import (
     as_bool,
     in_range,
     one_of,
-    positive_integer,
-    positive_integer_or_none,
-    positive_number,
     progress_bar,
     resolve_seed,
 )
@@ -43,7 +39,6 @@ if TYPE_CHECKING:
 CovarianceName = Literal["full", "diagonal", "spherical"]
 LikelihoodName = Literal["poisson", "nb", "bernoulli"]
 #: Most iterations, unless a user says so, and the largest inverse variance of coefficients: with it they are 0.
-MAX_EPOCHS, MOST_PRECISE = 1000, 1e9
 #: Most samples × genes²: the filter keeps three matrices of each sample.
 MOST_NUMBERS = 10**8
 
@@ -166,12 +161,9 @@ class PLNAR(Covariances, LikelihoodParameters, Predictive, PriorPredictive, Elbo
         ValueError
             If no sample follows another, or times do not suit the autoregression.
         """
-        progress, seed = as_bool("progress", progress), resolve_seed(seed)
-        max_epochs = positive_integer("max_epochs", MAX_EPOCHS if max_epochs is None else max_epochs)
-        tol = positive_number("tol", tol)
-        n_threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
+        progress, options = as_bool("progress", progress), training_options(max_epochs, tol, seed, n_threads)
         cells, order = self._read(None), self._order(self._data_or_own(None), None)
-        with progress_bar(type(self).__name__, max_epochs, at_most=True, show=progress) as bar:
+        with progress_bar(type(self).__name__, options["max_epochs"], at_most=True, show=progress) as bar:
             fit = fit_pln_series(
                 cells.data,
                 order,
@@ -179,9 +171,9 @@ class PLNAR(Covariances, LikelihoodParameters, Predictive, PriorPredictive, Elbo
                 self.autoregression,
                 likelihood=self._new_module().generative.likelihood,
                 prior_precision=self.prior_precision,
-                max_iter=max_epochs,
-                tol=tol,
-                n_threads=n_threads,
+                max_iter=options["max_epochs"],
+                tol=options["tol"],
+                n_threads=options["n_threads"],
                 on_iteration=bar.update,
             )
             bar.finish(fit.reason)
@@ -194,7 +186,6 @@ class PLNAR(Covariances, LikelihoodParameters, Predictive, PriorPredictive, Elbo
             "n_series": order.n_series,
             "time_step": order.unit,
         }
-        options = {"max_epochs": max_epochs, "tol": tol, "n_threads": n_threads, "seed": seed}
         self._finish_training(cells, {**found, **options}, dict(fit.history))
 
     def get_autoregression(self) -> pd.Series:
@@ -270,8 +261,7 @@ class PLNAR(Covariances, LikelihoodParameters, Predictive, PriorPredictive, Elbo
         self._require_trained()
         self._check_inference(batch_size, refine)
         resolve_seed(seed)
-        nothing = adata is None and self.adata is None
-        positions = cell_positions(indices, len(self.module.elbo) if nothing else self._data_or_own(adata).n_obs)
+        positions = self._positions(adata, indices)
         chosen = slice(None) if positions is None else positions
         if self._is_training_data(adata):
             return self.module.posterior(positions), self.module.elbo.cpu().numpy()[chosen]

@@ -13,8 +13,8 @@ from scpln.data import read_labels, setup_args, states
 from scpln.inference.genespace import PosteriorName
 from scpln.inference.genespace.mixture import fit_pln_groups, infer_pln_mixture
 from scpln.model.base import warn_stuck
-from scpln.model.pln import check_size
-from scpln.model.pln_mixture import MOST_PRECISE, GeneSpaceMixture
+from scpln.model.pln import MOST_PRECISE, check_size, training_options
+from scpln.model.pln_mixture import GeneSpaceMixture
 from scpln.module.covariances import COVARIANCES
 from scpln.utils import as_bool, in_range, one_of, progress_bar
 
@@ -154,7 +154,7 @@ class PLNLDA(GeneSpaceMixture):
         ValueError
             If there are fewer than two cells with one of the labels.
         """
-        progress, options = as_bool("progress", progress), self._training_options(max_epochs, tol, seed, n_threads)
+        progress, options = as_bool("progress", progress), training_options(max_epochs, tol, seed, n_threads)
         assert self.adata is not None
         cells, (codes, _) = self._read(None), read_labels(self.adata, self.registry) or (np.empty(0, np.int64), [])
         known, groups, weights = labelled(codes, self.label_names, self.priors)

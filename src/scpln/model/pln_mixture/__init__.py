@@ -1,6 +1,6 @@
 """Mixtures of Poisson log-normal models in gene space."""
 
-from ._components import MOST_PRECISE, GeneSpaceMixture
+from ._components import GeneSpaceMixture
 from ._pln_mixture import PLNMixture
 
-__all__ = ["MOST_PRECISE", "GeneSpaceMixture", "PLNMixture"]
+__all__ = ["GeneSpaceMixture", "PLNMixture"]

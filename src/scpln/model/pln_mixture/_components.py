@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import scvi
 from scipy.linalg import cho_solve
 
 from scpln.core import after_training
-from scpln.data import cell_positions, gene_positions
+from scpln.data import gene_positions
 from scpln.model.abilities import (
     Bounds,
     Clusters,
@@ -23,7 +22,7 @@ from scpln.model.abilities import (
 from scpln.model.base import Annotation
 from scpln.module import PLNMixtureModule
 from scpln.module.covariances import COVARIANCES
-from scpln.utils import positive_integer, positive_integer_or_none, positive_number, resolve_seed
+from scpln.utils import resolve_seed
 
 from ._states import infer, module_of
 
@@ -37,11 +36,6 @@ if TYPE_CHECKING:
     from scpln.inference.genespace import PosteriorName
     from scpln.inference.genespace.mixture import MixtureCells, MixtureParameters
     from scpln.module import Posterior
-
-#: Most iterations, unless a user says so.
-MAX_EPOCHS = 1000
-#: Largest inverse variance of coefficients: with it they are 0.
-MOST_PRECISE = 1e9
 
 
 class GeneSpaceMixture(Coefficients, Clusters, Differential, GroupTests, Bounds, ExactSampling):
@@ -127,18 +121,6 @@ class GeneSpaceMixture(Coefficients, Clusters, Differential, GroupTests, Bounds,
         table = pd.DataFrame(values, index=self.genes, columns=self.genes)
         return table if positions is None else table.iloc[positions, positions]
 
-    @staticmethod
-    def _training_options(
-        max_epochs: int | None, tol: float, seed: int | None, n_threads: int | None
-    ) -> dict[str, Any]:
-        """Arguments of ``train``, after checking them."""
-        return {
-            "max_epochs": positive_integer("max_epochs", MAX_EPOCHS if max_epochs is None else max_epochs),
-            "tol": positive_number("tol", tol),
-            "seed": resolve_seed(seed),
-            "n_threads": positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads,
-        }
-
     def _keep(
         self,
         cells: Cells,
@@ -188,8 +170,7 @@ class GeneSpaceMixture(Coefficients, Clusters, Differential, GroupTests, Bounds,
         self._require_trained()
         self._check_inference(batch_size, refine)
         resolve_seed(seed)
-        nothing = adata is None and self.adata is None
-        positions = cell_positions(indices, len(self.module.elbo) if nothing else self._data_or_own(adata).n_obs)
+        positions = self._positions(adata, indices)
         if self._is_training_data(adata, positions):
             values = self.module.elbo.cpu().numpy()
             return self.module.posterior(positions), values if positions is None else values[positions]

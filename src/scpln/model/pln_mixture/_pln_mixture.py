@@ -9,11 +9,11 @@ import pandas as pd
 from scpln.inference.genespace import PosteriorName
 from scpln.inference.genespace.mixture import fit_pln_mixture
 from scpln.model.base import warn_stuck
-from scpln.model.pln import check_size
+from scpln.model.pln import MOST_PRECISE, check_size, training_options
 from scpln.module.covariances import COVARIANCES
 from scpln.utils import as_bool, in_range, one_of, positive_integer_or_none, progress_bar
 
-from ._components import MOST_PRECISE, GeneSpaceMixture
+from ._components import GeneSpaceMixture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +156,7 @@ class PLNMixture(GeneSpaceMixture):
         >>> model.get_component_selection().index.to_list()
         [1, 2]
         """
-        progress, options = as_bool("progress", progress), self._training_options(max_epochs, tol, seed, n_threads)
+        progress, options = as_bool("progress", progress), training_options(max_epochs, tol, seed, n_threads)
         cells = self._read(None)
         with progress_bar(type(self).__name__, options["max_epochs"], at_most=True, show=progress) as bar:
             result = fit_pln_mixture(

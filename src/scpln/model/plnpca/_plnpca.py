@@ -8,7 +8,7 @@ import numpy as np
 import scvi
 import torch
 
-from scpln.data import adopt, cell_positions, has_entries, modality_sizes, modality_slices, register_mudata, states
+from scpln.data import adopt, has_entries, modality_sizes, modality_slices, register_mudata, states
 from scpln.inference import GenePriorName
 from scpln.model.abilities import (
     Differential,
@@ -296,9 +296,7 @@ class PLNPCA(
         """Posterior and, if asked for, bound of each cell: stored ones of training cells, or new ones."""
         self._require_trained()
         batch_size, refine = self._check_inference(batch_size, refine)
-        seed, n_stored = resolve_seed(seed), len(self.module.elbo)
-        nothing = adata is None and self.adata is None
-        positions = cell_positions(indices, n_stored if nothing else self._data_or_own(adata).n_obs)
+        seed, positions = resolve_seed(seed), self._positions(adata, indices)
         stored = self._is_training_data(adata, positions)
         if stored and not refine:
             posterior, values = self.module.posterior(positions), self.module.elbo.cpu().numpy()
