@@ -49,7 +49,8 @@ def test_the_bound_is_that_of_a_fine_grid(name, posterior):
     expected = expected_on_grid(likelihood, data.counts, data.offsets[:, None] + cells.mean, cells.variance)
     expected -= torch.distributions.kl_divergence(q, prior).numpy()
     np.testing.assert_allclose(cells.elbo, expected, atol=3e-4 if name.startswith("zi") else 2e-6)
-    np.testing.assert_allclose(pln_elbo(*at, likelihood=likelihood, posterior=posterior), cells.elbo, atol=1e-4)
+    again = pln_elbo(*at, likelihood=likelihood, posterior=posterior)
+    np.testing.assert_allclose(again, cells.elbo, atol=1e-4 if name.startswith("zi") else 1e-5)
     assert len(cells.stuck) == 0
 
 
