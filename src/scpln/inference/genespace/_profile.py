@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 LEAST_RATE = 1e-2
 
 
+def ridge_of(design: Array, prior_precision: float) -> tuple[Array, Array, Array]:
+    """Inverse variances of the prior of coefficients, (d,), of which the intercept has none, XᵀX, and the inverse of both together."""
+    ridge = np.full(design.shape[1], prior_precision)
+    ridge[0] = 0
+    gram = design.T @ design
+    return ridge, gram, np.linalg.pinv(gram + np.diag(ridge), hermitian=True)
+
+
 @dataclass
 class Profile:
     r"""Sum of bounds at the best posteriors, plus the log-prior of coefficients, with its slopes by B and coordinates of Σ.
@@ -46,11 +54,7 @@ class Profile:
     pool: Threads
 
     def __post_init__(self) -> None:
-        design = self.posteriors.observations.design
-        self.ridge = np.full(design.shape[1], self.prior_precision)  # the intercept has none
-        self.ridge[0] = 0
-        self.gram = design.T @ design
-        self.inverse_gram = np.linalg.pinv(self.gram + np.diag(self.ridge), hermitian=True)
+        self.ridge, self.gram, self.inverse_gram = ridge_of(self.posteriors.observations.design, self.prior_precision)
         self.sums: Sums
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scpln.inference.genespace._profile import LEAST_RATE
+from scpln.inference.genespace._profile import LEAST_RATE, ridge_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,10 +43,7 @@ class SeriesProfile:
     pool: Threads
 
     def __post_init__(self) -> None:
-        design = self.posteriors.observations.design
-        self.ridge = np.full(design.shape[1], self.prior_precision)  # the intercept has none
-        self.ridge[0] = 0
-        self.inverse_gram = np.linalg.pinv(design.T @ design + np.diag(self.ridge), hermitian=True)
+        self.ridge, _, self.inverse_gram = ridge_of(self.posteriors.observations.design, self.prior_precision)
         self.sums: SeriesSums
 
     @property
