@@ -1,5 +1,6 @@
 """A save takes nothing from a directory but the model that it replaces, whoever else writes and reads there."""
 
+import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -12,7 +13,8 @@ import scpln
 from scpln.core import _files
 from scpln.model import PLNPCA, setup_anndata, setup_mudata
 from scpln.model.base import check_save
-from scpln.model.base.saving import read_model, write_model
+from scpln.model.base.saving import _write, read_model, write_model
+from scpln.model.base.saving._document import make_document
 
 TAKEN = r"is not of a saved model, or was changed since, and is not replaced.*Move or rename it"
 
@@ -187,6 +189,30 @@ def test_several_processes_save_and_read_at_one_place(model, tmp_path, locks, mo
     assert read_model(place).tensors["a"].sum() == 0
     if locks:
         assert sorted(path.name[:5] for path in place.iterdir()) == ["model", "model"]
+
+
+def test_files_that_another_process_removes_during_a_save_are_not_missed(model, tmp_path, monkeypatch):
+    """As happens where there are no locks: each of two processes removes the files of models that both replace."""
+    metadata = {"a": 1}
+    for number in range(3):
+        write_model(tmp_path, None, metadata=metadata, tensors={"a": torch.ones(2) * number}, overwrite=number > 0)
+    earlier = tmp_path / "model.0123456789abcdef.safetensors"
+    document = json.loads((tmp_path / "model.json").read_text())
+    copy = tmp_path / document["files"]["tensors"]["name"]
+    earlier.write_bytes(copy.read_bytes())
+    document["files"]["earlier"] = [{**document["files"]["tensors"], "name": earlier.name}]
+    (tmp_path / "model.json").write_text(make_document(document["files"], document["model"]))
+    original = _write.digest_of_file
+
+    def remove_first(path):
+        if path == earlier:
+            earlier.unlink(missing_ok=True)
+        return original(path)
+
+    monkeypatch.setattr(_write, "digest_of_file", remove_first)
+    write_model(tmp_path, None, metadata=metadata, tensors={"a": torch.full((2,), 7.0)}, overwrite=True)
+    assert not earlier.exists()
+    assert read_model(tmp_path).tensors["a"].sum() == 14
 
 
 def test_a_model_that_goes_while_it_is_read_is_missed_in_words(model, tmp_path):

@@ -133,7 +133,7 @@ def _make_room(
             )
             raise ValueError(msg)
     for file in own:
-        if any(file.samefile(backing) for backing in _backing_files(adata)):
+        if any(_is_same(file, backing) for backing in _backing_files(adata)):
             msg = (
                 f"The data are backed by {str(file)!r}, which saving them here would replace. Choose another directory, or "
                 "read them into memory first: `adata = adata.to_memory()`."
@@ -224,7 +224,15 @@ def _is_empty(path: Path) -> bool:
 
 
 def _is_as_saved(path: Path, entry: Entry) -> bool:
-    return path.is_file() and not path.is_symlink() and digest_of_file(path) == entry["sha256"]
+    with suppress(FileNotFoundError):  # where there are no locks, another process may remove it meanwhile
+        return path.is_file() and not path.is_symlink() and digest_of_file(path) == entry["sha256"]
+    return False
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    with suppress(FileNotFoundError):  # as above
+        return path.samefile(other)
+    return False
 
 
 def _backing_files(adata: Data | None) -> list[Path]:
