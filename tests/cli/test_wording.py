@@ -27,6 +27,7 @@ OUT_OF_REACH = {
     "core": "arguments of inner functions",
     "data/_checks": "commands read whole files, which are no views, nor lazy, and have names of text",
     "data/categories/_groups": "no command compares groups",
+    "data/trees": "no command takes a tree",
     "datasets": "functions that the command line calls with its own arguments",
     "hub": "no command shares models",
     "inference": "arguments of inner functions",

@@ -8,6 +8,7 @@ from ._factorial import log_factorial_sums
 from ._files import flush_directory, left_behind, replace_file, sole_writer, write_beside
 from ._interrupts import Held, after_training, hold_interrupts
 from ._threads import Threads, available_threads, threads
+from ._tree import Tree
 
 __all__ = [
     "ABSENT",
@@ -18,6 +19,7 @@ __all__ = [
     "Held",
     "Rows",
     "Threads",
+    "Tree",
     "after_training",
     "available_threads",
     "canonical",
