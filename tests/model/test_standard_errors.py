@@ -1,12 +1,17 @@
 """Standard errors, tests, bootstrap and jackknife of models, as a user asks for them."""
 
+import copy
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
 
 import scpln
+from scpln.core import _count_data, _threads
 from scpln.inference.genespace import fit_pln
+from scpln.inference.uncertainty import _build
 from scpln.model.abilities import StandardErrors
 from scpln.module.covariances import Full
 
@@ -186,6 +191,26 @@ def test_the_model_stays_as_it_is(model):
     model.get_coefficients(with_se=True)
     pd.testing.assert_frame_equal(before[0], model.get_coefficients())
     np.testing.assert_array_equal(before[1], model.get_latent_representation())
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["few parameters", "many"])
+@pytest.mark.parametrize("kind", ["PLN", "PLNPCA"])
+def test_errors_of_blocks_of_cells_in_several_threads(kind, large, monkeypatch):
+    """As those of all cells at once; and models that keep what they follow from can still be copied."""
+    model = fit(make(), kind)
+    if large and kind == "PLNPCA":
+        monkeypatch.setattr(_build, "MOST_PARAMETERS", 0)
+    model.train(progress=False, tol=1e-8)
+    whole = model.get_coefficients(with_se=True), model.get_coefficients(with_se=True, donor_key="donor")
+    monkeypatch.setattr(_count_data, "BLOCK_PAIRS", 1)
+    monkeypatch.setattr(_threads, "available_threads", lambda: 3)
+    model._kept_sandwich = None
+    parts = model.get_coefficients(with_se=True), model.get_coefficients(with_se=True, donor_key="donor")
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(parts[0], again.get_coefficients(with_se=True))
+    np.testing.assert_array_equal(parts[0], copy.deepcopy(model).get_coefficients(with_se=True))
 
 
 def test_errors_of_covariances_are_about_those_of_a_bootstrap():

@@ -27,12 +27,13 @@ class Threads:
     """A pool that splits a range of cells into one contiguous chunk per thread.
 
     Chunks depend on the number of threads alone and results come back in order, so that sums over chunks are the
-    same in every run. NumPy releases the interpreter's lock in all that is costly here.
+    same in every run. NumPy releases the interpreter's lock in all that is costly here. What outlives its pool, as may be kept or pickled,
+    gets the same results from one closed, in the thread that asks.
     """
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
-        self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scpln")
+        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(n_threads, thread_name_prefix="scpln")
 
     def map_chunks(self, function: Callable[[int, int], Result], n: int, block: int) -> list[Result]:
         """Results of `function(start, stop)` on each thread's chunk of `range(n)`, cut at multiples of `block`."""
@@ -43,8 +44,8 @@ class Threads:
 
     def map_each(self, function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
         """Results of `function(*these)` for each tuple of arguments, in their order."""
-        if len(arguments) == 1:
-            return [function(*arguments[0])]
+        if len(arguments) == 1 or self._pool is None:
+            return [function(*these) for these in arguments]
         futures = [self._pool.submit(function, *these) for these in arguments]
         try:
             return [future.result() for future in futures]
@@ -53,7 +54,9 @@ class Threads:
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Self
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from scpln.core import _linalg as linalg
+from scpln.core import threads
 
 from ._errors import CoefficientErrors
 from ._gene_uncertainty import LEAST_INFORMATION, RIDGE
@@ -99,7 +100,8 @@ class FactorSandwich:
         if method == "model":
             total = self.inverse[:d, :d].transpose(2, 0, 1) + self._of_shift(self._shift)
             return CoefficientErrors(total, df)
-        total = self._summed_squares(method, clusters, n_units)
+        with threads(self.problem.pool.n_threads) as pool:  # the one that cells were made ready in has ended
+            total = self._summed_squares(replace(self.problem, pool=pool), method, clusters, n_units)
         total *= small_sample(method, clusters, n_units)
         return CoefficientErrors(total + self._pulled(), df)
 
@@ -140,7 +142,9 @@ class FactorSandwich:
         result: Array = total + mixed + mixed.transpose(0, 2, 1) + self._of_shift(middle)
         return result
 
-    def _summed_squares(self, method: ErrorMethod, clusters: NDArray[np.intp] | None, n_units: int) -> Array:
+    def _summed_squares(
+        self, problem: CellProblem, method: ErrorMethod, clusters: NDArray[np.intp] | None, n_units: int
+    ) -> Array:
         """Σ_g ψ_gj ψ_gjᵀ over cells or clusters, (p, d, d)."""
         design, (p, d) = self.problem.data.design, self.genes.coefficients.shape
         left_out = method == "hc3" and clusters is None
@@ -150,7 +154,7 @@ class FactorSandwich:
             return _squares(influences)
 
         if clusters is None:
-            return self.problem.sum_derivatives(of_block, self.genes, self.cells)
+            return problem.sum_derivatives(of_block, self.genes, self.cells)
         by_unit, lock = np.zeros((n_units, p, d)), Lock()
 
         def add_block(some: slice, slope: Array, weight: Array) -> float:
@@ -161,7 +165,7 @@ class FactorSandwich:
                 by_unit[units] += parts.reshape(-1, p, d)
             return 0.0
 
-        self.problem.sum_derivatives(add_block, self.genes, self.cells)
+        problem.sum_derivatives(add_block, self.genes, self.cells)
         if method == "hc3":
             shared = np.linalg.pinv(design.T @ design, hermitian=True)
             for unit in range(n_units):
