@@ -46,6 +46,7 @@ bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten see
 	$(if $(DATA),$(BIN)/python benchmarks/own_clusters.py --data $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/integration.py --data $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/gene_space.py --data $(DATA) --peer-python .venv-peer/bin/python)
+	$(if $(DATA),$(BIN)/python benchmarks/family.py --data $(DATA) --peer-python .venv-peer/bin/python)
 
 lint: $(VENV)/.dev  ## formatter, linter and type checker
 	$(BIN)/ruff format --check .
