@@ -28,9 +28,16 @@ from scpln.inference.genespace.mixture import (
     fit_pln_mixture,
     infer_pln_mixture,
 )
-from scpln.module.covariances import COVARIANCES, Diagonal, Fixed, Full, Spherical
+from scpln.module.covariances import Diagonal, Factor, Fixed, Full, Spherical
 
 POSTERIORS = ["fullrank", "meanfield"]
+
+
+def two_factors(p):
+    return Factor(p, 2)
+
+
+FAMILIES_OF = {"full": Full, "diagonal": Diagonal, "spherical": Spherical, "factor": two_factors}
 
 
 def draw(n, p, k, d=1, *, seed=0, apart=3.0, spread=0.4):
@@ -66,11 +73,11 @@ def total(result):
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
-@pytest.mark.parametrize("covariance", ["full", "diagonal", "spherical"])
+@pytest.mark.parametrize("covariance", FAMILIES_OF)
 def test_one_component_is_the_model_without_a_mixture(covariance, posterior):
     data, _ = draw(40, 4, 1, 2)
-    one = fit_pln_mixture(data, COVARIANCES[covariance](4), 1, posterior=posterior, tol=1e-9)
-    alone = fit_pln(data, COVARIANCES[covariance](4), posterior=posterior, tol=1e-9)
+    one = fit_pln_mixture(data, FAMILIES_OF[covariance](4), 1, posterior=posterior, tol=1e-9)
+    alone = fit_pln(data, FAMILIES_OF[covariance](4), posterior=posterior, tol=1e-9)
     assert total(one) == pytest.approx(total(alone), abs=1e-6 * 40)
     assert one.parameters.coefficients == pytest.approx(alone.coefficients, abs=1e-3)
     assert one.parameters.n_parameters == alone.coefficients.size + alone.covariance.n_parameters
@@ -127,7 +134,7 @@ def profile_of(data, given, posterior, prior_precision=0.3):
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
-@pytest.mark.parametrize("family", [Full, Diagonal, Spherical])
+@pytest.mark.parametrize("family", [Full, Diagonal, Spherical, two_factors])
 def test_slopes_are_numerical_slopes(family, posterior):
     made = profile_of(draw(20, 3, 2, 2)[0], parameters(3, 2, 2, family=family), posterior)
     point, slope, step = made.point, made.slope, 1e-4
@@ -153,8 +160,9 @@ def test_the_metric_is_symmetric_and_positive():
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
-def test_a_step_in_closed_form_does_not_lower_the_bound(posterior):
-    made = profile_of(draw(40, 4, 2, 2)[0], parameters(4, 3, 2), posterior)
+@pytest.mark.parametrize("family", [Full, two_factors])
+def test_a_step_in_closed_form_does_not_lower_the_bound(family, posterior):
+    made = profile_of(draw(40, 4, 2, 2)[0], parameters(4, 3, 2, family=family), posterior)
     values = [made.objective]
     for _ in range(5):
         made.maximize_given_posteriors()
@@ -164,23 +172,57 @@ def test_a_step_in_closed_form_does_not_lower_the_bound(posterior):
     assert values[-1] > values[0] + 1
 
 
-def test_iterations_do_not_lower_the_bound():
-    result = fit_pln_mixture(draw(60, 4, 2, 2)[0], Full(4), 2)
+@pytest.mark.parametrize("family", [Full, two_factors])
+def test_iterations_do_not_lower_the_bound(family):
+    result = fit_pln_mixture(draw(60, 4, 2, 2)[0], family(4), 2)
     assert result.converged
     assert (np.diff(result.history["objective"]) > -1e-9).all()
     assert total(result) / 60 == pytest.approx(result.history["elbo"][-1], abs=1e-4)
 
 
-@pytest.mark.parametrize("covariance", ["full", "diagonal", "spherical"])
+@pytest.mark.parametrize("covariance", FAMILIES_OF)
 def test_components_are_found_and_icl_says_how_many(covariance):
     data, groups = draw(90, 4, 3, 2, seed=3)
-    result = fit_pln_mixture(data, COVARIANCES[covariance](4))
+    result = fit_pln_mixture(data, FAMILIES_OF[covariance](4))
     assert result.parameters.n_components == 3
     assert adjusted_rand_score(groups, result.responsibilities.argmax(1)) >= 0.9
     assert [each.n_components for each in result.criteria][:4] == [1, 2, 3, 4]
     bounds = [each.bound for each in result.criteria]
     assert (np.diff(bounds) > 0).all()
     assert (np.diff(result.parameters.weights) <= 0).all()
+
+
+def test_many_factors_are_a_full_covariance():
+    """Of four genes, three factors and a variance each reach any Σ; of fewer the bound is lower, and the criteria count 4 q − q (q − 1) / 2 + 4."""
+    data, _ = draw(120, 4, 2, 2, seed=3, apart=1.0)
+    full = fit_pln_mixture(data, Full(4), 2, tol=1e-8)
+    by_number = [fit_pln_mixture(data, Factor(4, q), 2, tol=1e-8) for q in (1, 2, 3)]
+    assert total(by_number[2]) == pytest.approx(total(full), abs=0.01)
+    one, other = (each.parameters.select(np.argsort(each.parameters.means[:, 0])) for each in (full, by_number[2]))
+    assert other.means == pytest.approx(one.means, abs=0.01)
+    for k in range(2):
+        assert other.covariances[k].dense == pytest.approx(one.covariances[k].dense, abs=0.01)
+    assert (np.diff([total(each) for each in by_number]) >= -1e-3).all()
+    of_diagonal = fit_pln_mixture(data, Diagonal(4), 2, tol=1e-8)
+    assert total(of_diagonal) < total(by_number[0])
+    free = [each.parameters.n_parameters - (1 + 2 * 4 + 4) for each in by_number]
+    assert free == [2 * 8, 2 * 10, 2 * 10]
+    assert full.parameters.n_parameters - (1 + 2 * 4 + 4) == 2 * 10
+
+
+def test_factors_of_components_are_recovered():
+    random = np.random.default_rng(0)
+    loadings = [np.array([0.9, 0.7, 0.6, 0, 0, 0]), np.array([0, 0, 0, 0.6, 0.8, -0.9])]
+    means, groups = np.array([[2.0] * 6, [4.0, 0.5] * 3]), np.arange(1200) % 2
+    states = means[groups] + 0.3 * random.standard_normal((1200, 6))
+    states += random.standard_normal((1200, 1)) * np.stack(loadings)[groups]
+    data = CountData(random.poisson(np.exp(states)), np.zeros(1200), np.ones((1200, 1)))
+    found = fit_pln_mixture(data, Factor(6, 1), 2).parameters
+    order = np.argsort(found.means[:, 0])
+    for k, true in zip(order, loadings, strict=True):
+        got = found.covariances[k].loadings[:, 0]
+        assert got * np.sign(got @ true) == pytest.approx(true, abs=0.15)
+        assert found.covariances[k].uniquenesses == pytest.approx(np.full(6, 0.09), abs=0.08)
 
 
 def test_the_order_of_genes_and_cells_does_not_matter():

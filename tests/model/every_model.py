@@ -28,6 +28,7 @@ KINDS = {
     "PLN, factor": (PLN, {"covariance": "factor", "n_factors": 2}),
     "PLNMixture": (PLNMixture, {"n_components": 2}),
     "PLNMixture, spherical": (PLNMixture, {"n_components": 2, "covariance": "spherical"}),
+    "PLNMixture, factor": (PLNMixture, {"n_components": 2, "covariance": "factor", "n_factors": 2}),
     "PLNLDA": (PLNLDA, {}),
     "PLNAR": (PLNAR, {"order_key": "place", "group_key": "group"}),
     "PLN, quadrature": (PLN, {"covariance": "diagonal", "inference": "quadrature"}),

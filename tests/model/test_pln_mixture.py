@@ -77,6 +77,38 @@ def test_one_component_is_pln():
     assert one.get_posterior().mean == pytest.approx(alone.get_posterior().mean, abs=1e-2)
 
 
+def test_one_component_with_factors_is_pln_with_factors(tmp_path):
+    adata = groups_of(80)
+    one, alone = PLNMixture(adata, 1, covariance="factor", n_factors=2), PLN(adata, "factor", n_factors=2)
+    for each in (one, alone):
+        each.train(progress=False, tol=1e-8)
+    assert one.get_elbo() == pytest.approx(alone.get_elbo(), abs=1e-6)
+    assert one.training_["n_parameters"] == alone.training_["n_parameters"]
+    assert one.get_covariance().to_numpy() == pytest.approx(alone.get_covariance().to_numpy(), abs=1e-2)
+    assert one.get_factor_loadings().to_numpy() == pytest.approx(alone.get_factor_loadings().to_numpy(), abs=5e-2)
+    one.save(tmp_path / "model")
+    loaded = PLNMixture.load(tmp_path / "model", adata)
+    assert loaded.n_factors == 2
+    assert loaded.get_factor_loadings("0").equals(one.get_factor_loadings())
+
+
+def test_every_component_has_factors_of_its_own():
+    model = fitted(groups_of(), K, covariance="factor", n_factors=1)
+    assert adjusted_rand_score(model.adata.obs["kind"], model.predict()) > 0.9
+    for k in range(K):
+        table = model.get_factor_loadings(k)
+        loadings, own = table[["factor_1"]].to_numpy(), table["uniqueness"].to_numpy()
+        assert loadings @ loadings.T + np.diag(own) == pytest.approx(model.get_covariance(k).to_numpy(), abs=1e-10)
+    assert not model.get_factor_loadings(0).equals(model.get_factor_loadings(1))
+    assert model.get_factor_loadings(1, ["gene_2"]).equals(model.get_factor_loadings(1).loc[["gene_2"]])
+    table = model.get_component_selection()
+    assert table.loc[K, "n_parameters"] == K - 1 + K * P + P + K * 2 * P
+    with pytest.raises(ValueError, match="This PLNMixture has no factors"):
+        fitted(model.adata, 1).get_factor_loadings()
+    with pytest.raises(ValueError, match="Pass n_factors=3"):
+        PLNMixture(model.adata, 2, covariance="factor")
+
+
 def test_components_have_parameters(model):
     means, coefficients = model.get_means(), model.get_coefficients()
     assert list(means.columns) == model.component_names

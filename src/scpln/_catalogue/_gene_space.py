@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ._entry import Entry, Option, Result
 from ._shared import OF_COUNTS, OF_GENES
 
@@ -18,6 +20,7 @@ COVARIANCE = Option(
     choices=("full", "diagonal", "spherical"),
     default="full",
 )
+N_FACTORS = Option("n_factors", "factors of the covariance factor", metavar="Q")
 RESIDUALS = Result(('obsm["X_KEY"]',), "how log-rates of every cell differ from what its covariates say")
 OF_GENE_SPACE = (
     Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
@@ -77,7 +80,7 @@ GENE_SPACE = (
                 "number_or_name",
                 default="none",
             ),
-            Option("n_factors", "factors of the covariance factor", metavar="Q"),
+            N_FACTORS,
             PRIOR_PRECISION,
         ),
         defaults={"max_epochs": 1000, "n_threads": "all"},
@@ -103,7 +106,8 @@ GENE_SPACE = (
         page="models/plnmixture",
         options=(
             Option("n_components", "components of the mixture", metavar="K", default="ICL chooses, up to 10"),
-            COVARIANCE,
+            replace(COVARIANCE, choices=(*COVARIANCE.choices, "factor")),
+            N_FACTORS,
             PRIOR_PRECISION,
         ),
         defaults={"max_epochs": 1000, "n_threads": "all"},

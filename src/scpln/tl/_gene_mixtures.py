@@ -18,7 +18,8 @@ def pln_mixture(
     adata: AnnData,
     *,
     n_components: int | Sequence[int] | None = None,
-    covariance: Literal["full", "diagonal", "spherical"] = "full",
+    covariance: Literal["full", "diagonal", "spherical", "factor"] = "full",
+    n_factors: int | None = None,
     layer: str | None = None,
     batch_key: str | None = None,
     size_factor_key: str | None = None,
@@ -45,6 +46,8 @@ def pln_mixture(
         Components K; several numbers, or None, to choose one by ICL.
     covariance
         Family of the components' covariances between genes.
+    n_factors
+        Factors of ``"factor"``.
     {registration}
     posterior
         Variational family: ``"fullrank"``, Gaussians with any covariance, or ``"meanfield"``, with diagonal ones.

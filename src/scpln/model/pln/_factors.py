@@ -15,6 +15,10 @@ from ._covariances import Covariances
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
+    from scpln.model.pln_mixture import PLNMixture
+
 
 class Factors(Covariances):
     """Models whose covariance may be of few factors and a variance of each gene."""
@@ -50,17 +54,22 @@ class Factors(Covariances):
         ['factor_1', 'factor_2', 'uniqueness']
         """
         self._require_trained()
-        if self.n_factors is None:
-            msg = "This PLN has no factors. Make it with covariance='factor' and n_factors=3, for instance."
-            raise ValueError(msg)
-        columns = [*(f"factor_{number}" for number in range(1, self.n_factors + 1)), "uniqueness"]
-        table = pd.DataFrame(self.module.parts.cpu().numpy(), index=self.genes, columns=columns)
-        positions = gene_positions(genes, self.genes, "genes")
-        return table if positions is None else table.iloc[positions]
+        return factor_table(self, self.module.parts, genes)
 
     def _factor_tables(self) -> dict[str, pd.DataFrame]:
         """Loadings, for annotated data; nothing without factors."""
         return {} if self.n_factors is None else {"loadings": self.get_factor_loadings().iloc[:, :-1]}
+
+
+def factor_table(model: Factors | PLNMixture, parts: torch.Tensor, genes: Sequence[str] | None) -> pd.DataFrame:
+    """C and ψ of a model's genes (genes × factors and one more), of a covariance with these parts (p, q + 1)."""
+    if model.n_factors is None:
+        msg = f"This {type(model).__name__} has no factors. Make it with covariance='factor' and n_factors=3, for instance."
+        raise ValueError(msg)
+    columns = [*(f"factor_{number}" for number in range(1, model.n_factors + 1)), "uniqueness"]
+    table = pd.DataFrame(parts.cpu().numpy(), index=model.genes, columns=columns)
+    positions = gene_positions(genes, model.genes, "genes")
+    return table if positions is None else table.iloc[positions]
 
 
 def checked_factors(n_factors: Any, covariance: str, n_genes: int) -> int | None:

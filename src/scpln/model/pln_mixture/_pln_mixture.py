@@ -9,8 +9,8 @@ import pandas as pd
 from scpln.inference.genespace import PosteriorName
 from scpln.inference.genespace.mixture import fit_pln_mixture
 from scpln.model.base import warn_stuck
-from scpln.model.pln import MOST_PRECISE, check_size, training_options
-from scpln.module.covariances import COVARIANCES
+from scpln.model.pln import MOST_PRECISE, check_size, checked_factors, factor_table, training_options
+from scpln.module.covariances import COVARIANCES, Factor
 from scpln.utils import as_bool, in_range, one_of, positive_integer_or_none, progress_bar
 
 from ._components import GeneSpaceMixture
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from scpln.data import Cells, Data
     from scpln.inference.genespace.mixture import PLNMixtureResult
+    from scpln.module.covariances import Covariance
 
 #: Families of the components' covariances, the default first.
-CovarianceName = Literal["full", "diagonal", "spherical"]
+CovarianceName = Literal["full", "diagonal", "spherical", "factor"]
 
 
 class PLNMixture(GeneSpaceMixture):
@@ -49,8 +50,10 @@ class PLNMixture(GeneSpaceMixture):
         see `get_component_selection`.
     covariance
         Family of the :math:`\Sigma_k`: ``"full"``; or ``"diagonal"`` and ``"spherical"`` for genes that are independent within components,
-        with a variance each or one for all. A full one has p (p + 1) / 2 parameters for every component: with few samples ICL takes
-        one component then, and more of the other families.
+        with a variance each or one for all; or ``"factor"``, :math:`C_k C_k^T + \text{diag}(\psi_k)` with `n_factors` columns of each C. A full one
+        has p (p + 1) / 2 parameters for every component: with few samples ICL takes one component then, and more of the other families.
+    n_factors
+        Factors of ``"factor"``, from 1 to genes − 1, the same number for every component.
     posterior
         Variational family of each sample under each component: ``"fullrank"`` or ``"meanfield"``, as for `PLN`.
     prior_precision
@@ -84,6 +87,7 @@ class PLNMixture(GeneSpaceMixture):
         n_components: int | Sequence[int] | None = None,
         *,
         covariance: CovarianceName = "full",
+        n_factors: int | None = None,
         posterior: PosteriorName = "fullrank",
         prior_precision: float = 1e-2,
         registry: dict[str, Any] | None = None,
@@ -93,11 +97,13 @@ class PLNMixture(GeneSpaceMixture):
         one_of("posterior", posterior, get_args(PosteriorName))
         self._n_components = n_components = self._check_n_components(n_components)
         self.covariance: CovarianceName = covariance
+        self.n_factors = checked_factors(n_factors, covariance, len(self.genes))
         self.posterior: PosteriorName = posterior
         self.prior_precision = in_range("prior_precision", prior_precision, 0, MOST_PRECISE)
         check_size(self, posterior)
         self.module = self._new_module(n_components if isinstance(n_components, int) else 1)
         self.init_params_ = self._get_init_params(locals())
+        self.init_params_["non_kwargs"]["n_factors"] = self.n_factors
 
     @property
     def n_components(self) -> int | None:
@@ -105,6 +111,42 @@ class PLNMixture(GeneSpaceMixture):
         if self.is_trained_:
             return self.module.n_components
         return self._n_components if isinstance(self._n_components, int) else None
+
+    def _new_covariance(self) -> Covariance:
+        """Σ of a component, as it starts."""
+        if self.n_factors is not None:
+            return Factor(len(self.genes), self.n_factors)
+        return COVARIANCES[self.covariance](len(self.genes))
+
+    def get_factor_loadings(self, component: Any = 0, genes: Sequence[str] | None = None) -> pd.DataFrame:
+        r"""Loadings C and uniquenesses ψ of a component, :math:`\Sigma_k = C_k C_k^T + \text{diag}(\psi_k)` (genes × factors and one more).
+
+        Columns are those of `PLN.get_factor_loadings`.
+
+        Parameters
+        ----------
+        component, genes
+            As in `get_covariance`.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If its covariance is not ``"factor"``, or there is no such component.
+
+        Examples
+        --------
+        >>> import scpln
+        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=8, n_latent=2)
+        >>> scpln.model.setup_anndata(adata)
+        >>> model = scpln.model.PLNMixture(adata, 1, covariance="factor", n_factors=2)
+        >>> model.train(progress=False)
+        >>> list(model.get_factor_loadings(0))
+        ['factor_1', 'factor_2', 'uniqueness']
+        """
+        self._require_trained()
+        return factor_table(self, self.module.parts[self._component(component)], genes)
 
     def _check_n_components(self, given: int | Sequence[int] | None) -> int | list[int] | None:
         """Components that these data can have."""
@@ -161,7 +203,7 @@ class PLNMixture(GeneSpaceMixture):
         with progress_bar(type(self).__name__, options["max_epochs"], at_most=True, show=progress) as bar:
             result = fit_pln_mixture(
                 cells.data,
-                COVARIANCES[self.covariance](len(self.genes)),
+                self._new_covariance(),
                 self._n_components,
                 posterior=self.posterior,
                 prior_precision=self.prior_precision,

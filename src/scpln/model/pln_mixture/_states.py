@@ -29,7 +29,8 @@ def module_of(
     module = PLNMixtureModule(data.n_genes, n_covariates, parameters.n_components, diagonal=diagonal)
     coefficients = parameters.coefficients
     scales = np.stack([np.linalg.cholesky(covariance.dense) for covariance in parameters.covariances])
-    module.set_parameters(coefficients, parameters.weights, parameters.means - coefficients[:, 0], scales)
+    parts = np.stack([covariance.parts for covariance in parameters.covariances])
+    module.set_parameters(coefficients, parameters.weights, parameters.means - coefficients[:, 0], scales, parts)
     module.set_cells(*_states(coefficients, cells, data), cells.responsibilities, cells.elbo)
     return module
 

@@ -38,6 +38,8 @@ class PLNMixtureModule(LatentModule):
 
     Attributes
     ----------
+    parts
+        What the Σ_k are made of that is a result itself, such as loadings, (K, p, k); (K, p, 0) for nothing.
     mean, variance, weight
         Of the training cells' posteriors of z under each component: means, variances, and the weights that their covariances follow
         from, (n, K, p) each.
@@ -49,6 +51,7 @@ class PLNMixtureModule(LatentModule):
 
     by_cell: ClassVar[tuple[str, ...]] = ("mean", "variance", "weight", "responsibilities", "elbo")
 
+    parts: torch.Tensor
     mean: torch.Tensor
     variance: torch.Tensor
     weight: torch.Tensor
@@ -60,6 +63,7 @@ class PLNMixtureModule(LatentModule):
         prior = NormalMixture(n_components, n_genes)
         super().__init__(Generative(decoder, make_likelihood("poisson", n_genes), prior).double())
         self.diagonal = diagonal
+        self.register_buffer("parts", as_double(np.zeros((n_components, n_genes, 0))))
         nothing = np.zeros((0, n_components, n_genes))
         self.set_cells(nothing, nothing, nothing, nothing[:, :, 0], np.zeros(0))
         self.requires_grad_(False)
@@ -79,10 +83,13 @@ class PLNMixtureModule(LatentModule):
         """B, (p, d)."""
         return cast("torch.Tensor", self.generative.decoder.coefficients)
 
-    def set_parameters(self, coefficients: ArrayLike, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None:
-        """Take over B (p, d), and weights (K,), means (K, p) and Cholesky factors (K, p, p) of the components."""
+    def set_parameters(
+        self, coefficients: ArrayLike, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike, parts: ArrayLike
+    ) -> None:
+        """Take over B (p, d), and weights (K,), means (K, p), Cholesky factors (K, p, p) and what they are made of, of the components."""
         self.coefficients.copy_(torch.as_tensor(coefficients))
         self.prior.place(weights, loc, scale)
+        self.register_buffer("parts", as_double(parts))
 
     def set_cells(
         self, mean: ArrayLike, variance: ArrayLike, weight: ArrayLike, responsibilities: ArrayLike, elbo: ArrayLike
@@ -99,6 +106,11 @@ class PLNMixtureModule(LatentModule):
                 msg = f"{name!r} of the cells has shape {tuple(given.shape)}, which this model has not."
                 raise ValueError(msg)
         self.set_cells(*(torch.empty_like(tensors[name]) for name in self.by_cell))
+        parts = tensors["parts"]
+        if parts.ndim != 3 or parts.shape[:2] != self.parts.shape[:2]:
+            msg = f"'parts' of Σ has shape {tuple(parts.shape)}, which this model has not."
+            raise ValueError(msg)
+        self.register_buffer("parts", torch.empty_like(parts))
         self.load_state_dict(tensors)
 
     def posterior(self, cells: ArrayLike | None = None) -> MixturePosterior:
