@@ -26,7 +26,12 @@ from .toy import TOY, Toy
 ROOT = Path(__file__).parents[1]
 #: Options with which a model writes what it does not always, of which there is more than one.
 WITH_MORE_RESULTS = {
-    "pln": ({"zero_inflation": "covariates"}, {"penalty": 0.01}, {"covariance": "factor", "n_factors": 2}),
+    "pln": (
+        {"zero_inflation": "covariates"},
+        {"zero_inflation": "cell"},
+        {"penalty": 0.01},
+        {"covariance": "factor", "n_factors": 2},
+    ),
 }
 #: Columns that some models cannot do without.
 COLUMNS = {"labels_key": "kind", "order_key": "day"}

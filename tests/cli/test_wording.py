@@ -55,6 +55,7 @@ OUT_OF_REACH = {
 """Files and folders whose messages no command can meet, and why."""
 OUT_OF_REACH_IN = {
     "model/pln/_inference.py: _check_function": "options name a likelihood",
+    "module/likelihoods/_zero_inflated.py: _bounded_parameters": "no command draws counts of a model in gene space",
     "data/_cells.py: cell_positions": "commands take all cells",
     "data/_modalities.py: _options": "`--modality` has a layer and size factors only",
     "data/_setup.py: _arguments": "commands pass True or False",

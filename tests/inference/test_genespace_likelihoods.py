@@ -7,14 +7,15 @@ import torch
 
 from scpln.core import threads
 from scpln.inference import CountData, Entries
-from scpln.inference.genespace import fit_pln, infer_pln, pln_elbo, posterior_covariance
+from scpln.inference.genespace import fit_pln, infer_pln, inflation_of_cells, pln_elbo, posterior_covariance
 from scpln.inference.genespace._fit import _start
 from scpln.inference.genespace._infer import FAMILIES
 from scpln.inference.genespace._observations import Observations
 from scpln.inference.genespace._profile import Profile
 from scpln.inference.genespace.terms import terms_of
 from scpln.module import make_likelihood
-from scpln.module.covariances import Fixed, Full
+from scpln.module.covariances import Diagonal, Fixed, Full
+from scpln.module.likelihoods import InflatedByCell, NegativeBinomial, Poisson
 
 POSTERIORS = ["fullrank", "meanfield"]
 NAMES = ["nb", "zip", "zinb", "poisson_lognormal", "bernoulli"]
@@ -165,6 +166,135 @@ def test_slopes_of_inflation_are_numerical_ones(structure):
     slope = terms.slope(slice(0, 12), mean, variance)
     numerical = [(value(point + step) - value(point - step)) / 2e-5 for step in 1e-5 * np.eye(len(point))]
     np.testing.assert_allclose(slope, numerical, atol=1e-6)
+
+
+def by_cell(n=60, p=30, seed=0):
+    """Counts with a probability of an excess zero of each cell, and those."""
+    random = np.random.default_rng(seed)
+    probabilities = random.choice([0.05, 0.3, 0.6], n)
+    log_rates = np.linspace(0.5, 3, p) + 0.5 * random.standard_normal((n, p))
+    kept = random.random((n, p)) >= probabilities[:, None]
+    return CountData(
+        random.poisson(np.exp(log_rates)) * kept, 0.1 * random.standard_normal(n), np.ones((n, 1))
+    ), probabilities
+
+
+@pytest.mark.parametrize("base", [Poisson, NegativeBinomial])
+def test_inflation_by_cell_is_the_best_of_a_grid(base):
+    """Σ_j E[log p(y_ij)] on a fine grid over log-rates, for 2,000 values of π, from scipy's probabilities of zeros and others."""
+    data, _ = by_cell(12, 8)
+    random = np.random.default_rng(1)
+    mean, variance = np.log1p(data.counts) + 0.3 * random.standard_normal((12, 8)), random.uniform(0.05, 0.8, (12, 8))
+    found = inflation_of_cells(data, InflatedByCell(base(8)), mean, variance)
+    nodes = np.linspace(-9, 9, 1801)
+    rates = np.exp(data.offsets[:, None] + mean + nodes[:, None, None] * np.sqrt(variance))
+    theta = 1.0 if base is NegativeBinomial else None
+    if theta is not None:
+        theta = NegativeBinomial(8).gene_parameters()["inverse_dispersion"].numpy()
+        of_zero = st.nbinom.pmf(0, theta, theta / (theta + rates))
+    else:
+        of_zero = st.poisson.pmf(0, rates)
+    weights, zeros = st.norm.pdf(nodes)[:, None, None] * 0.01, data.counts == 0
+    grid = np.concatenate([[1e-8], np.linspace(0, 1, 2001)[1:-1], [1 - 1e-8]])
+    values = []
+    for pi in grid:
+        inside = (weights * np.log(pi + (1 - pi) * of_zero)).sum(0)
+        values.append(np.where(zeros, inside, np.log1p(-pi)).sum(1))
+    np.testing.assert_allclose(found, grid[np.argmax(values, axis=0)], atol=1.1e-3)
+    assert 0.01 < found.mean() < 0.9
+
+
+def test_the_bound_with_inflation_by_cell_is_that_of_a_fine_grid():
+    data, _ = by_cell(12, 3)
+    likelihood, coefficients, covariance = InflatedByCell(Poisson(3)), np.ones((3, 1)), Fixed(3, CORRELATED)
+    cells = infer_pln(data, coefficients, covariance, likelihood=likelihood)
+    at = data, coefficients, covariance, cells.mean, cells.variance
+    v = posterior_covariance(*at, likelihood=likelihood)
+    probabilities = inflation_of_cells(data, likelihood, cells.mean, cells.variance)
+    prior = torch.distributions.MultivariateNormal(torch.ones(3).double(), torch.from_numpy(CORRELATED))
+    q = torch.distributions.MultivariateNormal(torch.from_numpy(cells.mean), torch.from_numpy(v))
+    kl = torch.distributions.kl_divergence(q, prior).numpy()
+    for cell in range(12):
+        other = make_likelihood("zip", 3).double().requires_grad_(False)
+        other.gate_logits[:] = float(np.log(probabilities[cell] / (1 - probabilities[cell])))
+        eta = (data.offsets[:, None] + cells.mean)[cell : cell + 1]
+        expected = (
+            expected_on_grid(other, data.counts[cell : cell + 1], eta, cells.variance[cell : cell + 1]) - kl[cell]
+        )
+        np.testing.assert_allclose(cells.elbo[cell], expected, atol=3e-4)
+    np.testing.assert_allclose(pln_elbo(*at, likelihood=likelihood), cells.elbo, atol=1e-3)
+
+
+def test_no_other_inflation_of_a_cell_raises_its_bound():
+    """Each cell by itself as data whose genes share one probability, at all values of it."""
+    data, _ = by_cell(6, 8)
+    coefficients, covariance = np.linspace(0.5, 3, 8)[:, None], Fixed(8, 0.25 * np.eye(8))
+    best = infer_pln(data, coefficients, covariance, likelihood=InflatedByCell(Poisson(8))).elbo
+    bounds = []
+    for pi in np.linspace(1e-6, 0.95, 100):
+        shared = make_likelihood("zip", 8).double()
+        shared.gate_logits.data[:] = float(np.log(pi / (1 - pi)))
+        bounds.append(infer_pln(data, coefficients, covariance, likelihood=shared).elbo)
+    assert (best >= np.max(bounds, axis=0) - 1e-6).all()
+    np.testing.assert_allclose(best, np.max(bounds, axis=0), atol=0.02)
+
+
+def test_inflation_by_cell_is_recovered():
+    data, truth = by_cell(200, 60)
+    fit = fit_pln(data, Diagonal(60), likelihood=make_likelihood("zip", 60), zero_inflation="cell")
+    found = inflation_of_cells(data, fit.likelihood, fit.mean, fit.variance)
+    assert fit.converged
+    assert np.abs(found - truth).mean() < 0.06
+    assert abs((found - truth).mean()) < 0.02
+    np.testing.assert_allclose(fit.coefficients[:, 0], np.linspace(0.5, 3, 60), atol=0.3)
+    np.testing.assert_allclose(np.diagonal(fit.covariance.dense).mean(), 0.25, atol=0.05)
+    by_gene = fit_pln(data, Diagonal(60), likelihood=make_likelihood("zip", 60))
+    assert fit.elbo.sum() > by_gene.elbo.sum() + 500
+
+
+@pytest.mark.parametrize("name", ["zip", "zinb"])
+def test_slopes_with_inflation_by_cell_are_numerical_ones(name):
+    """By means, variances and parameters, with π at its best everywhere: at the best, π's own change does not count."""
+    observations = Observations.of(by_cell(10, 5)[0])
+    terms = terms_of(observations, make_likelihood(name, 5), "cell")
+    random = np.random.default_rng(0)
+    mean, variance = 1 + random.standard_normal((10, 5)), random.uniform(0.1, 0.8, (10, 5))
+    found = terms.expected(slice(None), mean, variance)
+    for by, expected in ((mean, found.slope), (variance, -0.5 * found.curvature)):
+        for entry in ((0, 0), (3, 2), (7, 4)):
+            values = []
+            for sign in (1, -1):
+                by[entry] += sign * 1e-5
+                values.append(terms.expected(slice(None), mean, variance).value.sum())
+                by[entry] -= sign * 1e-5
+            np.testing.assert_allclose((values[0] - values[1]) / 2e-5, expected[entry], atol=1e-5)
+    point = terms.coordinates + 0.1 * random.standard_normal(len(terms.coordinates))
+
+    def value(at):
+        terms.move(at)
+        return terms.expected(slice(None), mean, variance).value.sum()
+
+    numerical = [(value(point + step) - value(point - step)) / 2e-5 for step in 1e-5 * np.eye(len(point))]
+    terms.move(point)
+    np.testing.assert_allclose(terms.slope(slice(0, 10), mean, variance), numerical, atol=1e-5)
+    assert len(point) == (5 if name == "zinb" else 0)
+
+
+def test_cells_without_zeros_and_without_counts_have_probabilities_of_0_and_1():
+    counts = np.array([[3, 5, 1], [0, 0, 0], [4, 0, 2], [9, 2, 2]])
+    data = CountData(counts, np.zeros(4), np.ones((4, 1)))
+    fit = fit_pln(data, Diagonal(3), likelihood=make_likelihood("zip", 3), zero_inflation="cell")
+    found = inflation_of_cells(data, fit.likelihood, fit.mean, fit.variance)
+    assert np.isfinite(fit.elbo).all()
+    np.testing.assert_allclose(found[[0, 3]], 0, atol=1e-7)
+    np.testing.assert_allclose(found[1], 1, atol=1e-7)
+    np.testing.assert_allclose(fit.elbo[1], 0, atol=1e-5)
+    observed = np.array([[True, False, True]] * 4)
+    hidden = CountData(np.where(observed, counts, 77), np.zeros(4), np.ones((4, 1)), entries=Entries(observed=observed))
+    alone = CountData(counts[:, [0, 2]], np.zeros(4), np.ones((4, 1)))
+    one = inflation_of_cells(hidden, fit.likelihood, fit.mean, fit.variance)
+    two = inflation_of_cells(alone, InflatedByCell(Poisson(2)), fit.mean[:, [0, 2]], fit.variance[:, [0, 2]])
+    np.testing.assert_allclose(one, two, atol=1e-9)
 
 
 def test_the_bound_over_the_indicator_is_above_that_of_a_factorised_one():

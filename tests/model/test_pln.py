@@ -362,13 +362,48 @@ class TestLikelihoods:
             again.get_elbo(adata[:10].copy(), return_mean=False), model.module.elbo[:10], atol=1e-3
         )
 
+    def test_inflation_by_cell(self, tmp_path):
+        random = np.random.default_rng(0)
+        share = np.resize([0.05, 0.5], 80)
+        kept = random.random((80, 20)) > share[:, None]
+        adata = ad.AnnData(random.poisson(np.exp(2 + 0.5 * random.standard_normal((80, 20)))) * kept.astype(np.float32))
+        adata.obs["size"] = 1.0
+        setup_anndata(adata, size_factor_key="size")
+        model = fitted(adata, covariance="diagonal", likelihood="zip", zero_inflation="cell")
+        found = model.get_cell_inflation()
+        np.testing.assert_allclose(found, share, atol=0.35)
+        np.testing.assert_allclose(found.groupby(share).mean(), [0.05, 0.5], atol=0.05)
+        assert model.training_["n_parameters"] == 20 + 20 + 80
+        assert model.training_["reliability"] is not None
+        assert list(model.get_gene_parameters()) == []
+        rates = model.get_normalized_expression(library_size="latent")
+        np.testing.assert_allclose(model.predict(), rates.mul(1 - found, axis=0), rtol=1e-4)
+        assert model.get_elbo() < model.get_iw_bound(n_samples=500) < model.get_elbo() + 1
+        terms = model.get_bound_terms()
+        np.testing.assert_allclose(terms["reconstruction"] - terms["kl"], terms["elbo"], atol=1e-6)
+        assert model.sample_exact_posterior(indices=[0], n_samples=20, n_warmup=20).shape == (20, 1, 20)
+        model.annotate(diagnostics=True)
+        np.testing.assert_array_equal(adata.obs["pln_zero_inflation"], found)
+        model.save(tmp_path / "model")
+        again = PLN.load(tmp_path / "model", adata)
+        new = adata[:10, ::-1].copy()
+        np.testing.assert_allclose(again.get_elbo(new, return_mean=False), model.module.elbo[:10], atol=1e-3)
+        np.testing.assert_allclose(again.get_cell_inflation(new), found[:10], atol=1e-3)
+        np.testing.assert_allclose(again.get_cell_inflation(indices=[3, 5]), found.iloc[[3, 5]], atol=1e-9)
+        with pytest.raises(ValueError, match="a probability of each cell, which follows from its counts"):
+            model.posterior_predictive_sample(n_samples=2)
+        with pytest.raises(ValueError, match="a probability of each cell, which follows from its counts"):
+            model.prior_predictive_sample(5)
+
     def test_what_inflation_goes_with(self):
         adata = simulated(30)
         with pytest.raises(ValueError, match="is for 'zip' and 'zinb', and likelihood='nb' has none"):
             PLN(adata, likelihood="nb", zero_inflation="single")
-        with pytest.raises(ValueError, match="zero_inflation='cell'"):
-            PLN(adata, likelihood="zip", zero_inflation="cell")
+        with pytest.raises(ValueError, match="zero_inflation='sample'"):
+            PLN(adata, likelihood="zip", zero_inflation="sample")
         model = fitted(adata, likelihood="zip", zero_inflation="single")
         assert model.get_gene_parameters()["zero_inflation"].nunique() == 1
         with pytest.raises(ValueError, match="does not depend on covariates"):
             model.get_inflation_coefficients()
+        with pytest.raises(ValueError, match="is not by cell"):
+            model.get_cell_inflation()

@@ -54,6 +54,8 @@ class CountData:
     entries
         Offsets of every entry, which are added to the log size factors, and which entries were observed. Counts of those
         that were not are zeros.
+    gate_logits
+        Logit of each cell's own probability of an excess zero, shape (n,), where cells have some.
 
     Examples
     --------
@@ -77,6 +79,7 @@ class CountData:
     batches: NDArray[np.int64] | None = None
     groups: NDArray[np.int64] | None = None
     entries: Entries | None = None
+    gate_logits: Array | None = None
 
     def __post_init__(self) -> None:
         if sp.issparse(self.counts):
@@ -193,7 +196,8 @@ class CountData:
         batches = None if self.batches is None else self.batches[cells]
         counts = sp.vstack(parts, format="csr")
         entries = None if self.entries is None else self.entries.take(cells)
-        return CountData(counts, self.offsets[cells], self.design[cells], batches, self.groups, entries)
+        gates = None if self.gate_logits is None else self.gate_logits[cells]
+        return CountData(counts, self.offsets[cells], self.design[cells], batches, self.groups, entries, gates)
 
 
 def _check_groups(groups: NDArray[np.int64], n_genes: int, offsets: Array) -> None:

@@ -21,8 +21,8 @@ class Known:
 
     Log size factors are (n,), or (n, G) where each of G groups of genes has its own: `groups` (p,) is then the code of
     each gene's group, and a group that a cell lacks has `ABSENT`. Where entries have offsets of their own, or were not
-    all observed, `entries` (n, p) is added to these, `ABSENT` where an entry was not observed. Where a model has
-    parameters of batches, also the code of each cell's batch (n,).
+    all observed, `entries` (n, p) is added to these, `ABSENT` where an entry was not observed. Where cells have probabilities of
+    excess zeros, their logits are `gate_logits` (n,). Where a model has parameters of batches, also the code of each cell's batch (n,).
 
     Examples
     --------
@@ -42,6 +42,7 @@ class Known:
     batches: torch.Tensor | None = None
     groups: torch.Tensor | None = None
     entries: torch.Tensor | None = None
+    gate_logits: torch.Tensor | None = None
 
     @property
     def gene_offsets(self) -> torch.Tensor:
@@ -111,10 +112,11 @@ class Batch(Known):
         *,
         groups: ArrayLike | None = None,
         entries: ArrayLike | None = None,
+        gate_logits: ArrayLike | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Self:
-        """From SciPy or NumPy counts (n, p), and NumPy offsets, design, codes of batches, labels and groups, and entries."""
+        """From SciPy or NumPy counts (n, p), and NumPy offsets, design, codes of batches, labels and groups, entries, and logits of excess zeros."""
         return cls(
             counts=CountBatch.from_counts(counts, dtype, device=device),
             offsets=torch.as_tensor(offsets, dtype=dtype, device=device),
@@ -123,4 +125,5 @@ class Batch(Known):
             labels=None if labels is None else torch.as_tensor(labels, dtype=torch.int64, device=device),
             groups=None if groups is None else torch.as_tensor(groups, dtype=torch.int64, device=device),
             entries=None if entries is None else torch.as_tensor(entries, dtype=dtype, device=device),
+            gate_logits=None if gate_logits is None else torch.as_tensor(gate_logits, dtype=dtype, device=device),
         )

@@ -181,6 +181,8 @@ def pln(
         Coefficients of the logit of zero inflation, with ``zero_inflation="covariates"``.
     ``var["{key_added}_inverse_dispersion"]``, ``var["{key_added}_zero_inflation"]``
         Parameters that the likelihood has by gene.
+    ``obs["{key_added}_zero_inflation"]``
+        Probability of an excess zero of each cell, with ``zero_inflation="cell"``.
     ``obs["{key_added}_elbo"]``
         Each cell's contribution to the bound, or its log-likelihood by quadrature, nats.
     ``obs["{key_added}_iw_bound"]``, ``…_gap``, ``…_ess``, ``…_pareto_k``

@@ -103,4 +103,6 @@ def as_batch(
     batches, labels = (None if codes is None else codes[cells] for codes in (data.batches, labels))
     known = data.offsets[cells], data.design[cells], batches, labels
     entries = None if data.entries is None else data.entries.added(cells)
-    return Batch.from_arrays(rows, *known, groups=data.groups, entries=entries, dtype=dtype, device=device)
+    gates = None if data.gate_logits is None else data.gate_logits[cells]
+    more: dict[str, Any] = {"groups": data.groups, "entries": entries, "gate_logits": gates}
+    return Batch.from_arrays(rows, *known, **more, dtype=dtype, device=device)

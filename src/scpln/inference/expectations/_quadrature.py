@@ -123,6 +123,18 @@ class Quadrature:
         """Numbers that an expectation of one cell is made of: K nodes × p genes."""
         return len(self._weights) * self._likelihood.n_genes
 
+    @property
+    def weights(self) -> Array:
+        """Weights ω of the nodes, (K,)."""
+        return self._weights
+
+    def zero_probabilities(self, mean: Array, variance: Array) -> Array:
+        """Probabilities of zeros under the distribution that a zero-inflated likelihood has around, at the nodes, (K, n, p)."""
+        base: Likelihood = self._likelihood.base  # type: ignore[assignment]
+        with torch.no_grad():
+            eta = self._log_rates(mean, np.sqrt(np.maximum(variance, 0))).double()
+            return base.log_prob(eta, torch.zeros_like(eta)).exp().numpy()
+
     def with_nodes(self, n_nodes: int) -> Quadrature:
         """A copy with other nodes."""
         return Quadrature(

@@ -3,7 +3,7 @@
 from ._fit import fit_pln
 from ._infer import PosteriorName, infer_pln, pln_elbo, posterior_covariance
 from ._result import GenePosteriors, PLNResult
-from .terms import ZeroInflation
+from .terms import ZeroInflation, inflation_of_cells
 
 __all__ = [
     "GenePosteriors",
@@ -12,6 +12,7 @@ __all__ = [
     "ZeroInflation",
     "fit_pln",
     "infer_pln",
+    "inflation_of_cells",
     "pln_elbo",
     "posterior_covariance",
 ]

@@ -71,7 +71,8 @@ def fit_pln(
         expectations are computed by quadrature. It is not changed itself; parameters, which are optimised with B and Σ, start at moments.
     zero_inflation
         Of a zero-inflated likelihood, what the probability π of an excess zero depends on: `"gene"`, `"single"` (one for all), or `"covariates"`,
-        :math:`\text{logit}\, \pi_{ij} = x_i \cdot a_j`.
+        :math:`\text{logit}\, \pi_{ij} = x_i \cdot a_j`, or `"cell"`, one for all genes of a cell, as `inflation_of_cells` has it, which then the `likelihood`
+        of the result says.
     posterior
         `"fullrank"` for any Gaussian covariance per cell, in about n p³ operations an iteration, or `"meanfield"` for a diagonal one, n p².
         Mean-field loses 1 nat per cell and more in gene space, and its bounds are not to be compared with others' of full rank.

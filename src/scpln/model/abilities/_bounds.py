@@ -242,7 +242,7 @@ class Bounds(Elbo, BoundTerms):
         """Log-weights of draws, block by block."""
         adata = self._data_or_own(adata)
         positions = cell_positions(indices, adata.n_obs)
-        data: CountData = self._read(adata, positions).data
+        data = self._with_own(self._read(adata, positions).data, posterior)
         weights = log_weights(
             data,
             self.module.generative,
@@ -296,10 +296,11 @@ class Bounds(Elbo, BoundTerms):
         """
         n_cells = int(np.clip(_SUMMARY_ENTRIES / (_SUMMARY_DRAWS * data.n_genes), 20, 1000))
         chosen = np.unique(np.linspace(0, data.n_cells - 1, min(n_cells, data.n_cells)).astype(int))
+        posterior = posterior_of(chosen)
         weights = log_weights(
-            data.subset(chosen),
+            self._with_own(data.subset(chosen), posterior),
             self.module.generative,
-            posterior_of(chosen),
+            posterior,
             n_samples=_SUMMARY_DRAWS,
             seed=seed,
             positions=chosen,

@@ -136,7 +136,7 @@ class ExactSampling(LatentModel):
         adata = self._data_or_own(adata)
         positions = cell_positions(indices, adata.n_obs)
         chains = sample_exact(
-            self._read(adata, positions).data,
+            self._with_own(self._read(adata, positions).data, posterior),
             copy.deepcopy(self.module.generative).cpu().double(),
             posterior,
             n_samples=n_samples,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
+    from scpln.core import CountData
     from scpln.data import Data
     from scpln.module import LatentModule, Posterior
 
@@ -54,6 +55,10 @@ class LatentModel(ScplnModel):
         seed: int | None = None,
     ) -> tuple[Posterior, NDArray[np.float64]]:
         """Posterior of each cell and, if asked for, its bound, or only if that is computed without draws (``"exact"``)."""
+
+    def _with_own(self, data: CountData, posterior: Posterior) -> CountData:
+        """The same cells with what each has of its own besides its posterior, that log p(y | z) needs; nothing, by default."""
+        return data
 
     def _latent_and_clusters(self, adata: Data, indices: Any) -> tuple[NDArray | None, NDArray | None]:
         _, clusters = super()._latent_and_clusters(adata, indices)

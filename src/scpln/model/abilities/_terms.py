@@ -160,7 +160,7 @@ class BoundTerms(LatentModel):
         self, posterior: Posterior, adata: Data, positions: NDArray[np.intp] | None, n_samples: int, seed: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Bound and divergence of each cell, the means over the same draws."""
-        data, generative = self._read(adata, positions).data, self.module.generative
+        data, generative = self._with_own(self._read(adata, positions).data, posterior), self.module.generative
         settings: dict[str, Any] = {
             "n_samples": n_samples,
             "seed": seed,

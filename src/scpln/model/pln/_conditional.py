@@ -66,5 +66,6 @@ class ConditionalPrediction(PLNTraining):
         data = cells.data if chosen is None else of_genes(cells.data, chosen)
         posterior, _ = infer(self.module, data, cells.names, self._estimator)
         offsets, _ = cells.data.expected_offsets()
-        counts = self.module.expected_counts(cells.data.design, posterior, offsets)
+        gates = self._with_own(data, posterior).gate_logits
+        counts = self.module.expected_counts(cells.data.design, posterior, offsets, gates)
         return pd.DataFrame(counts, index=cells.names, columns=self.genes)

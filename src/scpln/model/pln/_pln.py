@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import scvi
@@ -11,8 +11,9 @@ import torch
 from scpln.inference.genespace import PosteriorName, ZeroInflation
 from scpln.model.abilities import Differential, ExactSampling, GroupTests, PriorPredictive
 from scpln.model.base import Annotation
-from scpln.module import LogDensityLikelihood, PLNModule
+from scpln.module import LogDensityLikelihood, PLNModule, make_likelihood
 from scpln.module.covariances import COVARIANCES, Basis, Factor, Fixed, Kernel
+from scpln.module.likelihoods import InflatedByCell
 from scpln.utils import in_range, one_of, resolve_seed
 
 from ._conditional import ConditionalPrediction
@@ -20,7 +21,7 @@ from ._errors import PLNErrors
 from ._factors import Factors, checked_factors
 from ._given import given_basis, given_matrix
 from ._inference import WEIGHTED, Inference, InferenceName, check_inference
-from ._inflation import InflationCoefficients, check_counts
+from ._inflation import Inflation, check_counts
 from ._network import Networks, checked_penalty
 from ._options import MOST_PRECISE
 from ._size import check_size
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from scpln.model.base import ScplnModel
     from scpln.module import Posterior
     from scpln.module.covariances import Covariance
+    from scpln.module.likelihoods import ZeroInflated
 
     from ._inference import LogDensity
 
@@ -52,7 +54,7 @@ OF_KNOWN: dict[str, type[Fixed | Kernel | Basis]] = {"fixed": Fixed, "kernel": K
 class PLN(
     Networks,
     Factors,
-    InflationCoefficients,
+    Inflation,
     ConditionalPrediction,
     Differential,
     GroupTests,
@@ -86,7 +88,8 @@ class PLN(
         families have already.
     zero_inflation
         Of ``"zip"`` and ``"zinb"``, what the probability π of an excess zero depends on: ``"gene"`` (the default), ``"single"``, one for
-        all genes, or ``"covariates"``, :math:`\text{logit}\, \pi_{ij} = x_i \cdot a_j` with the design x (`get_inflation_coefficients`).
+        all genes, ``"covariates"``, :math:`\text{logit}\, \pi_{ij} = x_i \cdot a_j` with the design x (`get_inflation_coefficients`), or ``"cell"``,
+        one for all genes of each cell (`get_cell_inflation`), for tens of genes or more.
     posterior
         Variational family of each cell: ``"fullrank"``, Gaussians with any covariance, for up to 1,000 genes; ``"meanfield"``, with
         diagonal ones, as other packages have. In gene space the latter loses one to ten nats per sample, so that neither its
@@ -202,12 +205,14 @@ class PLN(
         return COVARIANCES[self.covariance](len(self.genes))
 
     def _new_module(self, known: ArrayLike | torch.Tensor | None = None) -> PLNModule:
-        p = len(self.genes)
+        p, likelihood = len(self.genes), self.likelihood
         options: dict[str, Any] = {
             "diagonal": self.posterior == "meanfield",
-            "likelihood": LogDensityLikelihood(p, self.likelihood) if callable(self.likelihood) else self.likelihood,
+            "likelihood": LogDensityLikelihood(p, likelihood) if callable(likelihood) else likelihood,
             "inflation_by_design": self.zero_inflation == "covariates",
         }
+        if self.zero_inflation == "cell":
+            options["likelihood"] = InflatedByCell(cast("ZeroInflated", make_likelihood(str(likelihood), p)).base)
         return PLNModule(p, len(self.covariates), known, **options)
 
     def _empty_module(self, tensors: dict[str, torch.Tensor]) -> PLNModule:
@@ -259,9 +264,9 @@ class PLN(
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         posterior, values = self._infer(adata, None)
-        known = {}
+        cells = self._read(adata)
+        known = self._inflation_column(cells.data, posterior)
         if self._estimator.name in WEIGHTED:
-            cells = self._read(adata)
             known = self._known(cells.data, infer(self.module, cells.data, cells.names, self._estimator)[1], None)
         tables = {"coefficients": self.get_coefficients()}
         if self.module.inflation is not None:

@@ -186,4 +186,5 @@ class PLNTraining(QueryMapping, Bounds):
         of_counts = sum(parameter.numel() for parameter in result.likelihood.parameters())
         of_counts -= (result.likelihood.n_genes - 1) * (self.zero_inflation == "single")
         of_counts += 0 if result.inflation is None else result.inflation[:, 1:].size
+        of_counts += len(result.elbo) * (self.zero_inflation == "cell")
         return result.coefficients.size + result.covariance.n_parameters + of_counts

@@ -50,6 +50,8 @@ class IdentityDecoder(Decoder):
     def decode(self, z: torch.Tensor, known: Known) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Log-rates η (..., n, p), and what the design adds to logits of zero inflation."""
         eta = torch.addmm(known.gene_offsets, known.design, self.coefficients.T) + z
+        if known.gate_logits is not None:
+            return eta, {GATE: known.gate_logits[:, None].expand(eta.shape[-2:])}
         return eta, {} if self.inflation is None else {GATE: known.design @ self.inflation.T}
 
     @property

@@ -9,7 +9,7 @@ from ._negative_binomial import NegativeBinomial
 from ._piecewise_categorical import PiecewiseCategorical
 from ._poisson import Poisson
 from ._poisson_lognormal import PoissonLogNormal
-from ._zero_inflated import ZeroInflated, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
+from ._zero_inflated import InflatedByCell, ZeroInflated, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
 #: Likelihoods by the name that models take.
 LIKELIHOODS: dict[str, type[Likelihood]] = {
@@ -28,6 +28,7 @@ __all__ = [
     "Bernoulli",
     "CountLikelihood",
     "Gaussian",
+    "InflatedByCell",
     "JointLikelihood",
     "Likelihood",
     "NegativeBinomial",

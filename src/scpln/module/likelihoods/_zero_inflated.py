@@ -14,10 +14,14 @@ from ._negative_binomial import NegativeBinomial
 from ._poisson import Poisson
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from scpln.module._count_batch import CountBatch
 
+#: The parameter that is the logit of π.
+GATE = "gate_logits"
 #: Range of the zero-inflation probability at the start: small, and far from where the gate stops learning.
 START_RANGE = (0.01, 0.5)
 #: Cells without inflation that each gene has in addition at the start.
@@ -153,6 +157,54 @@ class ZeroInflatedNegativeBinomial(ZeroInflated):
 
     def __init__(self, n_genes: int) -> None:
         super().__init__(NegativeBinomial(n_genes))
+
+
+class InflatedByCell(ZeroInflated):
+    r"""`ZeroInflated` with a probability of an excess zero for each cell, the same for all genes.
+
+    Its logits are no parameters of genes: they are the deviations ``gate_logits`` that every method has to be given.
+
+    Parameters
+    ----------
+    base
+        Likelihood of the counts that are not forced to be zero.
+
+    Raises
+    ------
+    ValueError
+        A method is called without these deviations.
+
+    Examples
+    --------
+    >>> from scpln.module.likelihoods import Poisson
+    >>> likelihood = InflatedByCell(Poisson(2))
+    >>> likelihood.mean(torch.zeros(1, 2), {"gate_logits": torch.zeros(1, 2)})
+    tensor([[0.5000, 0.5000]])
+    """
+
+    def __init__(self, base: CountLikelihood) -> None:
+        super().__init__(base)
+        del self.gate_logits
+        self.register_buffer(GATE, torch.zeros(1), persistent=False)
+
+    def gene_parameters(self) -> dict[str, Tensor]:
+        """Those of the base distribution."""
+        return self.base.gene_parameters()
+
+    def _bounded_parameters(
+        self, dtype: torch.dtype, deviations: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
+        if GATE not in (deviations or {}):
+            msg = (
+                "zero_inflation='cell' has a probability of each cell, which follows from its counts: other counts cannot be drawn. "
+                "Take zero_inflation='gene', or get_normalized_expression, which needs no probability."
+            )
+            raise ValueError(msg)
+        return super()._bounded_parameters(dtype, deviations)
+
+    def _start(self, sums: dict[str, Tensor]) -> None:
+        """Start the base distribution."""
+        self.base._start(sums)
 
 
 class ZeroInflatedBlock(LogProbBlock):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Nodes for the mean of counts under a posterior.
 MEAN_NODES = 32
+#: The likelihood's parameter that is the logit of zero inflation.
+GATE = "gate_logits"
 
 
 class PLNModule(LatentModule):
@@ -161,9 +163,13 @@ class PLNModule(LatentModule):
         """Posteriors with given means and variances (n, p), and the weights that covariances follow from."""
         return GeneSpacePosterior(mean, variance, weight, self.scale, diagonal=self.diagonal)
 
-    def expected_counts(self, design: ArrayLike, posterior: Posterior, offsets: ArrayLike) -> NDArray[np.float64]:
-        """Means of the counts under posteriors, (n, p): of the likelihood's mean, by quadrature over each log-rate."""
+    def expected_counts(
+        self, design: ArrayLike, posterior: Posterior, offsets: ArrayLike, gate_logits: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Means of the counts under posteriors, (n, p): of the likelihood's mean, by quadrature over each log-rate; with logits of inflation by cell (n,)."""
         eta, deviations = self.decode(posterior.mean, design)
+        if gate_logits is not None:
+            deviations[GATE] = as_double(gate_logits)[:, None]
         eta, spread = eta + as_double(offsets), as_double(posterior.variance).sqrt()
         nodes, weights = np.polynomial.hermite_e.hermegauss(MEAN_NODES)
         mean, total = self.generative.likelihood.mean, torch.zeros_like(eta)

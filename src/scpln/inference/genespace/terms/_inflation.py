@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scpln.module import Likelihood
 
 #: What the probability of an excess zero depends on, the default first.
-ZeroInflation: TypeAlias = Literal["gene", "single", "covariates"]
+ZeroInflation: TypeAlias = Literal["gene", "single", "covariates", "cell"]
 #: The parameter that is its logit.
 GATE = "gate_logits"
 
