@@ -21,6 +21,7 @@ KINDS = {
     "PLNPCA, mixture": (PLNPCA, {"n_components": 2}),
     "PLNPCA, flow": (PLNPCA, FLOW),
     "PLNPCA, encoder": (PLNPCA, {"amortized": True, "encoder_hidden": [8]}),
+    "PLNPCA, importance": (PLNPCA, {"prior": "none", "inference": "importance"}),
     "PLN": (PLN, {}),
     **{f"PLN, {name}": (PLN, {"likelihood": name}) for name in ("nb", "zip")},
     "PLN, meanfield": (PLN, {"posterior": "meanfield"}),

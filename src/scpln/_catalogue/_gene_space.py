@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ._entry import Entry, Option, Result
-from ._shared import OF_COUNTS, OF_GENES
+from ._shared import N_SAMPLES, OF_COUNTS, OF_GENES
 
 PRIOR_PRECISION = Option(
     "prior_precision",
@@ -59,12 +59,7 @@ GENE_SPACE = (
                 choices=("variational", "importance", "quadrature", "nuts"),
                 default="variational",
             ),
-            Option(
-                "n_samples",
-                "draws of each cell, of importance and nuts",
-                metavar="K",
-                default="200,000 of all cells together, but 100 to 5,000 of each; 400 for nuts",
-            ),
+            N_SAMPLES,
             Option(
                 "zero_inflation",
                 "of zip and zinb, what the probability of an excess zero depends on; one for each gene unless it is said",

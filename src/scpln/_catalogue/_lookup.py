@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ._models import MODELS
@@ -75,11 +76,15 @@ def keys_writing(place: str) -> list[str]:
 
 
 def options() -> dict[str, Option]:
-    """Options that some models have only, by name."""
+    """Options that some models have only, by name, with the choices of all of these, and the words of the model with most."""
     found: dict[str, Option] = {}
     for entry in MODELS.values():
         for option in entry.options:
-            found.setdefault(option.name, option)
+            other = found.get(option.name, option)
+            widest = max(other, option, key=lambda each: len(each.choices))
+            found[option.name] = replace(
+                widest, choices=tuple(dict.fromkeys([*widest.choices, *other.choices, *option.choices]))
+            )
     return found
 
 

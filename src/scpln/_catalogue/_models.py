@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._autoencoders import AUTOENCODERS
 from ._entry import Entry, Option, Result
 from ._gene_space import GENE_SPACE
-from ._shared import LIKELIHOODS, POSTERIORS
+from ._shared import LIKELIHOODS, N_SAMPLES, POSTERIORS
 
 MODELS = {
     entry.key: entry
@@ -27,6 +27,14 @@ MODELS = {
                     choices=("learned", "none"),
                     default="learned",
                 ),
+                Option(
+                    "inference",
+                    "how coefficients and loadings are estimated: by the bound, or by the importance-weighted one, with --prior none",
+                    "choice",
+                    choices=("variational", "importance"),
+                    default="variational",
+                ),
+                N_SAMPLES,
                 Option(
                     "n_components",
                     "components of a mixture prior, which clusters cells; 1 is one normal prior",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._entry import Result
+from ._entry import Option, Result
 
 #: Latent dimensions unless the user says otherwise.
 N_LATENT = 10
@@ -16,6 +16,12 @@ WITH_PARAMETERS = ("nb", "zip", "zinb", "poisson_lognormal", "gaussian")
 #: The one of values that are not counts.
 OF_VALUES = "gaussian"
 
+N_SAMPLES = Option(
+    "n_samples",
+    "draws of each cell, of --inference importance and nuts",
+    metavar="K",
+    default="200,000 of all cells together, but 100 to 5,000 of each; 400 for nuts; for plnpca, 100,000 and 16 or more",
+)
 OF_ALL = Result(('uns["KEY"]',), "what was fitted and how")
 """What every model writes."""
 OF_GENES = Result(

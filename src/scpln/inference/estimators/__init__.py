@@ -3,7 +3,7 @@
 from ._count_moments import CountMoments, count_moments
 from ._estimate import Estimate
 from ._importance import LEAST_EFFECTIVE, default_draws, fit_importance
-from ._latent_importance import refine_pca
+from ._latent_importance import RefinedPCA, fit_pca_importance, pca_draws, refine_pca
 from ._nuts import LARGEST_R_HAT, fit_nuts
 from ._quadrature import fit_quadrature, has_quadrature
 from ._score import ScoreGradient, score_gradient
@@ -14,15 +14,18 @@ __all__ = [
     "LEAST_EFFECTIVE",
     "CountMoments",
     "Estimate",
+    "RefinedPCA",
     "ScoreGradient",
     "count_moments",
     "default_draws",
     "fit_importance",
     "fit_nuts",
+    "fit_pca_importance",
     "fit_quadrature",
     "fit_score_function",
     "has_quadrature",
     "infer_score_function",
+    "pca_draws",
     "refine_pca",
     "score_gradient",
 ]

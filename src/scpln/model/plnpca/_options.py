@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from scpln.train import Ascent, NotFiniteError
 
+#: How B and C are estimated, the default first.
+InferenceName = Literal["variational", "importance"]
 #: Most iterations of Newton's method, and the gain that ends them, nats per cell.
 MAX_EPOCHS, TOLERANCE = 500, 1e-4
 #: Fewest steps of stochastic training, and passes over the data that these should make.
@@ -16,6 +18,14 @@ STEPS, EPOCHS = 1000, 10
 ENCODER_HIDDEN = [128, 128]
 #: Groups of draws of each cell in a step: of one draw each, or one group of several.
 GROUPS = 4
+#: What goes with the importance-weighted estimator.
+OF_IMPORTANCE = {
+    "likelihood": "poisson",
+    "posterior": "fullrank",
+    "prior": "none",
+    "n_components": 1,
+    "amortized": False,
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,22 @@ class Outcome:
         self.options |= asdict(options)
         self.history |= {"stochastic_bound": ascent.bound, "stochastic_seconds": ascent.seconds}
         self.failure = failure
+
+
+def check_inference(inference: InferenceName, *, is_plain: bool, **choices: object) -> None:
+    """Refuse what the importance-weighted bound is not maximised for; `is_plain` is whether data are one table with size factors alone."""
+    if inference == "variational":
+        return
+    if not is_plain:
+        msg = (
+            "inference='importance' is for one table of counts with size factors, and these data have modalities, an offset_key or a mask_key. "
+            "Leave it out."
+        )
+        raise ValueError(msg)
+    for name, needed in OF_IMPORTANCE.items():
+        if choices[name] != needed:
+            msg = f"inference='importance' is for {name}={needed!r}, and this is {choices[name]!r}. Pass {name}={needed!r}, or leave inference= out."
+            raise ValueError(msg)
 
 
 def check_belongs(used: bool, where: str, **arguments: object) -> None:

@@ -36,8 +36,9 @@ from scpln.utils import as_bool, as_integers, one_of, positive_integer, positive
 
 from ._clusters import PLNPCAClusters
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
-from ._options import ENCODER_HIDDEN, check_belongs
+from ._options import ENCODER_HIDDEN, InferenceName, check_belongs, check_inference
 from ._representation import Representation
+from ._stages import weighted_bounds
 from ._training import PLNPCATraining
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class PLNPCA(
         dimension that is learned from all genes and vanishes where it explains nothing, and coefficients of covariates
         around their mean; or ``"none"``, maximum likelihood, under which loadings of genes that few cells have may
         grow without limit.
+    inference
+        How B and C are estimated: ``"variational"``, by the bound, or ``"importance"``, by the importance-weighted bound, from where the former ends,
+        with fewer than about ten dimensions; `get_elbo` then returns that bound. It goes with ``prior="none"``, Poisson counts and full-rank Gaussians.
     likelihood
         Distribution of the counts: ``"poisson"``, ``"nb"`` (negative binomial), ``"zip"`` and ``"zinb"`` (with zero inflation),
         ``"poisson_lognormal"`` (with a normal disturbance of every log-rate), each with parameters of every gene;
@@ -148,6 +152,7 @@ class PLNPCA(
         n_components: int | None = 1,
         posterior: PosteriorName = "fullrank",
         prior: GenePriorName = "learned",
+        inference: InferenceName = "variational",
         likelihood: str | Mapping[str, str] = "poisson",
         amortized: bool = False,
         flow: str | None = None,
@@ -159,6 +164,7 @@ class PLNPCA(
         super().__init__(adata, registry=registry)
         one_of("posterior", posterior, get_args(PosteriorName))
         one_of("prior", prior, get_args(GenePriorName))
+        one_of("inference", inference, get_args(InferenceName))
         likelihood = check_likelihood(likelihood, self._sizes_of_modalities, is_count_data=self.is_count_data)
         n_latent = positive_integer("n_latent", n_latent)
         if registry is None:  # cells that are mapped onto a reference may be few
@@ -166,6 +172,7 @@ class PLNPCA(
         self.n_latent = n_latent
         self.posterior: PosteriorName = posterior
         self.prior: GenePriorName = prior
+        self.inference: InferenceName = inference
         self.likelihood = likelihood
         self.amortized = amortized = as_bool("amortized", amortized)
         check_belongs(
@@ -173,6 +180,9 @@ class PLNPCA(
         )
         self._n_components = n_components = self._check_n_components(n_components, posterior, amortized=self.amortized)
         check_belongs(amortized, "amortized=True", encoder_hidden=encoder_hidden)
+        is_plain = not (self._sizes_of_modalities or has_entries(self.registry))
+        of_model = {"likelihood": likelihood, "posterior": posterior, "prior": prior}
+        check_inference(inference, is_plain=is_plain, **of_model, n_components=n_components, amortized=amortized)
         self.flow = None
         if posterior == "flow":
             self.flow = FLOW if flow is None else flow
@@ -226,17 +236,6 @@ class PLNPCA(
     def _new_likelihood(self) -> Likelihood:
         """The likelihood of the model's genes, as it starts."""
         return likelihood_of_genes(self.likelihood, self._sizes_of_modalities, len(self.genes))
-
-    @property
-    def _kind(self) -> str:
-        """What cells share, in a few words."""
-        kinds = [*(["encoder"] if self.amortized else []), *([self.flow] if self.flow else [])]
-        return " and ".join(kinds) or "affine map"
-
-    @property
-    def _gaussian_family(self) -> Literal["fullrank", "meanfield"]:
-        """Variational family of the Gaussians that a posterior is or starts from."""
-        return "meanfield" if self.posterior == "meanfield" else "fullrank"
 
     def _new_approximation(self, n_importance_samples: int, seed: int = 0) -> Approximation | None:
         """What cells share besides B and C; None if each has a Gaussian of its own.
@@ -302,6 +301,7 @@ class PLNPCA(
             posterior, values = self.module.posterior(positions), self.module.elbo.cpu().numpy()
             values = values if positions is None else values[positions]
             known = not np.isnan(values).any()  # Ctrl-C may end training before they are there
+            known &= not (self._is_weighted and with_elbo == "exact")
             if not with_elbo or (known and (seed == STORED_SEED or self.module.has_exact_bound(posterior))):
                 return posterior, values
         cells = self._read(adata, positions)
@@ -315,7 +315,10 @@ class PLNPCA(
             options = {"seed": seed, "names": cells.names, **settings}
             posterior = refine_posterior(module, data, posterior, self._gaussian_family, refine, **options)
         values = np.empty(0)
-        if with_elbo is True or (with_elbo and module.has_exact_bound(posterior)):
+        if self._is_weighted and with_elbo is True:
+            draws = int(self.training_["bound_samples"]), int(self.training_["seed"])
+            values, _ = weighted_bounds(module, data, posterior, *draws, positions, scvi.settings.num_threads)
+        elif with_elbo is True or (with_elbo and module.has_exact_bound(posterior)):
             values = bound(module.generative, data, posterior, positions=positions, seed=seed, **settings)
         return posterior, values
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from scpln.core import Held
-from scpln.inference import fit_gaussians
+import numpy as np
+
+from scpln.core import Held, hold_interrupts
+from scpln.inference import fit_gaussians, identified_rotation, infer_gaussians, log_weights, summarize_weights
+from scpln.inference.estimators import LEAST_EFFECTIVE, fit_pca_importance, pca_draws
+from scpln.inference.estimators._proposals import independent_seed
 from scpln.model.abilities import NOTHING_NEW
 from scpln.model.base import warn_stuck
+from scpln.model.pln import warn_of_weights
+from scpln.module import make_likelihood
 from scpln.train import Ascent, NotFiniteError
 from scpln.utils import progress_bar
 
@@ -22,9 +29,12 @@ from ._query import fit_coefficients, store_posteriors, train_inputs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
+    from scpln.core import CountData
     from scpln.data import Cells
     from scpln.inference import FitResult, GaussianFamilyName, GenePriorName, StateDensity
-    from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
+    from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule, Posterior
 
     from ._options import GradientOptions
     from ._plnpca import PLNPCA
@@ -68,6 +78,75 @@ def train_gaussians(
     if approximation is not None:
         result = in_diagonal_axes(result)
     return gaussian_module(result, likelihood, approximation), outcome, result
+
+
+def train_by_importance(
+    name: str,
+    cells: Cells,
+    fitted: FitResult,
+    outcome: Outcome,
+    options: NewtonOptions,
+    n_samples: int | None,
+    *,
+    progress: bool,
+) -> PLNPCAModule:
+    """B and C at the maximum of the importance-weighted bound, from where a fit ended, with Gaussians and these bounds of the cells."""
+    data = cells.data
+    n_samples = pca_draws(data.n_cells) if n_samples is None else n_samples
+    with progress_bar(f"{name}, importance weights", options.max_epochs, at_most=True, show=progress) as bar:
+        refined = fit_pca_importance(
+            data,
+            fitted.coefficients,
+            fitted.loadings,
+            n_samples=n_samples,
+            seed=options.seed,
+            max_iter=options.max_epochs,
+            tol=options.tol,
+            n_threads=options.n_threads,
+            on_iteration=bar.update,
+        )
+        bar.finish(refined.reason)
+    with hold_interrupts() as held:
+        loadings = refined.loadings @ identified_rotation(refined.loadings)
+        likelihood, stuck = make_likelihood("poisson", data.n_genes), partial(warn_stuck, names=cells.names)
+        settings: dict[str, Any] = {"posterior": "fullrank", "rotation": np.eye(loadings.shape[1]), "on_stuck": stuck}
+        given = data, refined.coefficients, loadings, likelihood
+        mean, covariance = infer_gaussians(*given, n_threads=options.n_threads, **settings)
+        found = replace(fitted, coefficients=refined.coefficients, loadings=loadings, mean=mean, covariance=covariance)
+        module = gaussian_module(found, likelihood, None)
+        bounds, ess = weighted_bounds(
+            module, data, module.posterior(), n_samples, options.seed, None, options.n_threads
+        )
+        module.set_cells(mean, covariance, bounds)
+    outcome.converged &= refined.converged
+    outcome.reason = held.after(f"{outcome.reason}; {refined.reason}")
+    outcome.history |= {
+        "importance_bound": refined.history["elbo"],
+        "importance_seconds": refined.history["seconds"],
+    }
+    low = float((ess * n_samples < LEAST_EFFECTIVE).mean())
+    summary = {"ess": float(ess.mean()), "low_ess": low, "bound_samples": n_samples}
+    outcome.options |= summary
+    warn_of_weights(summary)
+    return module
+
+
+def weighted_bounds(
+    module: PLNPCAModule,
+    data: CountData,
+    posterior: Posterior,
+    n_samples: int,
+    seed: int,
+    positions: NDArray[np.intp] | None,
+    n_threads: int | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Importance-weighted bound of each cell, nats, and its effective sample size as a share of the draws, which are not those of the fit, (n,) each."""
+    bounds, ess = np.empty(data.n_cells), np.empty(data.n_cells)
+    settings: dict[str, Any] = {"n_samples": n_samples, "seed": independent_seed(seed), "positions": positions}
+    for cells, weights in log_weights(data, module.generative, posterior, n_threads=n_threads, **settings):
+        summary = summarize_weights(weights)
+        bounds[cells], ess[cells] = summary.iw_bound, summary.ess
+    return bounds, ess
 
 
 def train_from(model: PLNPCA, start: FitResult, *, seed: int, n_threads: int | None, progress: bool) -> None:

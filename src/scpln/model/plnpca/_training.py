@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import scvi
 
 from scpln.core import Held, after_training
-from scpln.model.abilities import Bounds
-from scpln.model.base import announce, genes_by_quadrature
+from scpln.model.base import announce
 from scpln.utils import (
     MOST_DRAWS,
     as_bool,
@@ -21,22 +20,21 @@ from scpln.utils import (
     warn,
 )
 
-from ._cost import cost_of_approximation, cost_of_gaussians
+from ._cost import CELLS_IN_STEP, LEARNING_RATE, Costs
 from ._mixture import with_mixture
 from ._options import MAX_EPOCHS, TOLERANCE, GradientOptions, NewtonOptions, Outcome
-from ._stages import train_approximation_of, train_gaussians, train_on_reference
+from ._stages import train_approximation_of, train_by_importance, train_gaussians, train_on_reference
 
 if TYPE_CHECKING:
     from scpln.data import Cells
     from scpln.inference import GenePriorName, StateDensity
-    from scpln.model.base import Cost, PosteriorName
+    from scpln.model.base import PosteriorName
     from scpln.module import Approximation, Growth, Likelihood, PLNPCAModule
 
-#: Cells in a step of stochastic training, and its largest learning rate.
-CELLS_IN_STEP, LEARNING_RATE = 512, 4e-3
+    from ._options import InferenceName
 
 
-class PLNPCATraining(Bounds):
+class PLNPCATraining(Costs):
     """Gaussians by Newton's method, then, if wanted, a flow or an encoder by stochastic gradients."""
 
     module: PLNPCAModule
@@ -44,6 +42,7 @@ class PLNPCATraining(Bounds):
     likelihood: str | dict[str, str]
     posterior: PosteriorName
     prior: GenePriorName
+    inference: InferenceName
     amortized: bool
     flow: str | None
     _n_components: int | None
@@ -51,23 +50,19 @@ class PLNPCATraining(Bounds):
 
     @property
     @abstractmethod
-    def _sizes_of_modalities(self) -> dict[str, int]:
-        """Number of genes of each modality of a MuData."""
-
-    @property
-    @abstractmethod
-    def _gaussian_family(self) -> Literal["fullrank", "meanfield"]:
-        """Variational family of the Gaussians that a posterior is or starts from."""
-
-    @property
-    @abstractmethod
     def _is_mixture(self) -> bool:
         """Whether the prior is a mixture."""
 
     @property
-    @abstractmethod
     def _kind(self) -> str:
         """What cells share, in a few words."""
+        kinds = [*(["encoder"] if self.amortized else []), *([self.flow] if self.flow else [])]
+        return " and ".join(kinds) or "affine map"
+
+    @property
+    def _gaussian_family(self) -> Literal["fullrank", "meanfield"]:
+        """Variational family of the Gaussians that a posterior is or starts from."""
+        return "meanfield" if self.posterior == "meanfield" else "fullrank"
 
     @property
     @abstractmethod
@@ -123,7 +118,8 @@ class PLNPCATraining(Bounds):
             Steps of stochastic training; by default 1,000, or as many as make ten passes over the data.
         n_samples
             Draws of each cell's posterior in a step, or groups of draws if these are importance-weighted; by default 4,
-            or 1 group.
+            or 1 group. With ``inference="importance"``, draws of each cell in an iteration, and for its bound: by default 100,000 of
+            all cells together, but 16 or more of each.
         n_importance_samples
             Above 1, train on the importance-weighted bound with so many draws in a group. It is closer to the
             log-likelihood, so that B and C are less biased.
@@ -185,7 +181,7 @@ class PLNPCATraining(Bounds):
             newton = _with_block_size(newton, batch_size)
             _warn_without_effect(
                 n_steps=n_steps is not None,
-                n_samples=n_samples is not None,
+                n_samples=n_samples is not None and not self._is_weighted,
                 learning_rate=learning_rate != LEARNING_RATE,
                 reestimate=not reestimate,
             )
@@ -201,10 +197,10 @@ class PLNPCATraining(Bounds):
             self._conclude(cells, module, outcome, newton)
             return
         announce(self._cost(newton, gradient), self.summary_stats.n_cells, len(self.genes))
-        self._conclude(cells, *self._fit(cells, newton, gradient, progress=progress), newton)
+        self._conclude(cells, *self._fit(cells, newton, gradient, n_samples, progress=progress), newton)
 
     def _fit(
-        self, cells: Cells, newton: NewtonOptions, gradient: GradientOptions, *, progress: bool
+        self, cells: Cells, newton: NewtonOptions, gradient: GradientOptions, n_samples: int | None, *, progress: bool
     ) -> tuple[PLNPCAModule, Outcome]:
         """All stages of a training from scratch."""
         name = type(self).__name__
@@ -219,6 +215,8 @@ class PLNPCATraining(Bounds):
             lambda: self._new_approximation(gradient.n_importance_samples, gradient.seed),
             progress=progress,
         )
+        if self._is_weighted and not fitted.interrupted:
+            module = train_by_importance(name, cells, fitted, outcome, newton, n_samples, progress=progress)
         if self._is_mixture:
             assert fitted.prior is not None
             module, whole = with_mixture(cells, module, self._n_components, fitted.prior, newton)
@@ -231,61 +229,14 @@ class PLNPCATraining(Bounds):
             outcome.add_stochastic(ascent, failure, gradient)
         return module, outcome
 
-    def get_cost_estimate(
-        self,
-        max_epochs: int = MAX_EPOCHS,
-        *,
-        n_steps: int | None = None,
-        n_samples: int | None = None,
-        n_importance_samples: int = 1,
-        batch_size: int | None = None,
-        block_size: int | None = None,
-        n_threads: int | None = None,
-    ) -> Cost:
-        """What `train` will take with these arguments: ``seconds``, and ``memory`` in bytes besides the data.
-
-        From the sizes of the data and the model, and how fast the machine does a few milliseconds of the same arithmetic.
-        How many iterations it takes to converge is not known beforehand: expect to be wrong by a factor of two or three, and
-        on hard data by ten or twenty. `train` says so itself, as information in the log, when it expects to take more
-        than a minute, before it begins or from the pace of its iterations.
-
-        Parameters
-        ----------
-        max_epochs, n_steps, n_samples, n_importance_samples, batch_size, block_size, n_threads
-            As in `train`.
-
-        Examples
-        --------
-        >>> import scpln
-        >>> adata = scpln.datasets.simulate(n_obs=100, n_vars=30, n_latent=2)
-        >>> scpln.model.setup_anndata(adata)
-        >>> model = scpln.model.PLNPCA(adata, n_latent=2)
-        >>> print(model.get_cost_estimate())
-        about 1 s and 30 MB
-        """
-        threads = positive_integer_or_none("n_threads", n_threads) or scvi.settings.num_threads
-        newton = NewtonOptions(
-            max_epochs=positive_integer("max_epochs", max_epochs),
-            tol=TOLERANCE,
-            block_size=positive_integer_or_none("block_size", block_size),
-            seed=0,
-            n_threads=threads,
-        )
-        gradient = GradientOptions.of(
-            self.summary_stats.n_cells,
-            n_steps=positive_integer_or_none("n_steps", n_steps),
-            n_samples=positive_integer_or_none("n_samples", n_samples, most=MOST_DRAWS),
-            n_importance_samples=positive_integer("n_importance_samples", n_importance_samples, most=MOST_DRAWS),
-            batch_size=positive_integer_or_none("batch_size", batch_size) or CELLS_IN_STEP,
-            learning_rate=LEARNING_RATE,
-            reestimate=True,
-            two_step=False,
-            seed=0,
-        )
-        return self._cost(newton, gradient)
-
     def _check_draws(self, gradient: GradientOptions) -> None:
-        """Refuse the importance-weighted bound of a mixture."""
+        """Refuse stochastic training on the importance-weighted bound of a mixture, and beside the estimator by that bound."""
+        if self.inference == "importance" and gradient.n_importance_samples > 1:
+            msg = (
+                f"n_importance_samples={gradient.n_importance_samples} is for stochastic training, and inference='importance' has none. "
+                "Leave one of both out."
+            )
+            raise ValueError(msg)
         if self._is_mixture and gradient.n_importance_samples > 1:
             msg = (
                 f"n_importance_samples={gradient.n_importance_samples} trains a flow, which a mixture of Gaussians has none of. "
@@ -293,19 +244,14 @@ class PLNPCATraining(Bounds):
             )
             raise ValueError(msg)
 
+    @property
+    def _is_weighted(self) -> bool:
+        """Whether B and C maximise the importance-weighted bound, and that is what is said of cells."""
+        return self.inference == "importance" and self.query_ is None
+
     def _is_stochastic(self, gradient: GradientOptions) -> bool:
         """Whether something is left for stochastic gradients after the Gaussians."""
         return self.posterior == "flow" or self.amortized or gradient.n_importance_samples > 1
-
-    def _cost(self, newton: NewtonOptions, gradient: GradientOptions) -> Cost:
-        """What training will take."""
-        shape = self.summary_stats.n_cells, len(self.genes)
-        by_quadrature = genes_by_quadrature(self.likelihood, self._sizes_of_modalities, len(self.genes))
-        cost = cost_of_gaussians(shape, self.n_latent, len(self.covariates), by_quadrature, newton)
-        if not self._is_stochastic(gradient):
-            return cost
-        hidden = self._sizes["encoder_hidden"] if self.amortized else None
-        return cost + cost_of_approximation(shape, self.n_latent, gradient, flow=self.flow, encoder_hidden=hidden)
 
     def _conclude(self, cells: Cells, module: PLNPCAModule, outcome: Outcome, newton: NewtonOptions) -> None:
         """Keep what was trained, and say how it went; then raise what it failed with, if it did."""

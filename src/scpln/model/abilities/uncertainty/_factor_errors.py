@@ -35,6 +35,7 @@ class FactorErrors(ResampledParameters):
     posterior: Any
     prior: GenePriorName
     n_latent: int
+    inference: str
 
     @abstractmethod
     def _new_likelihood(self) -> Likelihood:
@@ -51,7 +52,10 @@ class FactorErrors(ResampledParameters):
             return factor_sandwich(problem, genes, states, codes, pool)
 
     def _check_gaussian(self) -> None:
-        """Raise an error unless posteriors are Gaussians of full rank at their optimum, under one of the states' priors."""
+        """Raise an error unless estimates maximise the bound of Gaussians of full rank at their optimum, under one of the states' priors."""
+        if self.inference != "variational":
+            msg = f"Errors are of estimates that maximise the bound, and this has inference={self.inference!r}. Take them from a model without."
+            raise ValueError(msg)
         posterior = self.module.posterior()
         if (
             self.posterior == "fullrank"
