@@ -6,7 +6,7 @@ from sklearn.covariance import graphical_lasso as of_scikit_learn
 
 from scpln.inference import CountData
 from scpln.inference.genespace import fit_pln, infer_pln
-from scpln.inference.genespace.network import _path, _stability, fit_network
+from scpln.inference.genespace.network import _fit, _path, _stability, fit_network
 from scpln.module.covariances import Diagonal, Full, SparsePrecision, _graphical_lasso
 
 POSTERIORS = ["fullrank", "meanfield"]
@@ -121,7 +121,27 @@ def test_criteria_are_by_hand_and_choose(data):
         assert np.isnan(path["stability"]).all()
     assert path["n_edges"][0] == 0 < path["n_edges"][1]
     assert (np.diff(path["bound"]) > -1e-3).all()
-    np.testing.assert_allclose(path["penalty"][-1] / path["penalty"][0], 0.1)
+    np.testing.assert_allclose(path["penalty"][29] / path["penalty"][0], 0.1)
+
+
+@pytest.mark.parametrize("rule", ["bic", "ebic"])
+def test_a_path_goes_on_where_its_smallest_penalty_is_the_best(rule, monkeypatch):
+    """Strong edges between genes of high counts: the best penalty is less than a tenth of the first."""
+    random = np.random.default_rng(0)
+    precision = 4 * np.eye(4) + 1.9 * (np.eye(4, k=1) + np.eye(4, k=-1))
+    log_rates = 4 + random.multivariate_normal(np.zeros(4), np.linalg.inv(precision), size=400)
+    data = CountData(random.poisson(np.exp(log_rates)), np.zeros(400), np.ones((400, 1)))
+    monkeypatch.setattr(_path, "N_PENALTIES", 5)
+    path = fit_network(data, rule).path
+    ratio = 0.1 ** (1 / 4)
+    np.testing.assert_allclose(path["penalty"][:5], path["penalty"][0] * ratio ** np.arange(5))
+    np.testing.assert_allclose(np.array(path["penalty"][1:]) / path["penalty"][:-1], ratio)
+    assert len(path["penalty"]) > 5
+    best = int(np.argmax(path[rule]))
+    assert best == len(path["penalty"]) - 2  # it ends where the criterion falls
+    monkeypatch.setattr(_fit, "MOST_MORE", 1)
+    short = fit_network(data, rule)
+    assert len(short.path["penalty"]) == 6
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from scpln.utils import (
 )
 
 from ._inference import OF_DRAWS, warn_of_weights
-from ._network import n_penalties
+from ._network import n_penalties, warn_of_end
 from ._options import training_options
 from ._states import known_covariance
 
@@ -170,6 +170,7 @@ class PLNTraining(QueryMapping, Bounds):
         found |= {name: value.tolist() for name, value in result.covariance.estimates.items()}
         found["n_parameters"] = self._n_parameters(result)
         if isinstance(result, NetworkResult):
+            warn_of_end(self.penalty, result.path, result.penalty)
             found |= {"penalty": result.penalty, "network_path": result.path}
         threads = options["n_threads"]
         summary, found["reason"] = after_training(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -17,12 +18,12 @@ from scpln.inference.newton._convergence import judged
 from scpln.module.covariances import Diagonal, SparsePrecision
 from scpln.train import torch_threads
 
-from ._path import penalty_grid, solve_path
+from ._path import MOST_MORE, penalty_grid, solve_path
 from ._penalized import PenalizedProfile
 from ._stability import INSTABILITY, subsamples, with_stability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from scpln.core import Array, CountData
     from scpln.inference.genespace._infer import PosteriorName
@@ -84,8 +85,8 @@ def fit_network(
     data
         Counts, offsets and design.
     penalty
-        λ, one number above 0; or several; or the rule by which one of 30 is chosen, from the smallest that leaves no edge to a tenth of it:
-        `"bic"`, `"ebic"` with γ = ½, or `"stars"`, the smallest at which 20 subsamples agree (β = 0.05). Of several that are given, `"ebic"` chooses.
+        λ, one number above 0; or several; or the rule by which one of 30 is chosen, from the smallest that leaves no edge to a tenth of it, and of up to 30 below these while the last is the best (to a
+        hundredth): `"bic"`, `"ebic"` with γ = ½, or `"stars"`, the smallest at which 20 subsamples agree (β = 0.05). Of several that are given, `"ebic"` chooses.
     likelihood, posterior, prior_precision
         As in `fit_pln`.
     max_iter, tol
@@ -144,9 +145,14 @@ def fit_network(
 
         profile = profile_of(observations)
         profile.settle(max_steps=MAX_STEPS, tol=TOLERANCE)
-        penalties = penalty_grid(profile) if penalties is None else penalties
-        path = solve_path(profile, penalties[: 1 if start.interrupted else None], max_iter, tol, on_iteration)
-        networks, interrupted = _collected(path)
+        networks: list[Network] = []
+        wanted: Iterable[float]
+        if penalties is not None or rule == "stars":
+            wanted = penalty_grid(profile) if penalties is None else penalties
+        else:
+            wanted = _extended(penalty_grid(profile), networks, rule, n, p)
+        some = islice(wanted, 1 if start.interrupted else None)
+        networks, interrupted = _collected(solve_path(profile, some, max_iter, tol, on_iteration), networks)
         if rule == "stars" and len(networks) > 1 and not interrupted:
             parts = [profile_of(observations.take(cells)) for cells in subsamples(n, seed)]
             stable, interrupted = _collected(with_stability(networks, parts, max_iter, LOOSER * tol))
@@ -206,11 +212,21 @@ def choose(networks: list[Network], rule: Rule, n_cells: int, n_genes: int) -> N
     return max(sound, key=lambda network: network.ebic(n_cells, n_genes))
 
 
-def _collected(path: Iterator[Network]) -> tuple[list[Network], bool]:
-    """Networks of a path, of which an interrupt leaves those that are done, and whether there was one."""
-    networks: list[Network] = []
+def _extended(grid: Array, networks: list[Network], rule: Rule, n_cells: int, n_genes: int) -> Iterator[float]:
+    """The penalties of a grid, and smaller ones in its ratio as long as the last network that was found is the best."""
+    yield from grid
+    for number in range(1, MOST_MORE + 1):
+        if not networks or choose(networks, rule, n_cells, n_genes) is not networks[-1]:
+            return
+        yield float(grid[-1] * (grid[-1] / grid[0]) ** (number / (len(grid) - 1)))
+
+
+def _collected(path: Iterator[Network], networks: list[Network] | None = None) -> tuple[list[Network], bool]:
+    """Networks of a path, added to others, of which an interrupt leaves those that are done, and whether there was one."""
+    networks = [] if networks is None else networks
     try:
-        networks.extend(path)
+        for network in path:
+            networks.append(network)
     except KeyboardInterrupt:
         return networks, True
     return networks, any("interrupted" in network.reason for network in networks)

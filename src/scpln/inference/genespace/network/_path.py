@@ -13,7 +13,7 @@ from ._ascent import STEPS_FROM_GUESS, NetworkMaximizer
 from ._penalized import BEYOND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from scpln.core import Array
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Penalties of a path, and the smallest as a share of the largest.
 N_PENALTIES, SMALLEST = 30, 0.1
+#: Penalties below these, at most, where the last one is the best.
+MOST_MORE = 30
 #: What no fit may raise where the path is to go on.
 FAILURES = (ValueError, FloatingPointError, np.linalg.LinAlgError)
 
@@ -81,7 +83,7 @@ def penalty_grid(profile: PenalizedProfile) -> Array:
 
 def solve_path(
     profile: PenalizedProfile,
-    penalties: Array,
+    penalties: Iterable[float],
     max_iter: int,
     tol: float,
     on_iteration: Callable[[int, float], None] | None = None,
