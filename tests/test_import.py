@@ -52,9 +52,22 @@ INSIDE = {
         ["newton.poisson"],
         ["newton.general"],
         ["sampling", "genespace", "_gaussians", "comparison"],
-        ["query", "mixture", "uncertainty", "ranks", "genespace.mixture", "genespace.series", "estimators"],
+        [
+            "query",
+            "mixture",
+            "uncertainty",
+            "ranks",
+            "genespace.mixture",
+            "genespace.series",
+            "estimators",
+            "classifiers",
+        ],
     ],
-    "model": [["base"], ["abilities"], ["pln", "plnpca", "autoencoder", "pln_mixture", "pln_lda", "pln_ar"]],
+    "model": [
+        ["base"],
+        ["abilities"],
+        ["pln", "plnpca", "autoencoder", "pln_mixture", "pln_lda", "pln_ar", "mixture_classifier"],
+    ],
 }
 """The same inside of packages that have floors of their own."""
 
