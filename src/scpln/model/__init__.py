@@ -14,6 +14,7 @@ Examples
 from scpln import data as _data
 from scpln.model.autoencoder import CountGMVAE, CountVAE
 from scpln.model.base import ScplnModel, explained
+from scpln.model.mixture_classifier import MixtureClassifier
 from scpln.model.pln import PLN
 from scpln.model.pln_ar import PLNAR
 from scpln.model.pln_lda import PLNLDA
@@ -30,6 +31,7 @@ __all__ = [
     "PLNPCA",
     "CountGMVAE",
     "CountVAE",
+    "MixtureClassifier",
     "PLNMixture",
     "ScplnModel",
     "setup_anndata",

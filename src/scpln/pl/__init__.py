@@ -5,6 +5,7 @@ file), and returns the axes: of a figure with several panels an array of them. C
 numbered from 1.
 """
 
+from ._classifiers import mixture_classifier
 from ._clusters import cluster_probabilities
 from ._correlation import correlation_circle, gene_correlation
 from ._diagnostics import posterior_diagnostics
@@ -24,6 +25,7 @@ __all__ = [
     "history",
     "latent",
     "loadings",
+    "mixture_classifier",
     "mixture_components",
     "network",
     "posterior_diagnostics",

@@ -9,6 +9,7 @@ from ._posterior_predictive import posterior_predictive
 from ._rank_genes import rank_genes
 from ._select_rank import RankSelection, select_rank
 from ._test_covariates import test_covariates
+from .mixture_classifiers import mixture_classifier
 
 __all__ = [
     "Evaluation",
@@ -17,6 +18,7 @@ __all__ = [
     "count_gmvae",
     "count_vae",
     "evaluate",
+    "mixture_classifier",
     "pln",
     "pln_ar",
     "pln_lda",

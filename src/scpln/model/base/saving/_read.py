@@ -17,12 +17,14 @@ from ._document import DESCRIPTION, MDATA, SCHEMA_VERSION, Document, digest_of_f
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from scpln.data import Data
 
     from ._document import Entry
+
+    Check = Callable[[Path, dict[str, Any], Mapping[str, torch.Tensor] | None], None]
 
 #: How often a model that others replace meanwhile is read anew.
 TRIES = 50
@@ -45,7 +47,17 @@ class SavedModel:
             yield
 
 
-def read_model(dir_path: str | os.PathLike, prefix: str | None = None, *, with_adata: bool = False) -> SavedModel:
+def check_model(path: Path, metadata: dict[str, Any], tensors: Mapping[str, torch.Tensor] | None) -> None:
+    """Refuse metadata that no model of counts has; and, once tensors are read, sizes that these belie."""
+    if tensors is None:
+        check_metadata(path, metadata)
+    else:
+        check_sizes(path, metadata, tensors)
+
+
+def read_model(
+    dir_path: str | os.PathLike, prefix: str | None = None, *, with_adata: bool = False, check: Check = check_model
+) -> SavedModel:
     """Read a model directory, checking that it is whole and unchanged; anew, if it is replaced meanwhile.
 
     Parameters
@@ -54,6 +66,8 @@ def read_model(dir_path: str | os.PathLike, prefix: str | None = None, *, with_a
         As in ``model.load``.
     with_adata
         Whether to read the AnnData or MuData that was saved with it, too.
+    check
+        What refuses metadata, before tensors are read and after.
 
     Raises
     ------
@@ -64,7 +78,7 @@ def read_model(dir_path: str | os.PathLike, prefix: str | None = None, *, with_a
     for left in reversed(range(TRIES)):
         document = _read_document(path, prefix)
         try:
-            return _read(path, document, with_adata=with_adata)
+            return _read(path, document, with_adata=with_adata, check=check)
         except ValueError:
             if left == 0 or path.read_bytes() == document.text:
                 raise
@@ -79,8 +93,8 @@ def read_metadata(dir_path: str | os.PathLike, prefix: str | None = None) -> dic
     return document.model
 
 
-def _read(path: Path, document: Document, *, with_adata: bool) -> SavedModel:
-    check_metadata(path, document.model)
+def _read(path: Path, document: Document, *, with_adata: bool, check: Check) -> SavedModel:
+    check(path, document.model, None)
     file = _verified(path.parent, document.files["tensors"], _REMEDY)
     with _damage(file, _REMEDY):
         tensors = load_file(file)
@@ -88,7 +102,7 @@ def _read(path: Path, document: Document, *, with_adata: bool) -> SavedModel:
         if name not in document.model.get("not_finite", ()) and not torch.isfinite(tensor).all():
             msg = f"{str(file)!r} is damaged: {name!r} has values that are not finite. Save the model again."
             raise ValueError(msg)
-    check_sizes(path, document.model, tensors)
+    check(path, document.model, tensors)
     entry = document.files.get("adata") if with_adata else None
     return SavedModel(document.model, tensors, path, None if entry is None else _read_adata(path.parent, entry))
 
