@@ -35,6 +35,7 @@ bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten see
 	$(BIN)/python benchmarks/coefficient_coverage.py
 	$(BIN)/python benchmarks/rank_selection.py $(if $(DATA),--data $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/gene_mixtures.py --data $(DATA))
+	$(BIN)/python benchmarks/mixture_classifiers.py
 	$(BIN)/python benchmarks/hostile_counts.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/interval_coverage.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/differential.py $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)

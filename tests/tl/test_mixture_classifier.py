@@ -64,6 +64,15 @@ def test_what_is_written(table, tmp_path):
     assert scpln.pl.mixture_classifier(read, show=False).has_data()
 
 
+def test_a_second_call_replaces_the_first(cells):
+    before = set(cells.obs), set(cells.obsm), set(cells.uns)
+    call(cells, use_rep="X_pca")
+    call(cells, use_rep="X_pca", n_components=1)
+    assert cells.obsm["mixture_component_probs"].shape == (300, 1)
+    scpln.model.base.forget(cells, "mixture_classifier")
+    assert (set(cells.obs), set(cells.obsm), set(cells.uns)) == before
+
+
 def test_held_out_donors_are_not_seen(table):
     """Labels of a donor that are all changed do not change its own predictions, where K is given."""
     call(table, cv_key="donor", n_folds=10)

@@ -9,7 +9,7 @@ from ._explained import explained
 from ._leiden import leiden_groups
 from ._likelihood_choice import check_kind, check_likelihood, genes_by_quadrature, likelihood_of_genes
 from ._objective import Objective
-from ._ownership import claim
+from ._ownership import claim, forget
 from ._reliability import REFINE, UNRELIABLE, reliability_in_words, warn_stuck
 from .saving import check_save, model_file, read_metadata, read_model
 
@@ -34,6 +34,7 @@ __all__ = [
     "check_save",
     "claim",
     "explained",
+    "forget",
     "genes_by_quadrature",
     "leiden_groups",
     "likelihood_of_genes",

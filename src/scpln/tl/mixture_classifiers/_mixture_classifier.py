@@ -116,6 +116,7 @@ def mixture_classifier(
     True
     """
     from scpln.model import MixtureClassifier
+    from scpln.model.base import claim, forget
     from scpln.model.mixture_classifier import plane_of
 
     key = storable_name("key_added", key_added)
@@ -144,14 +145,15 @@ def mixture_classifier(
     if held is not None:
         predicted = np.where(np.isnan(held.probabilities), predicted, held.probabilities)
     share = model.predict_component_proba(rows, labels, covariates)
-    _write(adata, key, model, predicted, share, plane)
     known = {"labels_key": labels_key, "use_rep": use_rep, "layer": layer, "cv_key": cv_key, "n_folds": n_folds}
+    forget(adata, f"{key}_classifier")
     adata.uns[f"{key}_classifier"] = {
         **_results(model, held, plane, list(rows.columns)),
         "bic": model.bic(rows, labels, covariates=covariates),
         "icl": model.icl(rows, labels, covariates=covariates),
         "params": {name: value for name, value in {**model.get_params(), **known}.items() if value is not None},
     }
+    claim(adata, f"{key}_classifier", _write(adata, key, model, predicted, share, plane))
     return model
 
 
@@ -177,17 +179,20 @@ def _write(
     predicted: NDArray[np.float64],
     share: NDArray[np.float64],
     plane: Plane | None,
-) -> None:
-    """Results by row."""
+) -> list[str]:
+    """Results by row, and where they went."""
     names = [str(number) for number in range(model.n_components_)]
-    adata.obs[f"{key}_component"] = pd.Categorical.from_codes(share.argmax(1), names)
-    adata.obsm[f"{key}_component_probs"] = share
-    adata.obs[f"{key}_prediction"] = pd.Categorical.from_codes(predicted.argmax(1), model.classes_)
-    adata.obsm[f"{key}_probs"] = predicted
-    if plane is not None:
-        adata.obsm[f"{key}_plane"] = plane.coordinates
-    elif f"{key}_plane" in adata.obsm:
-        del adata.obsm[f"{key}_plane"]
+    obs = {
+        f"{key}_component": pd.Categorical.from_codes(share.argmax(1), names),
+        f"{key}_prediction": pd.Categorical.from_codes(predicted.argmax(1), model.classes_),
+    }
+    obsm = {f"{key}_component_probs": share, f"{key}_probs": predicted}
+    obsm |= {} if plane is None else {f"{key}_plane": plane.coordinates}
+    for name, column in obs.items():
+        adata.obs[name] = column
+    for name, array in obsm.items():
+        adata.obsm[name] = array
+    return [*(f"obs['{name}']" for name in obs), *(f"obsm['{name}']" for name in obsm)]
 
 
 def _results(model: MixtureClassifier, held: HeldOut | None, plane: Plane | None, columns: list[str]) -> dict[str, Any]:
