@@ -190,4 +190,33 @@ GENE_SPACE = (
             Result(('varp["KEY_correlation"]',), "correlation of log-rates between genes"),
         ),
     ),
+    Entry(
+        "plntree",
+        "scpln.model.PLNTree",
+        "the same for counts on a tree, such as taxa by sample",
+        "The Poisson log-normal model of counts on a tree: multinomial splits of every node's count between its children.",
+        function="pln_tree",
+        page="models/plntree",
+        options=(
+            Option(
+                "tree",
+                "tree of the columns of the table: columns of var from coarse to fine, such as phylum,class,order, a file in Newick format, "
+                "or a name in vart",
+                "text",
+                default="the only tree in vart, levels kept by tl.composition, or names such as a|b|c",
+            ),
+            Option("shrinkage", "samples that the prior of the covariance counts for", "number", default=20),
+            PRIOR_PRECISION,
+        ),
+        defaults={"max_epochs": 1000, "n_threads": "all"},
+        has_latent=False,
+        results=(
+            Result(
+                ('obsm["X_KEY"]',), "how log-rates and log-ratios of every sample differ from what its covariates say"
+            ),
+            *OF_GENE_SPACE[:2],
+            Result(('obsm["KEY_proportions"]',), "centred log-ratios of every node among its siblings"),
+            Result(('varm["KEY_log_rates"]',), "log-rate of every leaf's ancestor on each level, of an average sample"),
+        ),
+    ),
 )

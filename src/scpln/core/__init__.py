@@ -2,6 +2,7 @@
 
 from ._arrays import Array, DType, Rows
 from ._compressed import canonical, compressed, native
+from ._contrasts import Siblings, TreeContrasts, helmert
 from ._count_data import CountData, ranges, working_precision
 from ._entries import ABSENT, Entries
 from ._factorial import log_factorial_sums
@@ -18,13 +19,16 @@ __all__ = [
     "Entries",
     "Held",
     "Rows",
+    "Siblings",
     "Threads",
     "Tree",
+    "TreeContrasts",
     "after_training",
     "available_threads",
     "canonical",
     "compressed",
     "flush_directory",
+    "helmert",
     "hold_interrupts",
     "left_behind",
     "log_factorial_sums",

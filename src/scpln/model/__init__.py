@@ -19,6 +19,7 @@ from scpln.model.pln import PLN
 from scpln.model.pln_ar import PLNAR
 from scpln.model.pln_lda import PLNLDA
 from scpln.model.pln_mixture import PLNMixture
+from scpln.model.pln_tree import PLNTree
 from scpln.model.plnpca import PLNPCA
 
 setup_anndata = explained(_data.setup_anndata)
@@ -33,6 +34,7 @@ __all__ = [
     "CountVAE",
     "MixtureClassifier",
     "PLNMixture",
+    "PLNTree",
     "ScplnModel",
     "setup_anndata",
     "setup_mudata",

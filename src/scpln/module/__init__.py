@@ -1,7 +1,7 @@
 """Torch, without AnnData: likelihoods, decoders, posteriors, flows, encoders, and the modules that compose them."""
 
 from scpln.core import ABSENT
-from scpln.module.decoders import Decoder, IdentityDecoder, LinearDecoder, MLPDecoder
+from scpln.module.decoders import Decoder, IdentityDecoder, LinearDecoder, MLPDecoder, TreeDecoder
 from scpln.module.encoders import ComponentEncoder, Encoder, GaussianFeatures
 from scpln.module.flows import FLOWS, Flow, check_flow, make_flow
 from scpln.module.likelihoods import (
@@ -37,7 +37,7 @@ from ._loss import Loss
 from ._mixture_vae import MixtureVAEModule
 from ._objective import backpropagate_bound, importance_bound, path_loss
 from ._vae import VAEModule
-from .pln import LogDensityLikelihood, PLNARModule, PLNMixtureModule, PLNModule, PLNPCAModule
+from .pln import LogDensityLikelihood, PLNARModule, PLNMixtureModule, PLNModule, PLNPCAModule, PLNTreeModule
 
 __all__ = [
     "ABSENT",
@@ -79,9 +79,11 @@ __all__ = [
     "PLNMixtureModule",
     "PLNModule",
     "PLNPCAModule",
+    "PLNTreeModule",
     "Posterior",
     "Prior",
     "StandardNormal",
+    "TreeDecoder",
     "VAEModule",
     "backpropagate_bound",
     "check_flow",

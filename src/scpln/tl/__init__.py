@@ -4,7 +4,7 @@ from ._autoencoders import count_gmvae, count_vae
 from ._composition import composition
 from ._evaluate import Evaluation, evaluate
 from ._gene_mixtures import pln_lda, pln_mixture
-from ._lognormal import pln, pln_ar, plnpca
+from ._lognormal import pln, pln_ar, pln_tree, plnpca
 from ._posterior_predictive import posterior_predictive
 from ._rank_genes import rank_genes
 from ._select_rank import RankSelection, select_rank
@@ -23,6 +23,7 @@ __all__ = [
     "pln_ar",
     "pln_lda",
     "pln_mixture",
+    "pln_tree",
     "plnpca",
     "posterior_predictive",
     "rank_genes",

@@ -34,7 +34,7 @@ def read_tree(adata: AnnData, tree: TreeSource = None) -> Tree:
     adata
         Table whose ``var_names`` are leaves.
     tree
-        A `Tree`; columns of ``var`` with groups from coarse to fine; a ``networkx.DiGraph`` of edges from parent to child; text in Newick format, or
+        A `Tree`; columns of ``var`` with groups from coarse to fine, in a list or as ``"phylum,class"``; a ``networkx.DiGraph`` of edges from parent to child; text in Newick format, or
         a path to a file of it; a ``skbio.TreeNode``; the name of a tree in ``vart``, of a ``TreeData``. By default the only tree in ``vart``, or the levels that
         `scpln.tl.composition` has kept, or names such as ``"a|b|c"``.
 
@@ -98,8 +98,9 @@ def _default(adata: AnnData, vart: Any, names: Sequence[str]) -> list[tuple[str,
 def _of_text(text: str, vart: Any, adata: AnnData, names: Sequence[str]) -> list[tuple[str, str]]:
     if text in vart:
         return _of_graph(vart[text])
-    if text in adata.var:
-        return _of_columns(adata, [text], names)
+    columns = [text] if text in adata.var else [part.strip() for part in text.split(",")]
+    if all(key in adata.var for key in columns):
+        return _of_columns(adata, columns, names)
     if "(" in text:
         return parse_newick(text)
     if Path(text).is_file():

@@ -120,7 +120,11 @@ class Profile:
         self.coefficients = vectors @ solved[:, :, 0]
         after = mean - design @ self.coefficients.T
         moment = variances + (after.T @ after - before.T @ before) / len(mean)
-        self.covariance.update(0.5 * (moment + moment.T))
+        self.update_covariance(0.5 * (moment + moment.T))
+
+    def update_covariance(self, moment: Array) -> None:
+        """Maximise over Σ, given the mean second moment of residuals."""
+        self.covariance.update(moment)
 
 
 @dataclass(frozen=True)

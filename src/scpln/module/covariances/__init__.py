@@ -2,6 +2,7 @@
 
 from ._base import Covariance
 from ._basis import Basis
+from ._chain import Chain
 from ._diagonal import Diagonal
 from ._factor import Factor
 from ._fixed import Fixed
@@ -24,6 +25,7 @@ COVARIANCES: dict[str, type[Covariance]] = {
 __all__ = [
     "COVARIANCES",
     "Basis",
+    "Chain",
     "Covariance",
     "Diagonal",
     "Factor",

@@ -100,7 +100,8 @@ class GaussianPosterior(Posterior):
 
     def divergence(self, prior: Prior) -> NDArray[np.float64] | None:
         r"""Divergence of each cell, :math:`KL(N(m_i, V_i) \,\|\, p(z))` (n,) in nats; None where it has no closed form."""
-        return prior.divergence_from_gaussian(self.mean, self.variance, self.log_det_scale.numpy())
+        found = prior.divergence_from_gaussian(self.mean, self.variance, self.log_det_scale.numpy())
+        return prior.divergence_from_scale(self._mean, self.scale) if found is None else found
 
     def marginal_divergences(self, prior: Prior, seed: int = 0) -> NDArray[np.float64]:
         r"""Divergences of each dimension (n, q), in closed form or by quadrature."""

@@ -49,6 +49,10 @@ class Prior(nn.Module, ABC):
         """What training takes off the bound of all cells together, in nats: 0 without parameters."""
         return 0.0
 
+    def divergence_from_scale(self, mean: torch.Tensor, scale: torch.Tensor) -> NDArray[np.float64] | None:
+        r"""The same of :math:`N(m_i, S_i S_i^T)`, for means (n, q) and Cholesky factors S (n, q, q), where diagonals of V are not enough; or None."""
+        return None
+
     def divergence_from_gaussian(
         self, mean: NDArray[np.float64], variance: NDArray[np.float64], log_det_scale: NDArray[np.float64]
     ) -> NDArray[np.float64] | None:

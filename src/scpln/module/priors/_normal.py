@@ -66,6 +66,16 @@ class Normal(Prior):
         scale = self.scale.detach().cpu().double()
         return scale @ scale.T
 
+    @torch.no_grad()
+    def divergence_from_scale(self, mean: torch.Tensor, scale: torch.Tensor) -> NDArray[np.float64]:
+        r"""Divergences :math:`\frac12 (\|L^{-1} m\|^2 + \|L^{-1} S\|^2 - q) + \log\det L - \log\det S`, (n,), with the Cholesky factor L of Σ."""
+        own = self.scale.detach().cpu().double()
+        inner = torch.linalg.solve_triangular(own, scale, upper=False).square().sum((1, 2))
+        outer = torch.linalg.solve_triangular(own, mean.T, upper=False).square().sum(0)
+        log_ratio = own.diagonal().log().sum() - scale.diagonal(dim1=1, dim2=2).log().sum(1)
+        result: NDArray[np.float64] = (0.5 * (outer + inner - self.n_latent) + log_ratio).numpy()
+        return result
+
     def marginal_divergence_from_gaussian(
         self, mean: NDArray[np.float64], variance: NDArray[np.float64]
     ) -> NDArray[np.float64]:

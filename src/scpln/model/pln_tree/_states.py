@@ -1,0 +1,45 @@
+"""Posteriors on a tree, between the solver and the module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scvi
+
+from scpln.inference.tree import infer_pln_tree
+from scpln.model.base import warn_stuck
+from scpln.module import GaussianPosterior
+from scpln.module.covariances import Chain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from scpln.core import CountData, TreeContrasts
+    from scpln.inference.tree import TreeStates
+    from scpln.module import PLNTreeModule
+
+
+def chain_of(module: PLNTreeModule, contrasts: TreeContrasts) -> Chain:
+    """Σ, as it was estimated."""
+    chain = Chain(contrasts.level_sizes)
+    chain.restore({"factor": module.scale.cpu().numpy()})
+    return chain
+
+
+def infer(
+    module: PLNTreeModule, contrasts: TreeContrasts, data: CountData, names: pd.Index
+) -> tuple[GaussianPosterior, NDArray[np.float64]]:
+    """Posteriors of samples with all parameters as they are, and bounds. Warns of those that did not converge."""
+    coefficients, chain = module.coefficients.cpu().numpy(), chain_of(module, contrasts)
+    found = infer_pln_tree(data, contrasts, coefficients, chain, n_threads=scvi.settings.num_threads)
+    warn_stuck(found.stuck, len(names), names)
+    return GaussianPosterior(*packed(found, data, coefficients)), found.elbo
+
+
+def packed(
+    found: TreeStates, data: CountData, coefficients: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of z (n, p), and covariances as lower triangles."""
+    return found.mean - data.design @ coefficients.T, found.covariance[:, *np.tril_indices(data.n_genes)]
