@@ -33,8 +33,8 @@ WITH_MORE_RESULTS = {
         {"covariance": "factor", "n_factors": 2},
     ),
 }
-#: Columns that some models cannot do without.
-COLUMNS = {"labels_key": "kind", "order_key": "day"}
+#: Columns of obs and var that some models cannot do without.
+COLUMNS = {"labels_key": "kind", "order_key": "day", "tree": "clade"}
 SMALL = {"n_hidden": 8, "n_components": 2, "start": "random"}
 
 
@@ -43,6 +43,7 @@ def adata():
     adata = scpln.datasets.simulate(40, 12, n_latent=2, n_batches=2, density=0.6)
     adata.obs["kind"] = np.where(adata.obsm["true_latent"][:, 0] > 0, "high", "low")
     adata.obs["day"] = np.arange(40)
+    adata.var["clade"] = np.repeat(["a", "b", "c"], 4)
     return adata
 
 
@@ -152,6 +153,7 @@ def test_what_is_written_is_what_the_row_says(entry, adata):
     arguments = {"max_epochs": 2, "progress": False, **given, **likelihood}
     function, found = getattr(scpln.tl, entry.function), set()
     needed = [name for name, each in inspect.signature(function).parameters.items() if each.default is each.empty]
+    needed += ["tree"] if "tree" in inspect.signature(function).parameters else []
     arguments |= {name: column for name, column in COLUMNS.items() if name in needed}
     arguments |= {"diagnostics": True} if "diagnostics" in inspect.signature(function).parameters else {}
     for options in WITH_MORE_RESULTS.get(entry.key, ({},)):

@@ -61,12 +61,13 @@ INSIDE = {
             "genespace.series",
             "estimators",
             "classifiers",
+            "tree",
         ],
     ],
     "model": [
         ["base"],
         ["abilities"],
-        ["pln", "plnpca", "autoencoder", "pln_mixture", "pln_lda", "pln_ar", "mixture_classifier"],
+        ["pln", "plnpca", "autoencoder", "pln_mixture", "pln_lda", "pln_ar", "mixture_classifier", "pln_tree"],
     ],
 }
 """The same inside of packages that have floors of their own."""

@@ -27,10 +27,10 @@ OUT_OF_REACH = {
     "core": "arguments of inner functions",
     "data/_checks": "commands read whole files, which are no views, nor lazy, and have names of text",
     "data/categories/_groups": "no command compares groups",
-    "data/trees": "no command takes a tree",
     "datasets": "functions that the command line calls with its own arguments",
     "hub": "no command shares models",
     "inference": "arguments of inner functions",
+    "model/pln_tree/_proportions": "no command asks for a level",
     "module/covariances": "arguments of inner functions",
     "module/flows/_base": "arguments of inner functions",
     "module/likelihoods/_base": "arguments of inner functions",
@@ -57,6 +57,7 @@ OUT_OF_REACH = {
 }
 """Files and folders whose messages no command can meet, and why."""
 OUT_OF_REACH_IN = {
+    "data/trees/_read.py: _of_graph": "options have text, and no graphs",
     "model/pln/_inference.py: _check_function": "options name a likelihood",
     "module/likelihoods/_zero_inflated.py: _bounded_parameters": "no command draws counts of a model in gene space",
     "data/_cells.py: cell_positions": "commands take all cells",

@@ -56,6 +56,7 @@ TOOLS = {
     "pln_ar": {"order_key": "place", "group_key": "group", "max_epochs": 3, "progress": False},
     "pln_lda": {"labels_key": "group", "max_epochs": 3, "progress": False},
     "pln_mixture": {"n_components": 2, "max_epochs": 3, "progress": False},
+    "pln_tree": {"tree": ["clade"], "max_epochs": 3, "progress": False},
     "plnpca": {"n_latent": 2, "max_epochs": 3, "progress": False},
     "posterior_predictive": {"n_samples": 2},
     "test_covariates": None,

@@ -283,6 +283,8 @@ def pln_tree(
     layer: str | None = None,
     batch_key: str | None = None,
     size_factor_key: str | None = None,
+    offset_key: str | None = None,
+    mask_key: str | None = None,
     design: str | None = None,
     categorical_covariate_keys: Sequence[str] | None = None,
     continuous_covariate_keys: Sequence[str] | None = None,
