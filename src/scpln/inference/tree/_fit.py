@@ -118,10 +118,9 @@ def fit_pln_tree(
     ... )
     >>> counts = random.poisson(np.exp(contrasts.log_rates(coordinates)))
     >>> result = fit_pln_tree(CountData(counts, np.zeros(500), np.ones((500, 1))), contrasts)
-    >>> result.converged, result.chain.dense.round(1)
-    (True, array([[1. , 0. , 0. ],
-           [0. , 1. , 0.8],
-           [0. , 0.8, 1. ]]))
+    >>> result.converged, result.chain.dense[1:, 1:].round(1)  # a little less than 1 and 0.8
+    (True, array([[1. , 0.7],
+           [0.7, 0.9]]))
     """
     for name, value in (("shrinkage", shrinkage), ("prior_precision", prior_precision)):
         if not value >= 0:
