@@ -55,6 +55,7 @@ def make_adata(n_obs=90, n_vars=14):
     adata = simulate(n_obs=n_obs, n_vars=n_vars, n_latent=2, n_batches=2, density=0.5, seed=0)
     adata.obs["group"] = np.resize(["a", "b", "b"], n_obs)
     adata.obs["place"] = np.random.default_rng(0).permutation(n_obs)
+    adata.var["clade"] = np.resize(["a", "a", "b"], n_vars)
     adata.layers["log"] = adata.X.toarray().astype(np.float64)
     sc.pp.log1p(adata, layer="log")
     return adata
