@@ -51,7 +51,7 @@ INSIDE = {
         ["newton"],
         ["newton.poisson"],
         ["newton.general"],
-        ["sampling", "genespace", "_gaussians", "comparison"],
+        ["sampling", "genespace", "_gaussians", "comparison", "treewalk"],
         [
             "query",
             "mixture",
