@@ -44,6 +44,7 @@ def adata():
     adata.obs["kind"] = np.where(adata.obsm["true_latent"][:, 0] > 0, "high", "low")
     adata.obs["day"] = np.arange(40)
     adata.var["clade"] = np.repeat(["a", "b", "c"], 4)
+    adata.uns["composition"] = {"label_key": ["clade", "gene"]}
     return adata
 
 

@@ -60,6 +60,7 @@ TOOLS = {
     "plnpca": {"n_latent": 2, "max_epochs": 3, "progress": False},
     "posterior_predictive": {"n_samples": 2},
     "test_covariates": None,
+    "tree_walk": {"tree": "clade", "max_epochs": 3, "progress": False},
     "rank_genes": {"groupby": "group"},
     "select_rank": {"ranks": [1, 2], "progress": False},
 }
@@ -142,6 +143,7 @@ def test_random_numbers_from_set_up_to_a_query(watch, kind, tmp_path):
 
 def test_random_numbers_of_tools_and_figures(watch):
     adata = make_adata()
+    adata.var["clade"] = np.resize(["x", "y", "y"], adata.n_vars)
     assert set(TOOLS) == set(scpln.tl.__all__)
     for name, arguments in TOOLS.items():
         if arguments is not None and name not in ("evaluate", "posterior_predictive"):

@@ -33,6 +33,8 @@ def fitted():
     adata.uns["net"] = some.uns["net"]
     edges = some.varp["net_network"].tocoo()
     adata.varp["net_network"] = sp.csr_matrix((edges.data, (edges.row, edges.col)), shape=(30, 30))
+    adata.var["clade"] = np.resize(["x", "y", "z"], 30)
+    scpln.tl.tree_walk(adata, tree="clade", max_epochs=2, max_children=2, progress=False)
     adata.obs["group"] = np.resize(["a", "b", None], 60)
     adata.obs["group"] = adata.obs["group"].astype("category")
     adata.obs["age"] = np.where(np.arange(60) % 7, np.linspace(0, 1, 60), np.nan)

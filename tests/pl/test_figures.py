@@ -16,6 +16,7 @@ FIGURES = {
     "correlation_circle": {},
     "gene_correlation": {"n_genes": 10},
     "network": {"key": "net"},
+    "tree": {},
     "cluster_probabilities": {"key": "mixture"},
     "mixture_components": {"key": "mixture"},
     "posterior_predictive": {"kind": "mean_variance"},

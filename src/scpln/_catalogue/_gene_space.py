@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ._entry import Entry, Option, Result
-from ._shared import N_SAMPLES, OF_COUNTS, OF_GENES
+from ._shared import N_SAMPLES, OF_COUNTS, OF_GENES, TREE
 
 PRIOR_PRECISION = Option(
     "prior_precision",
@@ -198,13 +198,7 @@ GENE_SPACE = (
         function="pln_tree",
         page="models/plntree",
         options=(
-            Option(
-                "tree",
-                "tree of the columns of the table: columns of var from coarse to fine, such as phylum,class,order, a file in Newick format, "
-                "or a name in vart",
-                "text",
-                default="the only tree in vart, levels kept by tl.composition, or names such as a|b|c",
-            ),
+            TREE,
             Option("shrinkage", "samples that the prior of the covariance counts for", "number", default=20),
             PRIOR_PRECISION,
         ),

@@ -6,6 +6,7 @@ from ._autoencoders import AUTOENCODERS
 from ._entry import Entry, Option, Result
 from ._gene_space import GENE_SPACE
 from ._shared import LIKELIHOODS, N_SAMPLES, POSTERIORS
+from ._tree_walk import TREE_WALK
 
 MODELS = {
     entry.key: entry
@@ -92,6 +93,7 @@ MODELS = {
             },
         ),
         *GENE_SPACE,
+        TREE_WALK,
         *AUTOENCODERS,
     )
 }

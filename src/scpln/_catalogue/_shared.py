@@ -42,3 +42,12 @@ RESULTS = (
     OF_ALL,
 )
 """What every model with a latent state writes."""
+
+#: Of models of counts on a tree.
+TREE = Option(
+    "tree",
+    "tree of the columns of the table: columns of var from coarse to fine, such as phylum,class,order, a file in Newick format, "
+    "or a name in vart",
+    "text",
+    default="the only tree in vart, levels kept by tl.composition, or names such as a|b|c",
+)

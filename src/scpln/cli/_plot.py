@@ -28,6 +28,7 @@ KINDS = {
     "variance_explained": "share of the latent variance of each component",
     "gene_correlation": "correlation between genes that the model has found",
     "network": "network of genes of a model with a penalty",
+    "tree": "tree of the counts, with sizes of its nodes",
     "cluster_probabilities": "probabilities of the clusters",
     "mixture_components": "components of the mixture in latent space",
     "posterior_diagnostics": "how close each cell's posterior is to the exact one",

@@ -21,6 +21,7 @@ from scpln.model.pln_lda import PLNLDA
 from scpln.model.pln_mixture import PLNMixture
 from scpln.model.pln_tree import PLNTree
 from scpln.model.plnpca import PLNPCA
+from scpln.model.tree_walk import TreeWalk
 
 setup_anndata = explained(_data.setup_anndata)
 setup_mudata = explained(_data.setup_mudata)
@@ -36,6 +37,7 @@ __all__ = [
     "PLNMixture",
     "PLNTree",
     "ScplnModel",
+    "TreeWalk",
     "setup_anndata",
     "setup_mudata",
 ]

@@ -16,6 +16,7 @@ from ._networks import network
 from ._predictive import posterior_predictive
 from ._ranks import rank_selection
 from ._training import history
+from ._trees import tree
 from ._variance import variance_explained
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "posterior_diagnostics",
     "posterior_predictive",
     "rank_selection",
+    "tree",
     "variance_explained",
 ]

@@ -10,6 +10,7 @@ from ._rank_genes import rank_genes
 from ._select_rank import RankSelection, select_rank
 from ._test_covariates import test_covariates
 from .mixture_classifiers import mixture_classifier
+from .trees import tree_walk
 
 __all__ = [
     "Evaluation",
@@ -29,4 +30,5 @@ __all__ = [
     "rank_genes",
     "select_rank",
     "test_covariates",
+    "tree_walk",
 ]

@@ -173,4 +173,6 @@ def _covariates(
     for key in found.columns:
         if isinstance(found[key].dtype, pd.CategoricalDtype):
             found[key] = found[key].cat.remove_unused_categories()
+    if found.index.name in found:  # files have one column of a name
+        found.index.name = None
     return found

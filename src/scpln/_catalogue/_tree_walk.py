@@ -1,0 +1,43 @@
+"""The row of the tree walk."""
+
+from __future__ import annotations
+
+from ._entry import Entry, Option, Result
+from ._gene_space import PRIOR_PRECISION
+from ._shared import TREE
+
+TREE_WALK = Entry(
+    "treewalk",
+    "scpln.model.TreeWalk",
+    "counts on a tree, split in hidden orders",
+    "A model of counts on a tree, in which the count of each node is split among its children in a hidden order.",
+    function="tree_walk",
+    page="models/treewalk",
+    options=(
+        TREE,
+        Option(
+            "walk",
+            "an order of the children of each node, or none, which is the Dirichlet-tree multinomial",
+            "choice",
+            choices=("local", "exchangeable"),
+            default="local",
+        ),
+        Option(
+            "max_children", "most children of a node whose orders are summed over, up to 12", metavar="C", default=10
+        ),
+        Option(
+            "deviation_precision",
+            "inverse variance of the normal prior of all that tells it from the Dirichlet tree",
+            "number",
+            default=3.0,
+        ),
+        PRIOR_PRECISION,
+    ),
+    defaults={"max_epochs": 1000, "n_threads": "all"},
+    has_latent=False,
+    results=(
+        Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
+        Result(('obsm["KEY_proportions"]',), "centred log-ratios of the shares of siblings, of every node"),
+    ),
+    figures=("tree",),
+)

@@ -1,0 +1,5 @@
+"""Trees of counts."""
+
+from ._tree import tree
+
+__all__ = ["tree"]
