@@ -67,7 +67,17 @@ INSIDE = {
     "model": [
         ["base"],
         ["abilities"],
-        ["pln", "plnpca", "autoencoder", "pln_mixture", "pln_lda", "pln_ar", "mixture_classifier", "pln_tree", "tree_walk"],
+        [
+            "pln",
+            "plnpca",
+            "autoencoder",
+            "pln_mixture",
+            "pln_lda",
+            "pln_ar",
+            "mixture_classifier",
+            "pln_tree",
+            "tree_walk",
+        ],
     ],
 }
 """The same inside of packages that have floors of their own."""

@@ -4,13 +4,13 @@ from ._autoencoders import count_gmvae, count_vae
 from ._composition import composition
 from ._evaluate import Evaluation, evaluate
 from ._gene_mixtures import pln_lda, pln_mixture
-from ._lognormal import pln, pln_ar, pln_tree, plnpca
+from ._lognormal import pln, pln_ar, plnpca
 from ._posterior_predictive import posterior_predictive
 from ._rank_genes import rank_genes
 from ._select_rank import RankSelection, select_rank
 from ._test_covariates import test_covariates
 from .mixture_classifiers import mixture_classifier
-from .trees import tree_walk
+from .trees import pln_tree, tree_walk
 
 __all__ = [
     "Evaluation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -77,7 +77,7 @@ def fit_node(
     First without order, then from there: with the orders of up to `max_children` children, from three sets of log-weights, of which the best is kept;
     or, of more children, in the order that is given.
     """
-    settings = {"precisions": precisions, "max_iter": max_iter, "tol": tol}
+    settings: dict[str, Any] = {"precisions": precisions, "max_iter": max_iter, "tol": tol}
     first = _ascend(Node(_start(data), order), data, of_order=False, **settings)
     if exchangeable or first.interrupted:
         return first

@@ -113,7 +113,7 @@ def steps_of(split: Split, lattice: Lattice, counts: Array, design: Array) -> St
     """Steps of samples with these counts of children, (n, c), and this design, (n, d)."""
     child, others = lattice.child, lattice.others
     share = concentrations(split, design)
-    is_split = others.any(1)
+    is_split = np.asarray(others.any(1))
     on_child = (split.on_child[child] * lattice.placed).sum(1)
     on_rest = np.where(is_split, split.rest[child] + (split.on_rest[child] * lattice.placed).sum(1), 0.0)
     alpha = share[:, child] * np.exp(on_child)

@@ -103,7 +103,11 @@ def tree(
     else:
         reach = float(np.nanmax(np.abs(colors), initial=0.0)) or 1.0
         signed = bool((colors < 0).any())
-        of_values = {"cmap": SIGNED if signed else SEQUENTIAL, "vmin": -reach if signed else 0, "vmax": reach}
+        of_values: dict[str, Any] = {
+            "cmap": SIGNED if signed else SEQUENTIAL,
+            "vmin": -reach if signed else 0,
+            "vmax": reach,
+        }
         dots = ax.scatter(points[:, 0], points[:, 1], s=areas, c=colors, plotnonfinite=True, **of_values, **drawn)
         dots.cmap = dots.cmap.with_extremes(bad="white")
         label = color_label or (color if isinstance(color, str) else None)
