@@ -76,8 +76,12 @@ def test_annotation_saving_and_loading(model, tmp_path):
     adata, written = model.adata, model.adata.uns["plntree"]
     np.testing.assert_allclose(adata.obsm["X_plntree"], model.get_latent_representation())
     np.testing.assert_allclose(adata.obsm["plntree_proportions"], model.get_proportions(clr=True), rtol=1e-5, atol=1e-5)
-    assert len(written["edges"]) == len(written["nodes"]) == 13
-    assert ["root", "a"] in np.asarray(written["edges"]).tolist()
+    tree = model.contrasts.tree
+    assert (tuple(written["tree"]["names"]), tuple(written["tree"]["parents"])) == (tree.names, tree.parents)
+    counts = tree.sums(np.asarray(adata[:, tree.leaf_names].X))
+    np.testing.assert_allclose(written["nodes"]["mean_counts"], counts.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(written["nodes"]["proportions"], (counts / counts[:, :1]).mean(0), atol=0.03)
+    assert scpln.pl.tree(adata, key="plntree", color="proportions", show=False).has_data()
     np.testing.assert_allclose(written["covariances"]["level_2"], model.get_level_covariance(2))
     np.testing.assert_allclose(written["transitions"]["level_3"], model.get_level_transitions(3))
     rates = adata.varm["plntree_log_rates"]

@@ -48,6 +48,17 @@ def test_nested_labels_are_kept(cells):
     assert table.uns["composition"] == {"sample_key": ["donor"], "label_key": ["class", "subclass"]}
 
 
+@pytest.mark.parametrize("keys", ["donor", "number", ["donor", "stim"]])
+def test_tables_are_written_and_read(cells, keys, tmp_path):
+    cells.obs["donor"] = cells.obs["donor"].astype("category")
+    cells.obs["number"] = cells.obs["donor"].cat.codes.to_numpy()
+    table = composition(cells, keys, ["class", "subclass"])
+    table.write_h5ad(tmp_path / "table.h5ad")
+    again = ad.read_h5ad(tmp_path / "table.h5ad")
+    pd.testing.assert_frame_equal(again.to_df(), table.to_df(), check_names=False)
+    assert list(again.obs) == list(table.obs)
+
+
 def test_every_model_reads_it(cells, tmp_path):
     table = composition(cells, ["donor", "stim"], "subclass")
     table.write_h5ad(tmp_path / "table.h5ad")

@@ -204,6 +204,7 @@ GENE_SPACE = (
         ),
         defaults={"max_epochs": 1000, "n_threads": "all"},
         has_latent=False,
+        figures=("tree",),
         results=(
             Result(
                 ('obsm["X_KEY"]',), "how log-rates and log-ratios of every sample differ from what its covariates say"

@@ -259,6 +259,8 @@ class PLNTree(TreeTables, ExactSampling, PriorPredictive, Bounds):
         posterior, values = self._infer(adata, None)
         tree, chain = self.contrasts.tree, chain_of(self.module, self.contrasts)
         levels = range(1, len(chain.levels) + 1)
+        counts = np.asarray(self._read(adata, None).data.counts.mean(0)).ravel()
+        shares = self.get_proportions(adata, of="all").to_numpy().mean(0)
         return Annotation(
             latent=posterior.mean.astype(np.float32),
             obs={"elbo": values, **self._diagnostic_columns(posterior, values, adata, diagnostics)},
@@ -267,10 +269,8 @@ class PLNTree(TreeTables, ExactSampling, PriorPredictive, Bounds):
             uns={
                 "elbo": self._mean_bound(values, adata.obs_names),
                 "covariates": self.covariates,
-                "nodes": self.nodes,
-                "edges": [
-                    [tree.names[parent], name] for name, parent in zip(tree.names[1:], tree.parents[1:], strict=True)
-                ],
+                "tree": tree.to_state(),
+                "nodes": {"mean_counts": self._of_nodes(counts), "proportions": self._of_nodes(shares)},
                 "coefficients": self.get_coefficients().to_numpy(),
                 "covariances": {f"level_{level}": self.get_level_covariance(level).to_numpy() for level in levels},
                 "transitions": {
@@ -278,3 +278,7 @@ class PLNTree(TreeTables, ExactSampling, PriorPredictive, Bounds):
                 },
             },
         )
+
+    def _of_nodes(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums of values of genes below each node, the root first."""
+        return np.concatenate([[values.sum()], self.contrasts.node_counts(values[None])[0]])

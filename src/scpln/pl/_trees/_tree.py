@@ -27,7 +27,7 @@ _FONT, _CHARACTER, _ABOVE = 7.0, 0.6, 0.12
 
 
 def tree(
-    adata: AnnData | Any,
+    adata: AnnData,
     *,
     key: str = "treewalk",
     color: str | Mapping[str, float] | Sequence[float] | None = None,
@@ -44,12 +44,12 @@ def tree(
     Parameters
     ----------
     adata
-        Annotated by a model with a tree, such as `scpln.model.TreeWalk`, or the model itself.
+        Annotated by a model with a tree, `scpln.model.TreeWalk` or `scpln.model.PLNTree`.
     key
-        Name of the results.
+        Name of the results, such as ``"plntree"``.
     color
         Values of nodes: a mapping from their names (a Series; nodes that it lacks are white), an array in the order of
-        ``uns[key]["tree"]["names"]``, or the name of an entry of ``uns[key]["nodes"]``. Values of both signs are drawn around 0.
+        ``uns[key]["tree"]["names"]``, or the name of an entry of ``uns[key]["nodes"]``: ``"mean_counts"`` or ``"proportions"`` (of totals). Values of both signs are drawn around 0.
     size
         Values that areas of nodes are in proportion to, in the same ways; by default mean counts. All alike if None.
     color_label
@@ -123,21 +123,11 @@ def tree(
     return finish(ax, show=show, save=save)
 
 
-def _tree_of(adata: AnnData | Any, key: str) -> tuple[list[str], NDArray[np.intp], Mapping[str, Any]]:
-    """Names of nodes, the position of each one's parent, and what is known of them, of a model or of what it stored."""
-    if hasattr(adata, "tree") and hasattr(adata, "get_proportions"):
-        mean = adata.get_proportions().mean().reindex(list(adata.tree.names))
-        return (
-            list(adata.tree.names),
-            np.asarray(adata.tree.parents),
-            {"mean_counts": mean.to_numpy(), "proportions": mean.to_numpy()},
-        )
+def _tree_of(adata: AnnData, key: str) -> tuple[list[str], NDArray[np.intp], Mapping[str, Any]]:
+    """Names of nodes, the position of each one's parent, and what is known of them, as a model stored it."""
     found = stored(adata, key, "tree", model="TreeWalk")
-    return (
-        [str(name) for name in found["names"]],
-        np.asarray(found["parents"], dtype=int),
-        adata.uns[key].get("nodes", {}),
-    )
+    names, parents = [str(name) for name in found["names"]], np.asarray(found["parents"], dtype=int)
+    return names, parents, adata.uns[key].get("nodes", {})
 
 
 def _values(given: Any, names: list[str], nodes: Mapping[str, Any], what: str) -> NDArray[np.float64] | None:

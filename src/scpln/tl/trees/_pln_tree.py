@@ -59,7 +59,7 @@ def pln_tree(
         How log-rates of the first level, and log-ratios of siblings below it, differ in each sample from what its size factor and covariates say: posterior
         means (n × leaves).
     ``obsm["{key_added}_proportions"]``
-        Centred log-ratios of every node among its siblings, free of the noise of counting (n × nodes), whose names are in ``uns["{key_added}"]["nodes"]``.
+        Centred log-ratios of every node among its siblings, free of the noise of counting (n × nodes), whose names are ``uns["{key_added}"]["tree"]["names"][1:]``.
     ``varm["{key_added}_log_rates"]``
         Log-rate of the ancestor of each leaf on each level, of an average sample (leaves × levels).
     ``obs["{key_added}_elbo"]``
@@ -67,8 +67,8 @@ def pln_tree(
     ``obs["{key_added}_iw_bound"]``, ``…_gap``, ``…_ess``, ``…_pareto_k``
         How close its posterior is to the exact one, with `diagnostics`.
     ``uns["{key_added}"]``
-        What was fitted and how: ``edges`` of the tree, ``coefficients`` (nodes × covariates), ``covariances`` and ``transitions`` of each level, history, keys
-        used.
+        What was fitted and how: ``tree`` (names of nodes, and the position of the parent of each), ``nodes`` (their mean counts and proportions),
+        ``coefficients`` (nodes × covariates), ``covariances`` and ``transitions`` of each level, history, keys used.
 
     Examples
     --------
