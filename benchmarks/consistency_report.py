@@ -58,16 +58,19 @@ def _cell(values: list[float]) -> str:
 
 
 def _draw(results: Sequence[dict[str, Any]], path: Path, centre: Job, varied: Mapping[str, Iterable[float]]) -> None:
-    """Error of variances and intercepts, by what is varied."""
+    """Errors by what is varied."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     mpl.rcParams |= {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "savefig.dpi": 130}
-    figure, axes = plt.subplots(2, len(varied), figsize=(3 * len(varied), 5.2), sharey="row", layout="constrained")
+    rows = ("variance", "covariance", "intercept")
+    figure, axes = plt.subplots(
+        len(rows), len(varied), figsize=(3 * len(varied), 2.5 * len(rows)), sharey="row", layout="constrained"
+    )
     for column, (name, values) in zip(axes.T, varied.items(), strict=True):
-        for axis, estimand in zip(column, ("variance", "intercept"), strict=True):
+        for axis, estimand in zip(column, rows, strict=True):
             for method, colour in zip(METHODS, COLOURS, strict=True):
                 points = []
                 for value in values:
@@ -85,7 +88,12 @@ def _draw(results: Sequence[dict[str, Any]], path: Path, centre: Job, varied: Ma
                 axis.set_xscale("log")
                 axis.set_xticks(list(values), [f"{value:,}" for value in values], minor=False)
                 axis.minorticks_off()
-    for axis, estimand in zip(axes[:, 0], ("variance", "intercept"), strict=True):
+    for axis, estimand in zip(axes[:, 0], rows, strict=True):
         axis.set_ylabel(f"error of {ERRORS[estimand]}")
-    axes[0, 0].legend(*axes[0, 2].get_legend_handles_labels(), fontsize=7, frameon=False)
+    axes[0, 0].set_yscale("symlog", linthresh=0.2)
+    axes[0, 0].set_yticks([-0.2, 0, 0.2, 1, 5], ["-0.2", "0", "0.2", "1", "5"])
+    axes[0, 0].minorticks_off()
+    figure.legend(
+        *axes[0, 2].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside upper center", ncols=5
+    )
     figure.savefig(path)
