@@ -6,11 +6,11 @@ import numpy as np
 import scanpy as sc
 
 from scpln.datasets import simulate
-from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, setup_anndata
+from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, PLNTree, setup_anndata
 
 FLOW = {"posterior": "flow", "n_transforms": 1, "flow_hidden": [8]}
 SMALL = {"n_hidden": 8}
-IN_GENE_SPACE = (PLN, PLNMixture, PLNLDA, PLNAR)
+IN_GENE_SPACE = (PLN, PLNMixture, PLNLDA, PLNAR, PLNTree)
 #: Whose cells depend on each other, so that what looks at each by itself (diagnostics, exact sampling, comparisons of groups) is not there.
 DEPENDENT = (PLNAR,)
 KINDS = {
@@ -32,6 +32,7 @@ KINDS = {
     "PLNMixture, factor": (PLNMixture, {"n_components": 2, "covariance": "factor", "n_factors": 2}),
     "PLNLDA": (PLNLDA, {}),
     "PLNAR": (PLNAR, {"order_key": "place", "group_key": "group"}),
+    "PLNTree": (PLNTree, {"tree": ["clade"]}),
     "PLN, quadrature": (PLN, {"covariance": "diagonal", "inference": "quadrature"}),
     "PLN, importance": (PLN, {"inference": "importance"}),
     "CountVAE": (CountVAE, SMALL),
@@ -48,6 +49,9 @@ KINDS = {
     "CountGMVAE": (CountGMVAE, {**SMALL, "n_components": 2}),
     "CountGMVAE by component": (CountGMVAE, {**SMALL, "n_components": 2, "component_posteriors": True}),
 }
+#: With comparisons of groups, and with offsets and masks of entries, which counts on a tree lack.
+COMPARED = [kind for kind, (model_class, _) in KINDS.items() if hasattr(model_class, "test_groups")]
+OF_ENTRIES = [kind for kind, (model_class, _) in KINDS.items() if model_class is not PLNTree]
 INDEPENDENT = [kind for kind, (model_class, _) in KINDS.items() if model_class not in DEPENDENT]
 
 

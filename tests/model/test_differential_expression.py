@@ -11,13 +11,13 @@ from scipy.stats import norm
 import scpln
 from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata
 
-from .every_model import INDEPENDENT, make_adata, trained
+from .every_model import COMPARED, make_adata, trained
 
 QUICK = {"silent": True, "n_samples_overall": 200}
 COLUMNS = {"proba_de", "bayes_factor", "scale1", "scale2", "lfc_mean", "lfc_median", "lfc_std", "is_de_fdr_0.05"}
 
 
-@pytest.mark.parametrize("kind", INDEPENDENT)
+@pytest.mark.parametrize("kind", COMPARED)
 def test_every_model_gives_scvis_table_and_leaves_no_trace(kind):
     model = trained(kind)
     adata = model.adata

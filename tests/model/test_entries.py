@@ -15,12 +15,12 @@ from scpln.model import PLNPCA, CountVAE, setup_anndata, setup_mudata
 from scpln.model.autoencoder._start import start_at_means
 
 from .conftest import POSTERIORS, make_adata
-from .every_model import INDEPENDENT, KINDS
+from .every_model import INDEPENDENT, KINDS, OF_ENTRIES
 from .every_model import make_adata as small_adata
 from .every_model import train as train_kind
 from .test_saved_mutations import WRONG, changed, leaves, use, write
 
-OF_COUNTS = [kind for kind, (_, given) in KINDS.items() if given.get("likelihood") != "gaussian"]
+OF_COUNTS = [kind for kind in OF_ENTRIES if KINDS[kind][1].get("likelihood") != "gaussian"]
 MASKED = [kind for kind in OF_COUNTS if "k_max" not in KINDS[kind][1]]
 BOTH = {"offset_key": "offset", "mask_key": "seen"}
 

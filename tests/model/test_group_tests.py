@@ -13,7 +13,7 @@ import scanpy as sc
 import scpln
 from scpln.model import PLNPCA, setup_anndata, setup_mudata
 
-from .every_model import INDEPENDENT, make_adata, trained
+from .every_model import COMPARED, make_adata, trained
 
 COLUMNS = [
     *("group", "reference", "names", "scores", "logfoldchanges", "pvals", "pvals_adj", "s_values"),
@@ -40,7 +40,7 @@ def ranked(adata, *args, **options):
     return {group: pd.Series(found["pvals"][group], found["names"][group]) for group in found["names"].dtype.names}
 
 
-@pytest.mark.parametrize("kind", INDEPENDENT)
+@pytest.mark.parametrize("kind", COMPARED)
 def test_every_model_gives_a_table_and_leaves_no_trace(kind):
     model = trained(kind)
     obs, uns = model.adata.obs.copy(), set(model.adata.uns)
