@@ -49,9 +49,11 @@ KINDS = {
     "CountGMVAE": (CountGMVAE, {**SMALL, "n_components": 2}),
     "CountGMVAE by component": (CountGMVAE, {**SMALL, "n_components": 2, "component_posteriors": True}),
 }
-#: With comparisons of groups, and with offsets and masks of entries, which counts on a tree lack.
+#: With comparisons of groups, and with offsets and masks of entries, which counts on a tree lack, and entries PLN-PCA by importance weights.
 COMPARED = [kind for kind, (model_class, _) in KINDS.items() if hasattr(model_class, "test_groups")]
-OF_ENTRIES = [kind for kind, (model_class, _) in KINDS.items() if model_class is not PLNTree]
+OF_ENTRIES = [
+    kind for kind, (model_class, _) in KINDS.items() if model_class is not PLNTree and kind != "PLNPCA, importance"
+]
 INDEPENDENT = [kind for kind, (model_class, _) in KINDS.items() if model_class not in DEPENDENT]
 
 

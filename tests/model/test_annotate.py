@@ -28,6 +28,7 @@ def test_everything_is_written(model, adata):
         "n_components": 1,
         "posterior": "fullrank",
         "prior": "learned",
+        "inference": "variational",
         "likelihood": "poisson",
         "amortized": False,
     }

@@ -68,7 +68,7 @@ def trained(name, adata):
     model = MODELS[name](adata)
     few = {"n_steps": 5} if name in ("flow", "encoder") else {}
     with pytest.warns(UserWarning, match=rf"bounds of 1 of 60 cells are not finite: '{adata.obs_names[BAD]}'\. They"):
-        model.train(max_epochs=3 if name.startswith("Count") else 60, progress=False, **few)
+        model.train(max_epochs=3 if name.startswith("Count") else 300, progress=False, **few)
     return model
 
 

@@ -193,7 +193,8 @@ def test_several_processes_save_and_read_at_one_place(model, tmp_path, locks, mo
 
 def test_files_that_another_process_removes_during_a_save_are_not_missed(model, tmp_path, monkeypatch):
     """As happens where there are no locks: each of two processes removes the files of models that both replace."""
-    metadata = {"a": 1}
+    model.save(tmp_path / "other")
+    metadata = read_model(tmp_path / "other").metadata
     for number in range(3):
         write_model(tmp_path, None, metadata=metadata, tensors={"a": torch.ones(2) * number}, overwrite=number > 0)
     earlier = tmp_path / "model.0123456789abcdef.safetensors"

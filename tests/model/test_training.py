@@ -46,7 +46,7 @@ def test_too_few_epochs_are_a_warning(model, caplog):
 
 def test_repr_tells_the_state(model):
     untrained = (
-        "PLNPCA(n_latent=2, n_components=1, posterior='fullrank', prior='learned', likelihood='poisson', amortized=False)\n"
+        "PLNPCA(n_latent=2, n_components=1, posterior='fullrank', prior='learned', inference='variational', likelihood='poisson', amortized=False)\n"
         "  data: 150 cells × 30 genes, adata.layers['counts'], batch_key='batch'\n"
         "  design: (Intercept), batch[T.1]\n"
         "  status: not trained"

@@ -52,7 +52,8 @@ def test_an_update_at_its_own_optimum_changes_nothing(covariance):
     covariance.update(random_moment(5))
     before = covariance.dense
     covariance.update(before)
-    np.testing.assert_allclose(covariance.dense, before, rtol=1e-10)
+    by_iterations = isinstance(covariance, Factor)  # which end where they gain too little
+    np.testing.assert_allclose(covariance.dense, before, rtol=1e-6 if by_iterations else 1e-10)
 
 
 def test_coordinates_lead_back(covariance):

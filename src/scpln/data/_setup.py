@@ -108,7 +108,7 @@ def setup_anndata(
     >>> adata = scpln.datasets.pbmc68k_reduced()
     >>> scpln.model.setup_anndata(adata, layer="counts", size_factor_key="n_counts")
     >>> scpln.model.PLNPCA(adata, n_latent=5)
-    PLNPCA(n_latent=5, n_components=1, posterior='fullrank', prior='learned', likelihood='poisson', amortized=False)
+    PLNPCA(n_latent=5, n_components=1, posterior='fullrank', prior='learned', inference='variational', likelihood='poisson', amortized=False)
       data: 700 cells × 765 genes, adata.layers['counts'], size_factor_key='n_counts'
       design: (Intercept)
       status: not trained
@@ -186,7 +186,7 @@ def setup_mudata(
     >>> mdata = scpln.datasets.simulate_multimodal(200, {"rna": 60, "prot": 10}, density={"prot": 0.9})
     >>> scpln.model.setup_mudata(mdata, modalities=["rna", "prot"])
     >>> scpln.model.PLNPCA(mdata, n_latent=3, likelihood={"rna": "poisson", "prot": "nb"})
-    PLNPCA(n_latent=3, n_components=1, posterior='fullrank', prior='learned', likelihood={'rna': 'poisson', 'prot': 'nb'}, amortized=False)
+    PLNPCA(n_latent=3, n_components=1, posterior='fullrank', prior='learned', inference='variational', likelihood={'rna': 'poisson', 'prot': 'nb'}, amortized=False)
       data: 200 cells × 70 genes, mdata['rna'].X (60) + mdata['prot'].X (10)
       design: (Intercept)
       status: not trained

@@ -103,7 +103,11 @@ def storable(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             result[name] = storable(value)
         elif isinstance(value, list | tuple):
-            array = np.asarray(value)
+            try:
+                array = np.asarray(value)
+            except ValueError:
+                msg = f"{name!r} of the model has lists of different lengths, which no file of annotated data holds: it is damaged. Save the model again."
+                raise ValueError(msg) from None
             result[name] = array.astype(object) if array.dtype.kind == "U" else array
         elif value is not None:
             result[name] = value
