@@ -105,9 +105,8 @@ def storable(values: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, list | tuple):
             try:
                 array = np.asarray(value)
-            except ValueError:
-                msg = f"{name!r} of the model has lists of different lengths, which no file of annotated data holds: it is damaged. Save the model again."
-                raise ValueError(msg) from None
+            except ValueError:  # lists of different lengths, of a file that somebody changed
+                array = np.asarray([str(each) for each in value])
             result[name] = array.astype(object) if array.dtype.kind == "U" else array
         elif value is not None:
             result[name] = value
