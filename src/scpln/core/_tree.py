@@ -95,7 +95,8 @@ class Tree:
             msg = f"The tree has {len(roots)} roots, {_some(roots)}. Join them below one node: add the edges ('root', {roots[0]!r}), ('root', {roots[1]!r})."
             raise ValueError(msg)
         levels = _levels(roots[0], children) if roots else []
-        missing = [name for name in parent_of if not any(name in level for level in levels)]
+        reached = {name for level in levels for name in level}
+        missing = [name for name in parent_of if name not in reached]
         if missing:
             msg = f"The tree has a cycle, through {missing[0]!r}: a node cannot be below itself. Remove one edge of it."
             raise ValueError(msg)
