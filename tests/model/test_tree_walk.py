@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import scpln
+from scpln.inference.treewalk import LocalWalk
 from scpln.model import TreeWalk, setup_anndata
 
 
@@ -77,3 +78,24 @@ def test_errors(model):
         TreeWalk(model.adata, "clade", max_children=13)
     with pytest.raises(ValueError, match="There is no tree"):
         TreeWalk(model.adata)
+
+
+def test_what_is_not_finite_has_not_converged(monkeypatch):
+    """The mean is of the other samples, and everything is kept."""
+    adata = scpln.datasets.simulate(n_obs=30, n_vars=6, n_latent=1, density=0.8)
+    adata.var["clade"] = list("aabbcc")
+    setup_anndata(adata)
+    model = TreeWalk(adata, "clade", walk="exchangeable")
+    original = LocalWalk.log_likelihood
+
+    def spoiled(self, data):
+        values = original(self, data)
+        if len(values) == 30:
+            values[7] = np.nan
+        return values
+
+    monkeypatch.setattr(LocalWalk, "log_likelihood", spoiled)
+    model.train(progress=False)
+    assert not model.converged
+    assert "1 of 30 cells" in model.stop_reason
+    assert np.isfinite(model.training_["elbo"])

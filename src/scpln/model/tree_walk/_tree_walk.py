@@ -9,6 +9,7 @@ import numpy as np
 from scpln.core import Tree
 from scpln.data import setup_args
 from scpln.data.trees import read_tree
+from scpln.inference import finite_mean, judged
 from scpln.inference.treewalk import MOST_CHILDREN, Precisions, fit_local
 from scpln.model.base import Objective
 from scpln.model.pln import MOST_PRECISE, training_options
@@ -167,7 +168,8 @@ class TreeWalk(WalkResults):
             bar.finish(fit.reason)
         self.module = LocalWalkModule.of(fit.walk)
         values = fit.walk.log_likelihood(data)
-        training = {"elbo": float(values.mean()), "converged": fit.converged, "reason": fit.reason}
+        converged, reason = judged(fit.converged, fit.reason, values)
+        training = {"elbo": finite_mean(values), "converged": converged, "reason": reason}
         training["n_parameters"] = self._n_parameters()
         history = {"objective": [value / len(data) for value in fit.history]}
         self._finish_training(cells, {**training, **options}, history)
