@@ -6,6 +6,7 @@ from ._bounds import Bounds, Elbo
 from ._coefficients import Coefficients
 from ._differential import Differential
 from ._exact import ExactSampling
+from ._latent import KeptPosteriors
 from ._likelihood_parameters import LikelihoodParameters
 from ._loadings import Loadings
 from ._predictive import Predictive
@@ -28,6 +29,7 @@ __all__ = [
     "ExactSampling",
     "GroupTest",
     "GroupTests",
+    "KeptPosteriors",
     "LikelihoodParameters",
     "Loadings",
     "Plan",

@@ -9,7 +9,7 @@ import numpy as np
 
 from scpln.data import cell_positions
 from scpln.model.base import ScplnModel
-from scpln.utils import MOST_DRAWS, as_bool, positive_integer, positive_integer_or_none
+from scpln.utils import MOST_DRAWS, as_bool, positive_integer, positive_integer_or_none, resolve_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.core import CountData
-    from scpln.data import Data
+    from scpln.data import Cells, Data
     from scpln.module import LatentModule, Posterior
 
 
@@ -139,3 +139,34 @@ class LatentModel(ScplnModel):
     ) -> NDArray[np.floating]:
         """Posterior means (n, q), without what else belongs to posteriors where that can be left out."""
         return self.get_posterior(adata, indices, batch_size=batch_size).mean
+
+
+class KeptPosteriors(LatentModel):
+    """Models whose bounds are those of their posteriors, without draws, and whose cells do not depend on each other."""
+
+    module: Any
+
+    @abstractmethod
+    def _infer_new(self, cells: Cells) -> tuple[Posterior, NDArray[np.float64]]:
+        """Posteriors and bounds of cells that are not those of training, or not as they were."""
+
+    def _infer(
+        self,
+        adata: Data | None,
+        indices: Any,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+        with_elbo: bool | Literal["exact"] = False,
+        seed: int | None = None,
+    ) -> tuple[Posterior, NDArray[np.float64]]:
+        """Posterior and bound of each cell: stored ones of training cells, or new ones."""
+        del with_elbo
+        self._require_trained()
+        self._check_inference(batch_size, refine)
+        resolve_seed(seed)
+        positions = self._positions(adata, indices)
+        if self._is_training_data(adata, positions):
+            values = self.module.get_buffer("elbo").cpu().numpy()
+            return self.module.posterior(positions), values if positions is None else values[positions]
+        return self._infer_new(self._read(adata, positions))

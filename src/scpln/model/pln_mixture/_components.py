@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,12 @@ from scpln.model.abilities import (
     Differential,
     ExactSampling,
     GroupTests,
+    KeptPosteriors,
     effective_number,
 )
 from scpln.model.base import Annotation
 from scpln.module import PLNMixtureModule
 from scpln.module.covariances import COVARIANCES
-from scpln.utils import resolve_seed
 
 from ._states import infer, module_of
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from scpln.module import Posterior
 
 
-class GeneSpaceMixture(Coefficients, Clusters, Differential, GroupTests, Bounds, ExactSampling):
+class GeneSpaceMixture(KeptPosteriors, Coefficients, Clusters, Differential, GroupTests, Bounds, ExactSampling):
     """Models whose log-rates are a mixture of normal distributions in the space of the genes."""
 
     module: PLNMixtureModule
@@ -156,25 +156,7 @@ class GeneSpaceMixture(Coefficients, Clusters, Differential, GroupTests, Bounds,
             return "take posterior='fullrank'"
         return "draw from the exact ones with sample_exact_posterior"
 
-    def _infer(
-        self,
-        adata: Data | None,
-        indices: Any,
-        *,
-        batch_size: int | None = None,
-        refine: int = 0,
-        with_elbo: bool | Literal["exact"] = False,
-        seed: int | None = None,
-    ) -> tuple[Posterior, NDArray[np.float64]]:
-        """Posterior and bound of each cell: stored ones of training cells, or new ones."""
-        self._require_trained()
-        self._check_inference(batch_size, refine)
-        resolve_seed(seed)
-        positions = self._positions(adata, indices)
-        if self._is_training_data(adata, positions):
-            values = self.module.elbo.cpu().numpy()
-            return self.module.posterior(positions), values if positions is None else values[positions]
-        cells = self._read(adata, positions)
+    def _infer_new(self, cells: Cells) -> tuple[Posterior, NDArray[np.float64]]:
         return infer(self.module, cells.data, cells.names)
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:

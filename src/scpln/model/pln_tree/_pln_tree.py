@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import torch
 
 from scpln.core import after_training
 from scpln.inference.tree import SHRINKAGE, fit_pln_tree
-from scpln.model.abilities import Bounds, ExactSampling, PriorPredictive
+from scpln.model.abilities import Bounds, ExactSampling, KeptPosteriors, PriorPredictive
 from scpln.model.base import Annotation, warn_stuck
 from scpln.model.pln import MOST_PRECISE, check_size, training_options
 from scpln.module import PLNTreeModule
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_SHRUNK = 1e6
 
 
-class PLNTree(TreeTables, ExactSampling, PriorPredictive, Bounds):
+class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds):
     r"""The Poisson log-normal model of counts on a tree: taxa by sample, or cell types by donor, with their hierarchy.
 
     .. math::
@@ -234,25 +234,7 @@ class PLNTree(TreeTables, ExactSampling, PriorPredictive, Bounds):
         """The same without the tree, which has a place of its own."""
         return {name: value for name, value in super()._params().items() if name != "tree"}
 
-    def _infer(
-        self,
-        adata: Data | None,
-        indices: Any,
-        *,
-        batch_size: int | None = None,
-        refine: int = 0,
-        with_elbo: bool | Literal["exact"] = False,
-        seed: int | None = None,
-    ) -> tuple[Posterior, NDArray[np.float64]]:
-        """Posterior and bound of each sample: stored ones of training samples, or new ones."""
-        self._require_trained()
-        self._check_inference(batch_size, refine)
-        resolve_seed(seed)
-        positions = self._positions(adata, indices)
-        if self._is_training_data(adata, positions):
-            values = self.module.elbo.cpu().numpy()
-            return self.module.posterior(positions), values if positions is None else values[positions]
-        cells = self._read(adata, positions)
+    def _infer_new(self, cells: Cells) -> tuple[Posterior, NDArray[np.float64]]:
         return infer(self.module, self.contrasts, cells.data, cells.names)
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
