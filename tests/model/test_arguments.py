@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import scpln
-from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, setup_anndata
+from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, PLNTree, setup_anndata
 from scpln.utils import keywords
 
 from .every_model import IN_GENE_SPACE, KINDS, make_adata, trained
@@ -19,6 +19,7 @@ KIND = {
     PLNMixture: "PLNMixture",
     PLNLDA: "PLNLDA",
     PLNAR: "PLNAR",
+    PLNTree: "PLNTree",
     PLNPCA: "PLNPCA, nb",
     CountVAE: "CountVAE",
     CountGMVAE: "CountGMVAE",
