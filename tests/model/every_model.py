@@ -33,6 +33,7 @@ KINDS = {
     "PLNLDA": (PLNLDA, {}),
     "PLNAR": (PLNAR, {"order_key": "place", "group_key": "group"}),
     "PLNTree": (PLNTree, {"tree": ["clade"]}),
+    "PLNTree, encoder": (PLNTree, {"tree": ["clade"], "amortized": True, "encoder_hidden": [8]}),
     "PLN, quadrature": (PLN, {"covariance": "diagonal", "inference": "quadrature"}),
     "PLN, importance": (PLN, {"inference": "importance"}),
     "CountVAE": (CountVAE, SMALL),
@@ -85,6 +86,6 @@ def train(kind, adata, **keys):
     model = model_class(adata, **sizes, **arguments)
     epochs = {"max_epochs": 10} if model_class in (*IN_GENE_SPACE, PLNPCA) else {"max_epochs": 2, "start": "random"}
     if {"posterior": "flow"}.items() <= arguments.items() or "amortized" in arguments:
-        epochs |= {"n_steps": 5} if model_class is PLNPCA else {}
+        epochs |= {"n_steps": 5} if model_class in (PLNPCA, PLNTree) else {}
     model.train(**epochs, progress=False)
     return model

@@ -117,7 +117,7 @@ def test_constructors(model_class):
         "flow_hidden": {"posterior": "flow"},
     }
     needed |= {"given": {"covariance": "fixed"}, "basis": {"covariance": "basis"}}
-    needed["encoder_hidden"] = {"amortized": True} if model_class is PLNPCA else {}
+    needed["encoder_hidden"] = {"amortized": True} if model_class in (PLNPCA, PLNTree) else {}
     for name in keywords(model_class.__init__):
         if name in DATA:
             continue

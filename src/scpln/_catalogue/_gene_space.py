@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ._entry import Entry, Option, Result
-from ._shared import N_SAMPLES, OF_COUNTS, OF_GENES, TREE
+from ._shared import AMORTIZED, N_SAMPLES, N_STEPS, OF_COUNTS, OF_GENES, TREE
 
 PRIOR_PRECISION = Option(
     "prior_precision",
@@ -201,8 +201,12 @@ GENE_SPACE = (
             TREE,
             Option("shrinkage", "samples that the prior of the covariance counts for", "number", default=20),
             PRIOR_PRECISION,
+            AMORTIZED,
+            N_STEPS,
         ),
-        defaults={"max_epochs": 1000, "n_threads": "all"},
+        defaults={"max_epochs": 1000, "learning_rate": 0.004, "n_threads": "all"},
+        stochastic=("n_steps", "learning_rate"),
+        closed_form={"amortized": (None, False)},
         has_latent=False,
         figures=("tree",),
         results=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._autoencoders import AUTOENCODERS
 from ._entry import Entry, Option, Result
 from ._gene_space import GENE_SPACE
-from ._shared import LIKELIHOODS, N_SAMPLES, POSTERIORS
+from ._shared import AMORTIZED, LIKELIHOODS, N_SAMPLES, N_STEPS, POSTERIORS
 from ._tree_walk import TREE_WALK
 
 MODELS = {
@@ -42,17 +42,8 @@ MODELS = {
                     metavar="K",
                     default=1,
                 ),
-                Option(
-                    "amortized",
-                    "let an encoder give the posteriors, shared by all cells, from the counts; autoencoders always do",
-                    "switch",
-                ),
-                Option(
-                    "n_steps",
-                    "steps of stochastic training, of a flow, an encoder or the importance-weighted bound",
-                    metavar="N",
-                    default="1,000, or as many as make ten passes over the data",
-                ),
+                AMORTIZED,
+                N_STEPS,
                 Option(
                     "n_importance_samples",
                     "train on the importance-weighted bound with so many draws, if above 1",

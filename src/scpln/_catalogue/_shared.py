@@ -43,6 +43,18 @@ RESULTS = (
 )
 """What every model with a latent state writes."""
 
+#: Of models whose posteriors may come from an encoder.
+AMORTIZED = Option(
+    "amortized",
+    "let an encoder give the posteriors, shared by all cells, from the counts; autoencoders always do",
+    "switch",
+)
+N_STEPS = Option(
+    "n_steps",
+    "steps of stochastic training, of a flow, an encoder or the importance-weighted bound",
+    metavar="N",
+    default="1,000, or as many as make ten passes over the data",
+)
 #: Of models of counts on a tree.
 TREE = Option(
     "tree",

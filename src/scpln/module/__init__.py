@@ -2,7 +2,7 @@
 
 from scpln.core import ABSENT
 from scpln.module.decoders import Decoder, IdentityDecoder, LinearDecoder, MLPDecoder, TreeDecoder
-from scpln.module.encoders import ComponentEncoder, Encoder, GaussianFeatures
+from scpln.module.encoders import ComponentEncoder, Encoder, GaussianFeatures, TreeEncoder
 from scpln.module.flows import FLOWS, Flow, check_flow, make_flow
 from scpln.module.likelihoods import (
     LARGEST_LOG_RATE,
@@ -84,6 +84,7 @@ __all__ = [
     "Prior",
     "StandardNormal",
     "TreeDecoder",
+    "TreeEncoder",
     "VAEModule",
     "backpropagate_bound",
     "check_flow",

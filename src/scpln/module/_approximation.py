@@ -95,6 +95,11 @@ class Approximation(nn.Module):
         """Whether an encoder gives the Gaussians."""
         return isinstance(self.source, Encoder)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of what is trained."""
+        return next((each.dtype for each in self.parameters()), torch.float32)
+
     def forward(self, batch: Batch, gaussian: Gaussian | None = None) -> Conditional:
         """Posteriors of the cells of a batch, from their Gaussians (loc, scale) unless an encoder gives these.
 

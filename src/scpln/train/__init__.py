@@ -3,7 +3,7 @@
 from ._amortize import distill_gaussians, divergence, standardize_context, train_approximation
 from ._ascent import ascend
 from ._guard import NotFiniteError
-from ._minibatches import RUN, Minibatches, as_batch, random_order
+from ._minibatches import RUN, Minibatches, SimulatedBatches, as_batch, random_order
 from ._refine import refine
 from ._result import Ascent
 from ._torch_state import torch_random, torch_threads
@@ -13,6 +13,7 @@ __all__ = [
     "Ascent",
     "Minibatches",
     "NotFiniteError",
+    "SimulatedBatches",
     "as_batch",
     "ascend",
     "distill_gaussians",

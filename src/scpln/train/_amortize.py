@@ -11,12 +11,12 @@ from torch import nn
 from scpln.module import GaussianFeatures, backpropagate_bound
 
 from ._ascent import ascend
-from ._minibatches import Minibatches
+from ._minibatches import Minibatches, SimulatedBatches
 from ._result import Ascent
 from ._torch_state import torch_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -28,10 +28,10 @@ _CELLS_TO_STANDARDIZE = 10_000
 
 
 class _Gaussians:
-    """Means and Cholesky factors of cells as float32 tensors; those of all cells are made once."""
+    """Means and Cholesky factors of cells as tensors; those of all cells are made once."""
 
-    def __init__(self, posterior: GaussianPosterior) -> None:
-        self._posterior = posterior
+    def __init__(self, posterior: GaussianPosterior, dtype: torch.dtype = torch.float32) -> None:
+        self._posterior, self._dtype = posterior, dtype
         self._all: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __call__(self, cells: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,9 +41,8 @@ class _Gaussians:
             self._all = self._tensors(self._posterior)
         return self._all
 
-    @staticmethod
-    def _tensors(posterior: GaussianPosterior) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(posterior.mean).float(), posterior.scale.float()
+    def _tensors(self, posterior: GaussianPosterior) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(posterior.mean).to(self._dtype), posterior.scale.to(self._dtype)
 
 
 def train_approximation(
@@ -60,6 +59,7 @@ def train_approximation(
     seed: int,
     reestimate: bool,
     encoder_fixed: bool = False,
+    simulated: bool = False,
     log_prior: Callable[[Generative], torch.Tensor] | None = None,
     n_threads: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
@@ -71,9 +71,9 @@ def train_approximation(
     data
         Counts, offsets and design of the training cells.
     generative
-        Model, float32; its parameters move only if `reestimate`.
+        Model, of the precision of the approximation; its parameters move only if `reestimate`.
     approximation
-        Flow or encoder, float32; moves.
+        Flow or encoder; moves. Counts are made into tensors of its precision.
     gaussian
         Gaussians of the cells, in the coordinates of the model's loadings; not needed by an encoder.
     n_steps, learning_rate, batch_size, seed
@@ -84,6 +84,8 @@ def train_approximation(
         Threads of torch; by default one, since on busy cores several take up to thirty times as long.
     reestimate, encoder_fixed
         Whether the model moves too, and whether an encoder stays as it is; a flow on it moves.
+    simulated
+        Whether counts are drawn from the model in every step, in place of those of cells (`SimulatedBatches`). The model then has to stay as it is.
     log_prior
         Log-density of the model's parameters, nats, which is added to the bound of all cells where they move.
     on_step
@@ -113,7 +115,11 @@ def train_approximation(
     both = nn.ModuleDict({"generative": generative, "approximation": approximation})
     if not any(parameter.requires_grad for parameter in both.parameters()):
         return Ascent()
-    batches = Minibatches(data, batch_size, seed=seed)
+    batches: Iterable[tuple[NDArray[np.intp], Batch]] = Minibatches(
+        data, batch_size, seed=seed, dtype=approximation.dtype
+    )
+    if simulated:
+        batches = SimulatedBatches(data, generative, batch_size, seed=seed, dtype=approximation.dtype)
     gaussians = None if gaussian is None or approximation.encodes else _Gaussians(gaussian)
     generator = torch.Generator().manual_seed(seed)
 
@@ -168,7 +174,7 @@ def distill_gaussians(
 
     over the encoder's m' and V'. Arguments as in `train_approximation`; the bound that is reported is minus this.
     """
-    gaussians = _Gaussians(gaussian)
+    gaussians = _Gaussians(gaussian, approximation.dtype)
     approximation.requires_grad_(True)
 
     def step(cells: NDArray[np.intp], batch: Batch) -> torch.Tensor:
@@ -178,7 +184,7 @@ def distill_gaussians(
         values.mean().backward()
         return -values.detach()
 
-    batches = Minibatches(data, batch_size, seed=seed)
+    batches = Minibatches(data, batch_size, seed=seed, dtype=approximation.dtype)
     with torch_threads(n_threads or 1):
         return ascend(step, approximation, batches, n_steps=n_steps, learning_rate=learning_rate, on_step=on_step)
 

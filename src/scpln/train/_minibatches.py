@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scpln.core import CountData
+    from scpln.module import Generative
 
 #: Consecutive cells that are read together from data on disk.
 RUN = 32
@@ -80,6 +81,59 @@ class Minibatches:
         counts = self._data.counts
         rows = counts[cells] if len(cells) < self._data.n_cells else self._data.rows(0, self._data.n_cells)
         return as_batch(self._data, rows, cells, dtype=self._dtype)
+
+
+class SimulatedBatches:
+    """Batches of cells with counts of a model, so that an encoder of few cells does not learn these by heart.
+
+    Size factors and covariates are those of cells that are chosen at random; latent states come from the prior, and counts from the likelihood.
+
+    Parameters
+    ----------
+    data
+        Offsets and design.
+    generative
+        Model.
+    size
+        Cells in a batch.
+    seed
+        Of the draws.
+    dtype
+        Precision of the tensors, and of the model.
+
+    Examples
+    --------
+    >>> from scpln.inference import CountData
+    >>> from scpln.module import Generative, LinearDecoder, make_likelihood
+    >>> model = Generative(LinearDecoder(np.full((4, 1), 9.0), np.ones((4, 2))), make_likelihood("poisson", 4)).float()
+    >>> batches = SimulatedBatches(CountData(np.eye(5, 4), np.zeros(5), np.ones((5, 1))), model, 3)
+    >>> next(iter(batches))[1].counts
+    CountBatch(3 cells, 4 genes, 12 non-zeros, torch.float32)
+    """
+
+    def __init__(
+        self,
+        data: CountData,
+        generative: Generative,
+        size: int,
+        *,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._data, self._generative, self.size, self._dtype = data, generative, size, dtype
+        self._rng, self._generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.intp], Batch]]:
+        """Positions of the cells whose size factors and covariates were taken, and a batch, without end."""
+        nothing, model = sp.csr_array((self.size, self._data.n_genes)), self._generative
+        while True:
+            cells = self._rng.integers(0, self._data.n_cells, self.size)
+            with torch.no_grad():
+                z = model.prior.sample(self.size, self._generator)
+                eta, deviations = model.decoder.decode(z, as_batch(self._data, nothing, cells, dtype=self._dtype))
+                given = [deviations] if deviations else []
+                counts = model.likelihood.sample(eta, self._generator, *given)
+            yield cells, as_batch(self._data, counts.numpy(), cells, dtype=self._dtype)
 
 
 def random_order(data: CountData, cells: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:

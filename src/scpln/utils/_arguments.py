@@ -208,3 +208,11 @@ def resolve_seed(seed: int | None) -> int:
     if seed is None:
         seed = settings.seed
     return 0 if seed is None else positive_integer("seed", seed, least=0, most=LARGEST_SEED)
+
+
+def check_belongs(used: bool, where: str, **arguments: object) -> None:
+    """Refuse arguments of something that the model does not have."""
+    for name, value in arguments.items():
+        if value is not None and not used:
+            msg = f"{name}={value!r} needs {where}."
+            raise ValueError(msg)

@@ -142,6 +142,13 @@ class BlockLayout:
             own[...] = torch.linalg.solve_triangular(triangles, identity, upper=False).numpy()
         return result
 
+    def packed(self, dense: Array) -> Array:
+        """Blocks of full matrices (n, p, p), packed."""
+        result = np.empty((len(dense), self.size))
+        for each, own in self.parts(result):
+            own[...] = dense[:, each.coordinates[:, :, None], each.coordinates[:, None, :]]
+        return result
+
     def dense(self, packed: Array) -> Array:
         """Full matrices, (n, p, p)."""
         result = np.zeros((len(packed), self.n_coordinates, self.n_coordinates))

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from scpln.module.covariances import Covariance
 
 
+#: Samples whose covariances are looked at together.
+BLOCK = 256
+
+
 @dataclass(frozen=True)
 class TreeStates:
     """Posteriors of the coordinates u of samples.
@@ -105,3 +109,46 @@ def observe(data: CountData, contrasts: TreeContrasts, covariance: Covariance) -
 def states_of(posteriors: TreePosteriors) -> TreeStates:
     """What is known of the samples."""
     return TreeStates(posteriors.mean, posteriors.covariance(), posteriors.bound, posteriors.stuck)
+
+
+def bound_pln_tree(
+    data: CountData, contrasts: TreeContrasts, coefficients: Array, covariance: Covariance, mean: Array, spread: Array
+) -> Array:
+    r"""Bounds of samples on a tree under given Gaussians :math:`N(m_i, V_i)`, nats, (n,): no more than those of the optimal ones.
+
+    Parameters
+    ----------
+    data, contrasts, coefficients, covariance
+        As in `infer_pln_tree`.
+    mean, spread
+        Means m of the coordinates (n, p), which include Bx, and covariances V, (n, p, p).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scpln.core import CountData, Tree, TreeContrasts
+    >>> from scpln.inference.tree import bound_pln_tree, infer_pln_tree
+    >>> from scpln.module.covariances import Fixed
+    >>> contrasts = TreeContrasts(Tree.from_edges([("r", "a"), ("r", "b"), ("b", "c"), ("b", "d")]), ["a", "c", "d"])
+    >>> model = (
+    ...     CountData(np.array([[50, 4, 96]]), np.zeros(1), np.ones((1, 1))),
+    ...     contrasts,
+    ...     np.zeros((3, 1)),
+    ...     Fixed(3, np.eye(3)),
+    ... )
+    >>> found = infer_pln_tree(*model)
+    >>> bool(abs(bound_pln_tree(*model, found.mean, found.covariance) - found.elbo) < 1e-8)
+    True
+    >>> bool(bound_pln_tree(*model, found.mean + 0.1, found.covariance) < found.elbo)
+    True
+    """
+    posteriors = TreePosteriors(observe(data, contrasts, covariance), contrasts)
+    layout, values = posteriors.layout, np.empty(len(mean))
+    residual = mean - data.design @ np.asarray(coefficients, np.float64).T
+    for start in range(0, len(mean), BLOCK):
+        cells = slice(start, start + BLOCK)
+        found = posteriors.terms.moments(cells, mean[cells], layout.packed(spread[cells]))
+        moment = spread[cells] + residual[cells, :, None] * residual[cells, None, :]
+        fit = np.einsum("nij,ji->n", moment, covariance.precision) - moment.shape[1]
+        values[cells] = found.value - 0.5 * (fit + covariance.log_det - np.linalg.slogdet(spread[cells])[1])
+    return values

@@ -2,7 +2,7 @@
 
 from ._annotation import Annotation
 from ._cost import Cost, announce, network_weights, newton_cost, steps_cost
-from ._defaults import DEEPEST, FLOW, FLOW_HIDDEN, LARGEST_K_MAX, MOST_LATENT, WIDEST, PosteriorName
+from ._defaults import DEEPEST, ENCODER_HIDDEN, FLOW, FLOW_HIDDEN, LARGEST_K_MAX, MOST_LATENT, WIDEST, PosteriorName
 from ._estimator import ScplnModel
 from ._evaluated import Evaluated
 from ._explained import explained
@@ -15,6 +15,7 @@ from .saving import check_save, model_file, read_metadata, read_model
 
 __all__ = [
     "DEEPEST",
+    "ENCODER_HIDDEN",
     "FLOW",
     "FLOW_HIDDEN",
     "LARGEST_K_MAX",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +12,19 @@ import torch
 from scpln.core import after_training
 from scpln.inference.tree import SHRINKAGE, fit_pln_tree
 from scpln.model.abilities import Bounds, ExactSampling, KeptPosteriors, PriorPredictive
-from scpln.model.base import Annotation, warn_stuck
+from scpln.model.base import ENCODER_HIDDEN, WIDEST, Annotation, warn_stuck
 from scpln.model.pln import MOST_PRECISE, check_size, training_options
 from scpln.module import PLNTreeModule
-from scpln.utils import as_bool, in_range, positive_integer, progress_bar, resolve_seed
+from scpln.utils import as_bool, as_integers, check_belongs, in_range, positive_integer, progress_bar, resolve_seed
 
+from ._amortized import LEARNING_RATE, EncoderOptions, amortized, new_approximation, train_encoder
 from ._proportions import TreeTables
 from ._source import check_table, contrasts_of
-from ._states import chain_of, infer, packed
+from ._states import chain_of, encoded, infer, packed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from scpln.data import Cells, Data
@@ -41,8 +45,7 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
 
     with known log size factors o. Levels of the tree are a Markov chain of Gaussians, :math:`z^1 \sim N(B_1 x, \Sigma_1)`, :math:`z^l \mid z^{l-1} \sim N(A_l
     z^{l-1} + B_l x, \Sigma_l)`, in log-ratios of siblings, of which none is redundant. So that all levels are one Gaussian with a structured covariance, and each sample
-    has one Gaussian posterior of them all, found by Newton's method: there is no encoder, and no draws are taken. Leaves are Poisson, too, and with one level
-    this is `PLN`.
+    has one Gaussian posterior of them all, found by Newton's method without draws, or given by an encoder. Leaves are Poisson, too, and with one level this is `PLN`.
 
     Parameters
     ----------
@@ -57,6 +60,11 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
         none, with which bounds of new samples are poor unless there are many more samples than leaves.
     prior_precision
         Inverse variance λ of a normal prior N(0, 1/λ) of all coefficients but intercepts, as for `PLN`.
+    amortized
+        Whether an encoder gives the posteriors, :math:`q(z^L) \prod_l q(z^l \mid z^{l+1})` from the counts, in place of an optimum for each sample; their bound is lower. It is
+        trained after the parameters, which stay those of the optimal posteriors, on samples that the model draws: tables seldom have enough of them.
+    encoder_hidden
+        Widths of the encoder's hidden layers, by default 128 and 128.
     registry
         For loading; leave it out.
 
@@ -89,11 +97,16 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
         *,
         shrinkage: float = SHRINKAGE,
         prior_precision: float = 1e-2,
+        amortized: bool = False,
+        encoder_hidden: Sequence[int] | None = None,
         registry: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(adata, registry=registry)
         self.shrinkage = in_range("shrinkage", shrinkage, 0, MOST_SHRUNK)
         self.prior_precision = in_range("prior_precision", prior_precision, 0, MOST_PRECISE)
+        self.amortized = as_bool("amortized", amortized)
+        check_belongs(self.amortized, "amortized=True", encoder_hidden=encoder_hidden)
+        self._encoder_hidden = as_integers("encoder_hidden", encoder_hidden, most=WIDEST) or ENCODER_HIDDEN
         check_size(self, "fullrank")
         check_table(self)
         self.contrasts = contrasts_of(self, adata, tree)
@@ -106,11 +119,13 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
         max_epochs: int | None = None,
         *,
         tol: float = 1e-4,
+        n_steps: int | None = None,
+        learning_rate: float = LEARNING_RATE,
         seed: int | None = None,
         n_threads: int | None = None,
         progress: bool = True,
     ) -> None:
-        """Maximise the bound over coefficients, covariance and posteriors.
+        """Maximise the bound over coefficients, covariance and posteriors, and train the encoder under them if the model has one.
 
         Ctrl-C stops early and keeps the best parameters so far. Training again starts anew.
 
@@ -120,14 +135,24 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
             At most so many iterations; by default 1,000.
         tol
             Converged when an iteration gains less than this, nats per sample, averaged over ten.
+        n_steps
+            Steps of stochastic gradients that train the encoder; by default 1,000.
+        learning_rate
+            Largest learning rate of Adam, which rises over 20 steps and falls to 0 like a cosine.
         seed
-            Of the draws that the summary of the posteriors is made from. By default ``scvi.settings.seed``, or 0.
+            Of the draws that the encoder is trained on, and the summary of the posteriors is made from. By default ``scvi.settings.seed``, or 0.
         n_threads
             Threads, between which samples are shared out; by default ``scvi.settings.num_threads``, or all cores.
         progress
             Whether to show a progress bar, in the style of ``scvi.settings.progress_bar_style``.
+
+        Raises
+        ------
+        FloatingPointError
+            Training of the encoder met a bound or a gradient that was not finite, in several steps in a row. The model then has the last good one.
         """
         progress, options = as_bool("progress", progress), training_options(max_epochs, tol, seed, n_threads)
+        encoder = EncoderOptions.of(n_steps, learning_rate, options["seed"], amortized=self.amortized)
         cells = self._read(None)
         with progress_bar(type(self).__name__, options["max_epochs"], at_most=True, show=progress) as bar:
             fit = fit_pln_tree(
@@ -142,15 +167,25 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
             )
             bar.finish(fit.reason)
         warn_stuck(fit.stuck, len(cells.names), cells.names)
-        self._conclude(cells, fit, options)
-
-    def _conclude(self, cells: Cells, fit: TreeResult, options: dict[str, Any]) -> None:
-        """Keep what was fitted, and say how it went."""
-        module = self._new_module()
+        module = self._new_module(options["seed"])
         module.set_parameters(fit.coefficients, np.linalg.cholesky(fit.chain.dense))
         module.set_cells(*packed(fit, cells.data, fit.coefficients), fit.elbo)
+        failure = None
+        if self.amortized:
+            name = type(self).__name__
+            ascent, failure = train_encoder(name, cells.data, module, encoder, options["n_threads"], progress=progress)
+            posterior, bounds = encoded(module, self.contrasts, fit.chain, cells.data)
+            module.set_cells(posterior.mean, posterior.packed_covariance, bounds)
+            fit, options = amortized(fit, ascent), options | asdict(encoder)
+        self._conclude(cells, module, fit, options)
+        if failure is not None:
+            raise failure
+
+    def _conclude(self, cells: Cells, module: PLNTreeModule, fit: TreeResult, options: dict[str, Any]) -> None:
+        """Keep what was fitted, and say how it went."""
         self.module = module
-        found = self._judged(fit.elbo, cells.names, converged=fit.converged, reason=fit.reason)
+        bounds = module.elbo.cpu().numpy()
+        found = self._judged(bounds, cells.names, converged=fit.converged, reason=fit.reason)
         found["n_parameters"] = fit.coefficients.size + fit.chain.n_parameters
         summary, found["reason"] = after_training(
             lambda: self._summarize_posteriors(cells.data, module.posterior, options["seed"], options["n_threads"]),
@@ -222,9 +257,10 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
         counts = self.module.draw(eta + torch.as_tensor(data.offsets[chosen, None]), int(random.integers(2**31)))
         return pd.DataFrame(counts, columns=self.genes)
 
-    def _new_module(self) -> PLNTreeModule:
+    def _new_module(self, seed: int = 0) -> PLNTreeModule:
         """Module that is not trained."""
-        return PLNTreeModule(self.contrasts, len(self.covariates))
+        size = self.contrasts, len(self.covariates)
+        return PLNTreeModule(*size, new_approximation(*size, self._encoder_hidden, seed) if self.amortized else None)
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         self.module = self._new_module()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from scpln.utils import check_belongs
+
 if TYPE_CHECKING:
     from scpln.train import Ascent, NotFiniteError
 
@@ -14,8 +16,6 @@ InferenceName = Literal["variational", "importance"]
 MAX_EPOCHS, TOLERANCE = 500, 1e-4
 #: Fewest steps of stochastic training, and passes over the data that these should make.
 STEPS, EPOCHS = 1000, 10
-#: Widths of the hidden layers of an encoder.
-ENCODER_HIDDEN = [128, 128]
 #: Groups of draws of each cell in a step: of one draw each, or one group of several.
 GROUPS = 4
 #: What goes with the importance-weighted estimator.
@@ -114,9 +114,7 @@ def check_inference(inference: InferenceName, *, is_plain: bool, **choices: obje
             raise ValueError(msg)
 
 
-def check_belongs(used: bool, where: str, **arguments: object) -> None:
-    """Refuse arguments of something that the model does not have."""
-    for name, value in arguments.items():
-        if value is not None and not used:
-            msg = f"{name}={value!r} needs {where}."
-            raise ValueError(msg)
+def check_parts(has_flow: bool, amortized: bool, *, encoder_hidden: object, **of_flow: object) -> None:
+    """Refuse arguments of a flow or an encoder that the model does not have."""
+    check_belongs(has_flow, "posterior='flow'", **of_flow)
+    check_belongs(amortized, "amortized=True", encoder_hidden=encoder_hidden)

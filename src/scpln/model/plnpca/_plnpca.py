@@ -21,6 +21,7 @@ from scpln.model.abilities import (
 )
 from scpln.model.base import (
     DEEPEST,
+    ENCODER_HIDDEN,
     FLOW,
     FLOW_HIDDEN,
     REFINE,
@@ -36,7 +37,7 @@ from scpln.utils import as_bool, as_integers, one_of, positive_integer, positive
 
 from ._clusters import PLNPCAClusters
 from ._fit import ELBO_DRAWS, STORED_SEED, bound, infer_posterior, on_cpu, refine_posterior
-from ._options import ENCODER_HIDDEN, InferenceName, check_belongs, check_inference
+from ._options import InferenceName, check_inference, check_parts
 from ._representation import Representation
 from ._stages import weighted_bounds
 from ._training import PLNPCATraining
@@ -175,11 +176,9 @@ class PLNPCA(
         self.inference: InferenceName = inference
         self.likelihood = likelihood
         self.amortized = amortized = as_bool("amortized", amortized)
-        check_belongs(
-            posterior == "flow", "posterior='flow'", flow=flow, n_transforms=n_transforms, flow_hidden=flow_hidden
-        )
+        of_flow = {"flow": flow, "n_transforms": n_transforms, "flow_hidden": flow_hidden}
+        check_parts(posterior == "flow", amortized, encoder_hidden=encoder_hidden, **of_flow)
         self._n_components = n_components = self._check_n_components(n_components, posterior, amortized=self.amortized)
-        check_belongs(amortized, "amortized=True", encoder_hidden=encoder_hidden)
         is_plain = not (self._sizes_of_modalities or has_entries(self.registry))
         of_model = {"likelihood": likelihood, "posterior": posterior, "prior": prior}
         check_inference(inference, is_plain=is_plain, **of_model, n_components=n_components, amortized=amortized)

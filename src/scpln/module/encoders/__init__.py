@@ -3,5 +3,6 @@
 from ._component_encoder import ComponentEncoder
 from ._encoder import Encoder
 from ._features import GaussianFeatures
+from ._tree_encoder import TreeEncoder
 
-__all__ = ["ComponentEncoder", "Encoder", "GaussianFeatures"]
+__all__ = ["ComponentEncoder", "Encoder", "GaussianFeatures", "TreeEncoder"]

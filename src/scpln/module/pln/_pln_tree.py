@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from scpln.core import TreeContrasts
+    from scpln.module._approximation import Approximation
+    from scpln.module._batch import Batch
     from scpln.module.posteriors import Posterior
 
 
@@ -34,6 +36,8 @@ class PLNTreeModule(LatentModule):
         The tree, with leaves in the order of the genes.
     n_covariates
         Columns d of the design.
+    approximation
+        Encoder of the posteriors; None if each sample has a Gaussian of its own.
 
     Attributes
     ----------
@@ -47,10 +51,11 @@ class PLNTreeModule(LatentModule):
     covariance: torch.Tensor
     elbo: torch.Tensor
 
-    def __init__(self, contrasts: TreeContrasts, n_covariates: int) -> None:
+    def __init__(self, contrasts: TreeContrasts, n_covariates: int, approximation: Approximation | None = None) -> None:
         p = contrasts.n_leaves
         decoder = TreeDecoder(np.zeros((p, n_covariates)), contrasts)
         super().__init__(Generative(decoder, make_likelihood("poisson", p), Normal(p)).double())
+        self.approximation = approximation
         self.set_cells(np.zeros((0, p)), np.zeros((0, p * (p + 1) // 2)), np.zeros(0))
         self.requires_grad_(False)
 
@@ -88,6 +93,13 @@ class PLNTreeModule(LatentModule):
         """Posteriors of the training samples, or of those at the given positions."""
         select = slice(None) if cells is None else np.asarray(cells)
         return GaussianPosterior(self.mean[select], self.covariance[select])
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Means of z (n, p) and lower-triangular roots of their covariances (n, p, p) that the encoder gives."""
+        assert self.approximation is not None
+        found = self.approximation(batch)
+        return found.loc, found.scale
 
     def has_exact_bound(self, posterior: Posterior) -> bool:
         """It is computed without draws."""

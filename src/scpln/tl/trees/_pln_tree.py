@@ -49,7 +49,7 @@ def pln_tree(
     {round_counts}
     {output}
     {more}
-        ``prior_precision``; ``max_epochs``, ``tol``, ``n_threads``, ``progress``, …
+        ``prior_precision``, ``amortized``, ``encoder_hidden``; ``max_epochs``, ``tol``, ``n_threads``, ``progress``, …
 
     Returns
     -------
