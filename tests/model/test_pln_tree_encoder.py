@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from scpln.inference.tree._blocks import BlockLayout
 from scpln.model import PLNTree
+from scpln.module import Batch, TreeEncoder
+from scpln.train import SimulatedBatches
 
 from .test_pln_tree import TREE, fitted, table
 
@@ -78,3 +81,47 @@ def test_saving_and_loading(models, tmp_path):
 def test_an_encoder_is_asked_for():
     with pytest.raises(ValueError, match=r"encoder_hidden=.* needs amortized=True"):
         PLNTree(table(), TREE, encoder_hidden=[16])
+
+
+def test_an_encoder_starts_from_what_was_observed(models):
+    contrasts = models[0].contrasts
+    random = np.random.default_rng(0)
+    root = random.standard_normal((9, 9)) + 2 * np.eye(9)
+    precision, coefficients = root @ root.T, random.standard_normal((9, 2))
+    counts = random.poisson(3.0, (5, 9))
+    counts[0, :] = 0
+    offsets, design = random.standard_normal(5), np.column_stack([np.ones(5), random.standard_normal(5)])
+    encoder = TreeEncoder(contrasts, 2, hidden=[4])
+    encoder.set_model(coefficients, precision)
+    with torch.no_grad():
+        loc, scale, _ = encoder(Batch.from_arrays(counts, offsets, design, dtype=torch.float64))
+    nodes, tree = contrasts.node_counts(counts), contrasts.tree
+    weights = nodes + 0.5
+    for node in tree.inner[1:]:
+        weights[nodes[:, node - 1] == 0, tree.children[node][:, None] - 1] = 0
+    layout = BlockLayout(contrasts)
+    observed = layout.dense(layout.of_weights(weights, 1e-8 * np.diagonal(precision)))
+    np.testing.assert_allclose(np.linalg.inv(scale @ scale.mT), precision + observed, rtol=1e-6, atol=1e-8)
+    assert (np.triu(scale, 1) == 0).all()
+    shares = contrasts.log_shares(design @ coefficients.T)
+    z, top = np.zeros_like(shares), contrasts.top - 1
+    z[:, top] = np.log(nodes[:, top] + 0.5 * np.exp(np.minimum(shares[:, top] + offsets[:, None], 0)))
+    z[:, top] -= offsets[:, None]
+    for node in tree.inner[1:]:
+        own = tree.children[node] - 1
+        z[:, own] = np.log(nodes[:, own] + 0.5 * len(own) * np.exp(shares[:, own]))
+    response = np.einsum("nij,nj->ni", observed, z @ contrasts.matrix - design @ coefficients.T)
+    expected = np.linalg.solve(precision + observed, response[..., None])[..., 0]
+    np.testing.assert_allclose(loc, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_drawn_samples_have_the_moments_of_the_model(models):
+    encoded = models[1]
+    data, generative = encoded._read(None).data, encoded.module.generative
+    cells, batch = next(iter(SimulatedBatches(data, generative, 40_000, dtype=torch.float64)))
+    np.testing.assert_array_equal(batch.design, data.design[cells])
+    top = encoded.contrasts.top - 1
+    counts = encoded.contrasts.node_counts(batch.counts.dense.numpy())[:, top]
+    variances = generative.prior.total_covariance().numpy().diagonal()[: len(top)]
+    mean = np.exp((batch.design.numpy() @ encoded.module.coefficients.numpy().T)[:, : len(top)] + variances / 2)
+    np.testing.assert_allclose((counts / mean).mean(0), 1, rtol=0.05)
