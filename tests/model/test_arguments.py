@@ -52,12 +52,15 @@ METHODS = [
     "get_normalized_expression",
     "get_posterior",
     "get_posterior_diagnostics",
+    "get_proportions",
     "get_variance_explained",
     "posterior_predictive_sample",
     "predict",
     "prior_predictive_sample",
+    "sample",
     "sample_exact_posterior",
     "train",
+    "vamp_sample",
 ]
 DATA = {"self", "adata", "registry"}
 #: Batches and groups may be named by numbers; devices are Lightning's to check.

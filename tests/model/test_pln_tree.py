@@ -116,6 +116,17 @@ def test_new_samples_are_like_those_of_the_table(model):
     pd.testing.assert_frame_equal(model.sample(3, seed=2), model.sample(3, seed=2))
 
 
+def test_new_samples_have_the_mean_of_the_model(model):
+    data, top = model._read(None).data, model.contrasts.top - 1
+    size, posterior = len(top), model.get_posterior()
+    prior = np.diagonal(model.module.scale.numpy() @ model.module.scale.numpy().T)[:size]
+    eta = (data.offsets[:, None] + data.design @ model.module.coefficients.numpy().T)[:, :size]
+    around = eta + posterior.mean[:, :size] + 0.5 * posterior.variance[:, :size]
+    for drawn, log_means in ((model.sample(40_000), eta + 0.5 * prior), (model.vamp_sample(40_000), around)):
+        found = model.contrasts.node_counts(drawn.to_numpy())[:, top].mean(0)
+        np.testing.assert_allclose(found, np.exp(log_means).mean(0), rtol=0.06)
+
+
 def test_coefficients_of_covariates_are_found():
     adata = table(300)
     log_rates = 3 + np.outer(adata.obs["x"], [1, 1, 1, 1, 0, 0, 0, 0, 0])
