@@ -112,8 +112,8 @@ class BlockLayout:
 
     def columns(self, matrix: Array, packed: Array) -> Array:
         """A matrix (q, p), or one of each sample (n, q, p), times the block-diagonal matrices, (n, q, p)."""
-        matrix = np.broadcast_to(matrix, (len(packed), *matrix.shape[-2:]))
-        result = np.empty(matrix.shape)
+        matrix = matrix if matrix.ndim == 3 else matrix[None]
+        result = np.empty((len(packed), *matrix.shape[1:]))
         for each, values in self.parts(packed):
             if each.shape[1] == 1:
                 result[:, :, each.coordinates[:, 0]] = matrix[:, :, each.coordinates[:, 0]] * values[:, None, :, 0, 0]
