@@ -156,6 +156,7 @@ def test_what_is_out_of_reach_exists():
         ("adata.obs['n_latent'] (batch_key) is odd", "obs['n_latent'] (--batch-key) is odd"),
         ("known are ['n_latent', 'batch_key'].", "known are ['n_latent', 'batch_key']."),
         ("the model of the layer has color", "the model of the layer has color"),
+        ("Take `adata[:, adata.var_names != 'D']` of adata.X.", "Take `adata[:, adata.var_names != 'D']` of X."),
         ("It holds n_latents and x.n_latent=2.", "It holds n_latents and x.n_latent=2."),
     ],
 )

@@ -125,6 +125,8 @@ BAD = {
     "parenthesis": ("(B,CD4)),CD8;", "is not one tree in Newick format"),
     "one name": ("(B,B,CD4);", "Two leaves of the tree are named 'B'"),
     "no name": ("(B,,CD4);", "A leaf of the tree has no name"),
+    "one without a name": ("((B,)x,CD4)r;", "A leaf of the tree has no name"),
+    "two trees": ("(B,CD4)x;(CD8,Treg)y;", "is not one tree in Newick format"),
     "no column": (["phylum"], "'phylum' is no column of var"),
     "nothing": ("phylum", "is no column of var, no file"),
     "none": (None, "There is no tree of the columns"),

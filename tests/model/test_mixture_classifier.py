@@ -1,6 +1,7 @@
 """The mixture classifier as an estimator of scikit-learn: its own checks, what is predicted, files, and errors."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -245,6 +246,8 @@ def test_what_is_not_done_is_said():
         ({"sample_weight": np.zeros(300)}, "sample_weight is 0 for all rows"),
         ({"sample_weight": np.ones((300, 2))}, "sample_weight has 2 dimensions"),
         ({"covariates": np.ones((3, 1))}, "covariates has 3 rows"),
+        ({"groups": np.zeros(3)}, "groups has 3 rows, and X has 300"),
+        ({"groups": np.r_[np.nan, np.zeros(299)]}, "groups has 1 missing values. Give every row a group"),
         ({"n_components": 301}, "n_components=301, and X has 300 different rows. Pass n_components=300 or fewer"),
         ({"n_components": 0}, "n_components=0"),
         ({"features": "covariates"}, r"Pass them to fit\(\.\.\., covariates=\.\.\.\)"),
@@ -255,7 +258,7 @@ def test_what_is_not_done_is_said():
 )
 def test_what_cannot_be_fitted(change, message):
     x, y, _ = rows(n=300)
-    of_fit = {name: change[name] for name in ("y", "sample_weight", "covariates") if name in change}
+    of_fit = {name: change[name] for name in ("y", "sample_weight", "covariates", "groups") if name in change}
     arguments = {"n_components": 1, **{name: value for name, value in change.items() if name not in of_fit}}
     with pytest.raises(ValueError, match=message):
         MixtureClassifier(**arguments).fit(x, **{"y": y, **of_fit})
@@ -278,6 +281,7 @@ def test_what_cannot_be_fitted(change, message):
             r"1 rows of X have no counts, the first of them row 0. .*X\[X.sum\(1\) > 0\]",
         ),
         ("gaussian", [[np.nan, 0], [2, 3]], "contains NaN"),
+        ("dirichlet_multinomial", [[3], [2]], "takes two columns or more"),
     ],
 )
 def test_rows_that_no_component_has_a_density_of(components, x, message):
@@ -297,6 +301,39 @@ def test_labels_that_are_unknown():
     model = MixtureClassifier(2).fit(x, y)
     with pytest.raises(ValueError, match=r"y has 'other', which is not among the classes \['case', 'control'\]"):
         model.predict_component(x, np.full(300, "other", dtype=object))
+
+
+@pytest.mark.parametrize("kind", [int, bool, float])
+def test_numbers_among_which_one_is_missing_are_labels(kind):
+    x, y, _ = rows(n=40)
+    codes = (y == "case").astype(kind).astype(object)
+    codes[3] = None
+    model = MixtureClassifier(1).fit(x, codes)
+    assert model.classes_.tolist() == [kind(0), kind(1)]
+    assert model.score(x[:3], codes[:3].astype(kind)) >= 0
+    np.testing.assert_allclose(
+        model.predict_component_proba(x, codes), model.predict_component_proba(x, codes.astype(float))
+    )
+
+
+def test_a_choice_drops_components_in_silence():
+    """Numbers that are too large are the choice's to leave, and not the user's."""
+    x = np.full((4, 5), 100)
+    x[:, [0, 3, 4]] = [[100, 74, 80], [100, 100, 100], [44, 20, 32], [54, 15, 37]]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*became empty")
+        model = MixtureClassifier(components="dirichlet_multinomial").fit(x, [0, 1, 0, 1])
+    whole = model.selection_[model.selection_["n_left"] == model.selection_.index]
+    assert len(whole) < len(model.selection_)
+    assert model.n_components_ == whole["bic"].idxmin()
+
+
+def test_classes_of_few_rows_are_held_out():
+    """Fewer folds where no class has a row for each."""
+    x, y, _ = rows(n=6)
+    y = np.resize(["a", "b"], 6)
+    model = MixtureClassifier(criterion="held_out", max_components=1).fit(x, y, groups=np.arange(6))
+    assert np.isfinite(model.selection_["held_out"]).all()
 
 
 def test_nothing_to_hold_out():

@@ -92,6 +92,8 @@ def test_cells_without_label_are_left_out_with_a_warning(cells):
     [
         (("donr", "subclass"), {}, "Did you mean 'donor'"),
         (("donor", []), {}, "one column of obs or more"),
+        (("donor", "donor"), {}, "'donor' is named twice in sample_key and label_key"),
+        (("donor", ["class", "class"]), {}, "'class' is named twice in sample_key and label_key"),
         (("donor", "subclass"), {"covariate_keys": "stim"}, r"'stim' .* two values in sample 'd1', no and yes"),
         (("donor", ["stim", "subclass"]), {}, r"not nested: subclass='\w+' is in stim='\w+' and '\w+'"),
     ],
@@ -99,6 +101,20 @@ def test_cells_without_label_are_left_out_with_a_warning(cells):
 def test_what_cannot_be_is_refused(cells, arguments, options, message):
     with pytest.raises(ValueError, match=message):
         composition(cells, *arguments, **options)
+
+
+def test_what_has_no_cells_is_refused(cells):
+    with pytest.raises(ValueError, match="adata has no cells"):
+        composition(cells[:0], "donor", "subclass")
+    with pytest.raises(TypeError, match=r"not str. Read one: `anndata.read_h5ad\(path\)`"):
+        composition("cells.h5ad", "donor", "subclass")
+
+
+def test_counts_that_were_cut_off_are_said(cells):
+    """Cells of which at most 15 of each type and sample were kept tell of the limit, and not of the sample."""
+    counted = cells.obs.groupby(["donor", "stim", "subclass"], observed=True).cumcount()
+    with pytest.warns(UserWarning, match=r"\d+ of 18 counts are 15, the largest"):
+        composition(cells[(counted < 15).to_numpy()], ["donor", "stim"], "subclass")
 
 
 def test_two_samples_of_one_name_are_refused(cells):

@@ -224,16 +224,52 @@ def test_warnings(cells, table):
             r"adata.obsm\['nan'\] has values that are missing or infinite in 300 rows, such as 'row_0'",
         ),
         ({"use_rep": "X_pca", "components": "dirichlet"}, "takes proportions. Pass components='gaussian'"),
+        (
+            {"use_rep": "X_pca", "covariate_keys": "infinite"},
+            r"\['infinite'\] \(covariate_keys\) is infinite in 1 rows",
+        ),
+        ({"use_rep": "X_pca", "covariate_keys": "one"}, r"'one'\] \(covariate_keys\) has one value, 'a'. Leave it out"),
+        ({"use_rep": "X_pca", "covariate_keys": "label"}, "'label' is both labels_key and among covariate_keys"),
+        ({"use_rep": "X_pca", "unlabeled_category": "unkown"}, r"no row of adata.obs\['label'\] has 'unkown'"),
+        (
+            {"use_rep": "X_pca", "cv_key": "donors", "n_folds": 1},
+            "n_folds=1, but it must be a whole number of at least 2",
+        ),
     ],
 )
 def test_errors(cells, change, message):
     cells.obs["holes"] = np.where(np.arange(300) < 3, np.nan, 1.0)
     cells.obs["one"] = "a"
+    cells.obs["infinite"] = np.where(np.arange(300) == 3, np.inf, 1.0 * np.arange(300))
+    cells.obs["donors"] = [f"d{number % 9}" for number in range(300)]
     cells.obs["by label"] = cells.obs["label"]
     if change.get("use_rep") == "nan":
         cells.obsm["nan"] = np.full((300, 2), np.nan)
     with pytest.raises((ValueError, KeyError), match=message):
         call(cells, **change)
+
+
+def test_measurements_are_no_labels(cells):
+    cells.obs["label"] = np.linspace(0, 1, 300)
+    with pytest.raises(ValueError, match=r"adata.obs\['label'\] \(labels_key\) has numbers that are not whole"):
+        call(cells, use_rep="X_pca")
+
+
+def test_columns_of_one_name_are_refused(table):
+    table.var_names = ["a", "a", "b", "c", "d"]
+    with pytest.raises(ValueError, match=r"adata\.var_names are not unique"):
+        call(table)
+
+
+def test_other_objects_are_refused():
+    with pytest.raises(TypeError, match="adata must be an AnnData, not str"):
+        scpln.tl.mixture_classifier("table.h5ad", "label")
+
+
+def test_scores_of_few_donors_are_said_to_be(table):
+    table.obs["donor"] = [f"d{number % 4}" for number in range(120)]
+    with pytest.warns(UserWarning, match=r"Scores are of 4 held-out groups of 'donor'"):
+        call(table, cv_key="donor")
 
 
 def test_donors_without_cells_are_named(table):

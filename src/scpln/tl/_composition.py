@@ -8,6 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from mudata import MuData
 
 from scpln.data import Coding, as_list, get_column
 from scpln.utils import warn
@@ -15,10 +16,10 @@ from scpln.utils import warn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mudata import MuData
-
 #: Joins the values of several columns into the name of a sample.
 JOINT = "_"
+#: Counts that are the largest, and cells of it, from which on types seem to have been cut off at a number of cells.
+_MANY, _CELLS = 3, 10
 
 
 def composition(
@@ -51,9 +52,11 @@ def composition(
 
     Raises
     ------
+    TypeError
+        If `adata` is something else.
     ValueError
-        If there is no such column, no cell has a sample and a label, a covariate of `covariate_keys` has two values in one sample, or labels are not
-        nested.
+        If there is no such column, or one is named twice; no cell has a sample and a label; a covariate of `covariate_keys` has two values in one sample; or labels
+        are not nested.
 
     Examples
     --------
@@ -67,14 +70,9 @@ def composition(
     ((3, 2), 300, ['control', 'case', 'case'])
     >>> scpln.model.setup_anndata(table, size_factor_key="n_cells", categorical_covariate_keys=["condition"])
     """
-    obs = adata.obs
     sample_keys, label_keys = as_list(sample_key), as_list(label_key)
-    for name, keys in (("sample_key", sample_keys), ("label_key", label_keys)):
-        if not keys:
-            msg = f"{name}={keys!r}, but it must name one column of obs or more."
-            raise ValueError(msg)
-        for key in keys:
-            get_column(obs, key, name)
+    _check(adata, sample_keys, label_keys)
+    obs = adata.obs
     known = obs[[*sample_keys, *label_keys]].notna().all(axis=1).to_numpy()
     if not known.all():
         if not known.any():
@@ -90,10 +88,42 @@ def composition(
     shape = len(samples.categories), len(types.categories)
     counts = sp.csr_matrix((ones, (samples.codes, types.codes)), shape=shape)
     counts.sum_duplicates()
+    _warn_of_limit(counts)
     table = ad.AnnData(counts, obs=_covariates(obs, samples, sample_keys, covariate_keys, label_keys), var=var)
     table.obs["n_cells"] = np.asarray(counts.sum(1)).ravel().astype(np.int64)
     table.uns["composition"] = {"sample_key": sample_keys, "label_key": label_keys}
     return table
+
+
+def _check(adata: ad.AnnData | MuData, sample_keys: list[str], label_keys: list[str]) -> None:
+    """Refuse what has no cells, or no such columns."""
+    if not isinstance(adata, ad.AnnData | MuData):
+        msg = f"adata must be an AnnData or MuData of cells, not {type(adata).__name__}. Read one: `anndata.read_h5ad(path)`."
+        raise TypeError(msg)
+    if not adata.n_obs:
+        msg = "adata has no cells, so that there is nothing to count. If it was filtered or subset before, that removed all of them."
+        raise ValueError(msg)
+    for name, keys in (("sample_key", sample_keys), ("label_key", label_keys)):
+        if not keys:
+            msg = f"{name}={keys!r}, but it must name one column of obs or more."
+            raise ValueError(msg)
+        for key in keys:
+            get_column(adata.obs, key, name)
+    both = pd.Index([*sample_keys, *label_keys])
+    if both.has_duplicates:
+        msg = f"{both[both.duplicated()][0]!r} is named twice in sample_key and label_key. Name each column once."
+        raise ValueError(msg)
+
+
+def _warn_of_limit(counts: sp.csr_matrix) -> None:
+    """Say that cells seem to have been left out of what is frequent, so that counts are no composition."""
+    largest = counts.max()
+    number = int((counts.data == largest).sum())
+    if largest >= _CELLS and number >= _MANY:
+        warn(
+            f"{number} of {counts.shape[0] * counts.shape[1]} counts are {largest:.0f}, the largest: it seems that at most so many cells of each type and sample were kept. Such counts "
+            "say nothing of how frequent types are. Count all cells, before any are left out."
+        )
 
 
 def _codes(column: pd.Series) -> pd.Categorical:

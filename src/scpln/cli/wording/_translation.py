@@ -34,13 +34,16 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r" is empty \(None\)", " is empty"),
     (r"is_count_data=False", "likelihood='gaussian'"),
     (r", devices='?\w+'?(?= cannot be used)", ""),
-    # what a file has
     (r"(?<![\w`'\"])[am]data (is empty|has)\b", r"the file \1"),
     (r"\b([Pp])ass an AnnData that\b", r"\1ass a file that"),
-    (r"(?<![`\w.'\"\[])[am]data\.(X\b|layers|obsm|obs|obs_names|var|var_names|varm|uns|raw|mod)", r"\1"),
-    (r"(?<![`\w.'\"])mdata\[", "mod["),
 )
 """Phrases in Python, as patterns, and what they are on the command line; arguments in those are translated afterwards."""
+
+PARTS: tuple[tuple[str, str], ...] = (
+    (r"(?<![\w.'\"\[])[am]data\.(X\b|layers|obsm|obs|obs_names|var|var_names|varm|uns|raw|mod)", r"\1"),
+    (r"(?<![\w.'\"])mdata\[", "mod["),
+)
+"""Parts of the data, and what they are of a file; code between backticks stays as it is, to be run in Python."""
 
 RENAMED = {
     "categorical_covariate_keys": "categorical_covariate",
@@ -69,6 +72,10 @@ def in_options(message: str, parser: argparse.ArgumentParser) -> str:
     """
     for pattern, words in PHRASES:
         message = re.sub(pattern, words, message)
+    pieces = re.split(r"(`[^`]*`)", message)
+    for pattern, words in PARTS:
+        pieces[::2] = [re.sub(pattern, words, piece) for piece in pieces[::2]]
+    message = "".join(pieces)
     options = {action.dest: action for action in parser._actions if action.option_strings}
     options |= {name: action for name, dest in RENAMED.items() if (action := options.get(dest)) is not None}
     if not options:

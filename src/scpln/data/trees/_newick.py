@@ -23,7 +23,7 @@ def parse_newick(text: str) -> Edges:
     Raises
     ------
     ValueError
-        If parentheses are not balanced, or there is no tree.
+        If parentheses are not balanced, or there is no tree, or more than one.
 
     Examples
     --------
@@ -35,8 +35,11 @@ def parse_newick(text: str) -> Edges:
     waiting: list[list[int]] = [[]]
     last, skip = "(", False
     for token in (found for found in TOKEN.findall(text) if not found.startswith("[")):
+        if last == ";":
+            _refuse(text)
         if token == ";":
-            break
+            last = token
+            continue
         if token in ",)" and last in "(,":
             waiting[-1].append(_add(labels, children, "", []))
         if token == "(":
@@ -83,12 +86,10 @@ def edges_of(labels: list[str], children: list[list[int]], root: int) -> Edges:
         If two leaves have one name, or a leaf has none.
     """
     numbers = Counter(labels)
-    twice = [label for label, below in zip(labels, children, strict=True) if not below and numbers[label] > 1]
-    leaf_twice = [label for label in twice if twice.count(label) > 1 or not label]
-    if leaf_twice:
-        what = (
-            f"Two leaves of the tree are named {leaf_twice[0]!r}" if leaf_twice[0] else "A leaf of the tree has no name"
-        )
+    leaves = Counter(label for label, below in zip(labels, children, strict=True) if not below)
+    wrong = [label for label, number in leaves.items() if number > 1 or not label]
+    if wrong:
+        what = f"Two leaves of the tree are named {wrong[0]!r}" if wrong[0] else "A leaf of the tree has no name"
         msg = f"{what}. Give each leaf the name of one column of the table (var_names)."
         raise ValueError(msg)
     names, free, waiting, order = list(labels), 0, deque([root]), []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: What a tree is read from; see `read_tree`.
 TreeSource: TypeAlias = Any
 EXAMPLES = (
-    "columns of var from coarse to fine, such as tree=['phylum', 'class'], a networkx.DiGraph of edges from parent to child, Newick text or a path "
+    "columns of var from coarse to fine, such as tree='phylum,class', a networkx.DiGraph of edges from parent to child, Newick text or a path "
     "to such a file, an skbio.TreeNode, or, of a TreeData, a name in its vart"
 )
 

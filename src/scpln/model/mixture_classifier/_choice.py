@@ -37,7 +37,7 @@ def folds(
     groups
         Of the rows, such as donors, each of which is held out as a whole.
     n_folds
-        Most folds; there are no more than groups, or than rows of the rarest class.
+        Most folds; there are no more than groups, or than rows of the rarest class, or, with groups, of the most frequent one.
     seed
         Of the folds.
 
@@ -49,7 +49,7 @@ def folds(
     known = np.flatnonzero(labels != MISSING)
     codes = labels[known]
     most = int(np.bincount(codes)[np.unique(codes)].min()) if groups is None else len(np.unique(groups[known]))
-    number = min(n_folds, most)
+    number = min(n_folds, most, int(np.bincount(codes).max()))
     if number < 2:
         what = "a class has one row" if groups is None else "all rows with a label are of one group"
         msg = f"Nothing can be held out: {what}. Pass data with more, or no cross-validation."
@@ -97,7 +97,8 @@ def choose(
     if held_out is not None:
         table["held_out"] = held_out
     better = table[criterion] if criterion == "held_out" else -table[criterion]
-    return table, fits[int(better.idxmax())]
+    whole = table["n_left"] == table.index  # where components were lost, the number that is left has a fit of its own
+    return table, fits[int(better[whole].idxmax())]
 
 
 def _held_out(rows: Rows, numbers: Sequence[int], fitter: Fitter) -> list[float]:

@@ -89,7 +89,7 @@ def check_rows(x: Floats, components: ComponentsName) -> None:
     Raises
     ------
     ValueError
-        Of a Dirichlet: negative values, zeros, or rows that do not add up to 1. Of counts: what is negative or not whole, or rows of zeros.
+        Of a Dirichlet: negative values, zeros, or rows that do not add up to 1. Of counts: what is negative or not whole, or rows of zeros. Of both, one column.
     """
     if components == "gaussian":
         return
@@ -98,6 +98,9 @@ def check_rows(x: Floats, components: ComponentsName) -> None:
             f"Negative values in data passed to MixtureClassifier: components={components!r} takes "
             f"{'proportions' if components == 'dirichlet' else 'counts'}. Pass components='gaussian' for such values."
         )
+        raise ValueError(msg)
+    if x.shape[1] < 2:
+        msg = f"components={components!r} takes two columns or more, of which rows are shares, and X has one. Pass all parts of the rows."
         raise ValueError(msg)
     totals = x.sum(1)
     if components == "dirichlet":
@@ -154,7 +157,7 @@ def check_labels(y: Any, n: int) -> tuple[NDArray, NDArray[np.intp]]:
     y = column_or_1d(y, warn=True)
     _check_length("y", len(y), n)
     missing = np.asarray(pd.isna(y))
-    known = y[~missing]
+    known = pd.Series(y[~missing]).infer_objects().to_numpy()  # numbers among which one is missing are objects
     if not len(known):
         msg = "y has no labels: all of them are missing. Name at least one row of each class."
         raise ValueError(msg)
@@ -235,6 +238,25 @@ def check_covariates(covariates: Any, n: int, expected: int | None = None) -> Fl
         msg = f"covariates have {found.shape[1]} columns, and the model was fitted with {expected}. Pass the same ones."
         raise ValueError(msg)
     return found
+
+
+def check_groups(groups: Any, n: int) -> NDArray[np.intp] | None:
+    """Numbers of the groups of rows (n), if there are any.
+
+    Raises
+    ------
+    ValueError
+        There is not one for each row, or one is missing.
+    """
+    if groups is None:
+        return None
+    given = column_or_1d(groups)
+    _check_length("groups", len(given), n)
+    missing = int(pd.isna(given).sum())
+    if missing:
+        msg = f"groups has {missing:,} missing values. Give every row a group, or leave these rows out."
+        raise ValueError(msg)
+    return np.asarray(pd.factorize(given)[0])
 
 
 def _check_length(name: str, length: int, n: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -22,7 +21,7 @@ from scpln.utils import warn
 
 from ._choice import Criterion, choose
 from ._coefficients import coefficient_table, standard_errors
-from ._data import Rows, check_covariates, check_labels, check_rows, check_weights
+from ._data import Rows, check_covariates, check_groups, check_labels, check_rows, check_weights
 from ._fitted import Fitted
 from ._fitter import Fitter
 from ._options import fit_options
@@ -31,6 +30,8 @@ from ._saving import read, write
 
 if TYPE_CHECKING:
     import os
+
+    import pandas as pd
 
     from scpln.inference.classifiers import ClassifierData, Run, Scaling
 
@@ -193,7 +194,7 @@ class MixtureClassifier(Predictions, ClassifierMixin, BaseEstimator):
             )
             raise ValueError(msg)
         weights = check_weights(sample_weight, len(x))
-        of_groups = None if groups is None else pd.factorize(np.asarray(groups))[0]
+        of_groups = check_groups(groups, len(x))
         rows = Rows.merged(x, given, codes, weights, of_groups)
         own = self.features == "auto"
         run, data, scaling = self._run(rows, Fitter(options, own, len(classes)))
@@ -247,7 +248,7 @@ class MixtureClassifier(Predictions, ClassifierMixin, BaseEstimator):
                 f"MixtureClassifier has not converged in {self.n_iter_} steps. Pass a larger max_iter, or a larger tol.",
                 ConvergenceWarning,
             )
-        if self.n_dropped_:
+        if self.n_dropped_ and self.n_components is not None:
             warn(
                 f"{self.n_dropped_} components became empty and were dropped: {self.n_components_} are left. Pass a smaller n_components."
             )

@@ -18,11 +18,10 @@ MOST_NUMBERS = 3 * 10**8
 
 def contrasts_of(model: ScplnModel, adata: Data | None, tree: Any) -> TreeContrasts:
     """Coordinates of the tree of the columns of a table, or of a saved model."""
-    saved = isinstance(tree, dict)
-    if not saved and adata is None:
+    if adata is None and not isinstance(tree, dict):
         msg = "This saved model has no tree."
         raise ValueError(msg)
-    found = Tree.from_state(tree) if saved else read_tree(adata, tree).without_only_children()
+    found = Tree.from_state(tree) if adata is None else read_tree(adata, tree).without_only_children()
     return TreeContrasts(found, model.genes)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scpln.data import as_list, get_column, get_matrix
+from scpln.data import as_list, check_adata, get_column, get_matrix
 from scpln.inference.classifiers import ComponentsName, centred_log_ratio
 from scpln.utils import one_of
 
@@ -32,8 +32,12 @@ def read_rows(
     Raises
     ------
     ValueError, KeyError
-        There is no such matrix, both are named, values are missing, or a row has no counts.
+        There is no such matrix, both are named, values are missing, a row has no counts, or two columns have one name.
     """
+    check_adata(adata)
+    if not adata.var_names.is_unique and use_rep is None:
+        msg = "adata.var_names are not unique, and coefficients have their names. Run `adata.var_names_make_unique()`."
+        raise ValueError(msg)
     if components is not None:
         one_of("components", components, get_args(ComponentsName))
     if use_rep is not None and layer is not None:
@@ -70,29 +74,52 @@ def read_rows(
 
 
 def read_labels(adata: AnnData, key: str, unlabeled_category: str | None) -> NDArray[np.object_]:
-    """Labels as text, None where one is missing."""
+    """Labels as text, None where one is missing.
+
+    Raises
+    ------
+    ValueError
+        There is no such column, it has measurements, or no row has the category of those without a label.
+    """
     column = get_column(adata.obs, key, "labels_key")
-    missing = column.isna().to_numpy() | (column.astype(str) == unlabeled_category).to_numpy()
+    if column.dtype.kind == "f" and (column.dropna() % 1 != 0).any():
+        msg = f"adata.obs[{key!r}] (labels_key) has numbers that are not whole, and labels are classes. Divide it into some: `pandas.cut(adata.obs[{key!r}], 2)`."
+        raise ValueError(msg)
+    unlabeled = (column.astype(str) == unlabeled_category).to_numpy()
+    if unlabeled_category is not None and not unlabeled.any():
+        found = sorted(column.dropna().astype(str).unique())
+        msg = f"unlabeled_category={unlabeled_category!r}, but no row of adata.obs[{key!r}] has {unlabeled_category!r}: it has {found[:10]}. Pass one of these, or leave it out."
+        raise ValueError(msg)
+    missing = column.isna().to_numpy() | unlabeled
     labels = column.astype(str).to_numpy(dtype=object)
     labels[missing] = None
     return labels
 
 
-def read_covariates(adata: AnnData, keys: str | Sequence[str] | None) -> pd.DataFrame | None:
+def read_covariates(adata: AnnData, keys: str | Sequence[str] | None, labels_key: str) -> pd.DataFrame | None:
     """Numbers as they are, and indicators of the categories but the first.
 
     Raises
     ------
     ValueError
-        There is no such column, or it has missing values.
+        There is no such column, it is that of the labels, or it has missing or infinite values, or one value.
     """
     names = as_list(keys)
     if not names:
         return None
+    if labels_key in names:
+        msg = f"{labels_key!r} is both labels_key and among covariate_keys: labels would be predicted from themselves. Leave it out of covariate_keys."
+        raise ValueError(msg)
     columns = {name: get_column(adata.obs, name, "covariate_keys") for name in names}
     for name, column in columns.items():
         if column.isna().any():
             msg = f"adata.obs[{name!r}] (covariate_keys) has {column.isna().sum():,} missing values. Fill them, or leave these rows or the column out."
+            raise ValueError(msg)
+        if column.dtype.kind == "f" and np.isinf(column).any():
+            msg = f"adata.obs[{name!r}] (covariate_keys) is infinite in {np.isinf(column).sum():,} rows. Put numbers in their place, or leave these rows or the column out."
+            raise ValueError(msg)
+        if column.nunique() < 2:
+            msg = f"adata.obs[{name!r}] (covariate_keys) has one value, {str(column.iloc[0])!r}. Leave it out: it says nothing of labels."
             raise ValueError(msg)
     table = pd.DataFrame(
         {

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Share of the entropy of labels from which on components are the labels.
 _CONFOUNDED = 0.9
+#: Groups below which intervals that draw them hold far less than 95 % of the truth.
+_FEW_GROUPS = 10
 
 
 def mixture_classifier(
@@ -119,10 +121,10 @@ def mixture_classifier(
     from scpln.model.base import claim, forget
     from scpln.model.mixture_classifier import plane_of
 
-    key = storable_name("key_added", key_added)
+    key, n_folds = storable_name("key_added", key_added), positive_integer("n_folds", n_folds, least=2)
     rows, family = read_rows(adata, use_rep, layer, components)
     labels = read_labels(adata, labels_key, unlabeled_category)
-    covariates = read_covariates(adata, covariate_keys)
+    covariates = read_covariates(adata, covariate_keys, labels_key)
     groups = None if cv_key is None else read_groups(adata, cv_key)
     model = MixtureClassifier(
         n_components,
@@ -132,7 +134,6 @@ def mixture_classifier(
         random_state=resolve_seed(seed),
         **more,
     )
-    n_folds = positive_integer("n_folds", n_folds)
     model.fit(rows, labels, covariates=covariates, groups=groups)
     _warn_of(model)
     held = None
@@ -140,6 +141,10 @@ def mixture_classifier(
         from ._cross_validation import held_out
 
         held = held_out(model, rows, labels, covariates, groups, model.classes_, n_folds)
+        if held.scores["n_groups"] < _FEW_GROUPS:
+            warn(
+                f"Scores are of {held.scores['n_groups']} held-out groups of {cv_key!r}. Intervals that draw so few are too narrow: take scores for a first look."
+            )
     plane = plane_of(model, rows.to_numpy(), labels, covariates)
     predicted = model.predict_proba(rows, covariates)
     if held is not None:
