@@ -93,6 +93,38 @@ def test_several_at_once_do_not_depend_on_which_stand_for_them(pln):
     np.testing.assert_allclose(single["pvals"], joint["pvals"])
 
 
+def test_changes_against_a_reference(model):
+    """By the covariance of all coefficients; a contrast across genes."""
+    genes, others = list(model.genes), list(model.genes[:2])
+    b = model.get_coefficients()["age"]
+    joint = model.get_coefficient_covariance(genes).xs("age", level=1).xs("age", level=1, axis=1)
+    found = model.test_covariates("age", reference=others).set_index("names")
+    for gene in genes[2:]:
+        weights = (np.array(genes) == gene) - np.isin(genes, others) / 2
+        np.testing.assert_allclose(found.loc[gene, "logfoldchanges"] * np.log(2), weights @ b, rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(
+            found.loc[gene, "logfoldchanges_se"] * np.log(2), np.sqrt(weights @ joint @ weights), rtol=1e-5
+        )
+    one = model.test_covariates("age", reference=genes[0]).set_index("names")
+    assert one.loc[genes[0], ["scores", "logfoldchanges", "pvals", "pvals_adj"]].tolist() == [0, 0, 1, 1]
+    written = scpln.tl.test_covariates(model, "age", reference=genes[0]).set_index("names")
+    pd.testing.assert_frame_equal(written, one)
+    with pytest.raises(ValueError, match="1 of 1 genes are not in the model: 'none'"):
+        model.test_covariates("age", reference="none")
+
+
+def test_what_all_genes_have_in_common_does_not_matter_beside_a_reference():
+    """Size factors that go with a covariate move all its coefficients, and no difference of them."""
+    tables = []
+    for slope in (0.0, 0.7):
+        adata = make()
+        adata.obs["size"] = np.exp(slope * adata.obs["age"])
+        scpln.model.setup_anndata(adata, continuous_covariate_keys=["age"], size_factor_key="size")
+        model = fit(adata, prior_precision=0)
+        tables.append(model.test_covariates("age", reference=list(adata.var_names)).set_index("names").sort_index())
+    pd.testing.assert_frame_equal(*tables, rtol=1e-2, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("contrast", "message"),
     [

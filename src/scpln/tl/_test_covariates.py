@@ -32,6 +32,7 @@ def test_covariates(
     *,
     method: ErrorMethod = "hc3",
     donor_key: str | None = None,
+    reference: str | Sequence[str] | None = None,
     key_added: str | None = None,
 ) -> pd.DataFrame:
     """Wald tests of a covariate's coefficients, gene by gene, as a table and, if wanted, where scanpy looks for them.
@@ -40,7 +41,7 @@ def test_covariates(
     ----------
     model
         A trained `PLN` or `PLNPCA`, with the cells that it was trained on.
-    contrast, method, donor_key
+    contrast, method, donor_key, reference
         As in :meth:`scpln.model.PLNPCA.test_covariates`. A covariate that donors differ in has to have `donor_key`.
     key_added
         Name in ``adata.uns`` under which the table is written as ``scanpy.tl.rank_genes_groups`` does, with one group that has the
@@ -69,6 +70,7 @@ def test_covariates(
     >>> sc.get.rank_genes_groups_df(adata, group="batch[T.1]", key="batch").columns.to_list()
     ['names', 'scores', 'logfoldchanges', 'pvals', 'pvals_adj']
     """
+    from scpln.data import as_list
     from scpln.model.abilities import StandardErrors
     from scpln.utils import storable_name
 
@@ -76,12 +78,16 @@ def test_covariates(
         msg = f"model must be a trained PLN or PLNPCA, not {type(model).__name__}."
         raise TypeError(msg)
     key = None if key_added is None else storable_name("key_added", key_added)
-    table = model.test_covariates(contrast, method=method, donor_key=donor_key)
+    table = model.test_covariates(contrast, method=method, donor_key=donor_key, reference=reference)
     if key is not None:
-        name = contrast if isinstance(contrast, str) else "contrast"
+        group = contrast if isinstance(contrast, str) else "contrast"
         params = {"groupby": "", "reference": "", "method": f"scpln, {method}", "use_raw": False}
-        params |= {"corr_method": "benjamini-hochberg"} | ({} if donor_key is None else {"donor_key": donor_key})
-        model.adata.uns[key] = {"params": params, **_records(table, name)}
+        given = {"donor_key": donor_key, "relative_to": as_list(reference) or None}
+        params |= {
+            "corr_method": "benjamini-hochberg",
+            **{name: value for name, value in given.items() if value is not None},
+        }
+        model.adata.uns[key] = {"params": params, **_records(table, group)}
     return table
 
 

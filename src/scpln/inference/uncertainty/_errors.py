@@ -43,6 +43,27 @@ class CoefficientErrors:
             joint = np.einsum("ab,ibjc,ec->iaje", matrix, blocks, matrix, optimize=True).reshape(p * d, p * d)
         return replace(self, covariance=matrix @ self.covariance @ matrix.T, joint=joint)
 
+    def relative_to(self, weights: Array) -> Self:
+        """Of coefficients less a weighted mean of those of all genes, B_j − Σ_k w_k B_k, from `joint`.
+
+        Parameters
+        ----------
+        weights
+            w (p,), which add up to 1.
+
+        Examples
+        --------
+        >>> errors = CoefficientErrors(np.ones((2, 1, 1)), np.inf, joint=np.eye(2))
+        >>> errors.relative_to(np.array([0.5, 0.5])).covariance.ravel()
+        array([0.5, 0.5])
+        """
+        assert self.joint is not None
+        p, d = self.covariance.shape[:2]
+        with_mean = np.einsum("ibjc,j->ibc", self.joint.reshape(p, d, p, d), weights)
+        of_mean = np.einsum("j,jbc->bc", weights, with_mean)
+        covariance = self.covariance - with_mean - with_mean.transpose(0, 2, 1) + of_mean
+        return replace(self, covariance=covariance, joint=None)
+
     @property
     def standard_errors(self) -> Array:
         """(p, d)."""

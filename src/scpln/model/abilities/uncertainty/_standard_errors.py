@@ -184,6 +184,7 @@ class StandardErrors(Coefficients):
         method: ErrorMethod = "hc3",
         donor_key: str | None = None,
         modality: str | None = None,
+        reference: str | Sequence[str] | None = None,
     ) -> pd.DataFrame:
         r"""Wald tests of coefficients, gene by gene.
 
@@ -200,6 +201,9 @@ class StandardErrors(Coefficients):
             As in `get_coefficients`. A covariate that donors differ in, such as a treatment, has to have `donor_key`.
         modality
             Name of the modality whose genes to return.
+        reference
+            Gene (or cell type) that is known not to change, or several, whose mean change is taken off all others', and its error with it: of counts that add up to
+            their size factor, as cells of a sample do, one that becomes rarer makes all others more frequent. ``list(adata.var_names)`` for all.
 
         Returns
         -------
@@ -225,8 +229,15 @@ class StandardErrors(Coefficients):
         """
         design = Design.from_state(states(self.registry)[DESIGN_KEY])
         contrasts = Contrasts.of(contrast, self.covariates, design)
-        errors = self._coefficient_errors(method, donor_key)
-        tests = errors.wald(super().get_coefficients().to_numpy(), contrasts.matrix)
+        positions, coefficients = (
+            gene_positions(reference, self.genes, "reference"),
+            super().get_coefficients().to_numpy(),
+        )
+        errors = self._coefficient_errors(method, donor_key, joint=positions is not None)
+        if positions is not None:
+            weights = np.bincount(positions, minlength=len(self.genes)) / len(positions)
+            errors, coefficients = errors.relative_to(weights), coefficients - weights @ coefficients
+        tests = errors.wald(coefficients, contrasts.matrix)
         genes = self._genes_of(modality)
         unit = np.log(2) if self.is_count_data else 1.0
         several = len(contrasts.names) > 1
