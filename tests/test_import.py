@@ -44,7 +44,7 @@ INSIDE = {
         ["_generative", "_objective", "_approximation"],
         ["_latent_module"],
         ["_autoencoder"],
-        ["_vae", "_mixture_vae", "pln", "_growth"],
+        ["_vae", "_mixture_vae", "pln", "_growth", "codes"],
     ],
     "inference": [
         ["expectations"],
@@ -62,6 +62,7 @@ INSIDE = {
             "estimators",
             "classifiers",
             "tree",
+            "codes",
         ],
     ],
     "model": [
@@ -77,6 +78,7 @@ INSIDE = {
             "mixture_classifier",
             "pln_tree",
             "tree_walk",
+            "vqvae",
         ],
     ],
 }

@@ -210,8 +210,8 @@ def test_defaults_in_the_help_are_those_of_the_library(capsys):
     }
     rate, batch = ({key: default(model[key].train, name) for key in model} for name in ("learning_rate", "batch_size"))
     assert f"(default: {FLOW})" in text
-    assert f"(default: {rate['plnpca']} for plnpca, {rate['countvae']} for countvae and countgmvae)" in text
-    assert f"(default: {CELLS_IN_STEP} for plnpca, {batch['countvae']} for countvae and countgmvae)" in text
+    assert f"(default: {rate['plnpca']} for plnpca, {rate['countvae']} for countvae, countgmvae and countvqvae)" in text
+    assert f"(default: {CELLS_IN_STEP} for plnpca, {batch['countvae']} for countvae, countgmvae and countvqvae)" in text
     assert (
         f"(default: {MAX_EPOCHS} for plnpca, {PLN_MAX_EPOCHS} for pln, plnmixture, plnlda, plnar, plntree and treewalk, as many as suit"
         in text

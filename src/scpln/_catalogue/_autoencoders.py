@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ._entry import Entry, Option, Result
-from ._shared import POSTERIORS
+from ._shared import OF_GENES, POSTERIORS
 
 AUTOENCODER = partial(
     Entry,
@@ -105,5 +105,34 @@ AUTOENCODERS = (
             ),
         ),
         figures=("cluster_probabilities", "mixture_components"),
+    ),
+    AUTOENCODER(
+        "countvqvae",
+        "scpln.model.CountVQVAE",
+        "the same with a few discrete codes for each cell",
+        "A vector-quantized variational autoencoder of counts, which describes each cell by a few discrete codes.",
+        function="count_vqvae",
+        page="models/count_vqvae",
+        posteriors=(),
+        has_latent=False,
+        options=(
+            *AUTOENCODER_OPTIONS,
+            Option("n_codes", "codes of each cell", metavar="M", default=4),
+            Option("codebook_size", "values that each of them can have", metavar="K", default=16),
+            Option(
+                "quantizer",
+                "how codes are found: in codebooks that follow averages, or on a fixed grid",
+                "choice",
+                choices=("ema", "fsq"),
+                default="ema",
+            ),
+        ),
+        results=(
+            Result(('obsm["X_KEY"]',), "vectors of the codes of every cell"),
+            Result(('obsm["KEY_codes"]',), "codes of every cell"),
+            Result(('obs["KEY_elbo"]',), "each cell's contribution to the bound, nats"),
+            OF_GENES,
+        ),
+        figures=("code_usage", "code_labels"),
     ),
 )

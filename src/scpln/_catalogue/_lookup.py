@@ -55,7 +55,7 @@ def keys_of(option: str) -> list[str]:
     Examples
     --------
     >>> keys_of("n_hidden")
-    ['countvae', 'countgmvae']
+    ['countvae', 'countgmvae', 'countvqvae']
     """
     return [key for key, entry in MODELS.items() if option in {each.name for each in entry.options}]
 

@@ -31,6 +31,8 @@ KINDS = {
     "tree": "tree of the counts, with sizes of its nodes",
     "cluster_probabilities": "probabilities of the clusters",
     "mixture_components": "components of the mixture in latent space",
+    "code_usage": "how evenly codes are used",
+    "code_labels": "codes of the cells of each group",
     "posterior_diagnostics": "how close each cell's posterior is to the exact one",
     "posterior_predictive": "whether the model makes counts like those that were observed; the file must have been\n"
     "annotated by scpln.tl.posterior_predictive",

@@ -22,6 +22,7 @@ from scpln.model.pln_mixture import PLNMixture
 from scpln.model.pln_tree import PLNTree
 from scpln.model.plnpca import PLNPCA
 from scpln.model.tree_walk import TreeWalk
+from scpln.model.vqvae import CountVQVAE
 
 setup_anndata = explained(_data.setup_anndata)
 setup_mudata = explained(_data.setup_mudata)
@@ -33,6 +34,7 @@ __all__ = [
     "PLNPCA",
     "CountGMVAE",
     "CountVAE",
+    "CountVQVAE",
     "MixtureClassifier",
     "PLNMixture",
     "PLNTree",

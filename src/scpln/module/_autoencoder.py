@@ -16,7 +16,7 @@ from ._loss import Loss
 from ._standardize import Unit
 
 if TYPE_CHECKING:
-    from scpln.module.encoders import ComponentEncoder, Encoder
+    from scpln.module.encoders import CodeEncoder, ComponentEncoder, Encoder
     from scpln.module.flows import Flow
     from scpln.module.posteriors import Posterior
 
@@ -76,8 +76,8 @@ class AutoencoderModule(LatentModule):
 
     @property
     @abstractmethod
-    def encoder(self) -> Encoder | ComponentEncoder:
-        """What gives the Gaussians of cells."""
+    def encoder(self) -> Encoder | ComponentEncoder | CodeEncoder:
+        """What gives the Gaussians of cells, or the vectors that their codes are nearest to."""
 
     @abstractmethod
     def encode(self, batch: Batch) -> Encoded:

@@ -7,6 +7,7 @@ numbered from 1.
 
 from ._classifiers import mixture_classifier
 from ._clusters import cluster_probabilities
+from ._codes import code_labels, code_usage
 from ._correlation import correlation_circle, gene_correlation
 from ._diagnostics import posterior_diagnostics
 from ._latent import latent
@@ -21,6 +22,8 @@ from ._variance import variance_explained
 
 __all__ = [
     "cluster_probabilities",
+    "code_labels",
+    "code_usage",
     "correlation_circle",
     "gene_correlation",
     "history",

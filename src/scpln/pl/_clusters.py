@@ -80,7 +80,7 @@ def cluster_probabilities(
         ax = axes_or_new(ax, size=(6.4, side_for(len(names), each=0.16, margin=1.6)))
         _draw_cells(ax, probabilities, names)
     else:
-        groups = _groups(adata, groupby)
+        groups = groups_of(adata, groupby)
         n_groups = len(groups.cat.categories)
         is_small = max(n_groups, len(names)) <= _MOST_WRITTEN
         size = (
@@ -136,7 +136,7 @@ def _draw_groups(ax: Axes, probabilities: NDArray[np.float64], names: list[str],
     ax.figure.colorbar(image, ax=ax, label="mean q(k | y)", shrink=0.8)
 
 
-def _groups(adata: AnnData, groupby: str) -> pd.Series:
+def groups_of(adata: AnnData, groupby: str) -> pd.Series:
     """Groups of the cells, as categories that cells have; a last one for cells without."""
     if groupby not in adata.obs:
         msg = f"adata.obs has no {groupby!r} (groupby).{suggestion(groupby, list(adata.obs))}"

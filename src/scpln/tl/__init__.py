@@ -1,6 +1,6 @@
 """Functions in scanpy's manner: an AnnData in, the same AnnData annotated; and what a fit is worth."""
 
-from ._autoencoders import count_gmvae, count_vae
+from ._autoencoders import count_gmvae, count_vae, count_vqvae
 from ._composition import composition
 from ._evaluate import Evaluation, evaluate
 from ._gene_mixtures import pln_lda, pln_mixture
@@ -18,6 +18,7 @@ __all__ = [
     "composition",
     "count_gmvae",
     "count_vae",
+    "count_vqvae",
     "evaluate",
     "mixture_classifier",
     "pln",

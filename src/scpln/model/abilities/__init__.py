@@ -6,7 +6,7 @@ from ._bounds import Bounds, Elbo
 from ._coefficients import Coefficients
 from ._differential import Differential
 from ._exact import ExactSampling
-from ._latent import KeptPosteriors
+from ._latent import KeptPosteriors, LatentModel
 from ._likelihood_parameters import LikelihoodParameters
 from ._loadings import Loadings
 from ._predictive import Predictive
@@ -30,6 +30,7 @@ __all__ = [
     "GroupTest",
     "GroupTests",
     "KeptPosteriors",
+    "LatentModel",
     "LikelihoodParameters",
     "Loadings",
     "Plan",

@@ -1,7 +1,48 @@
 """Count autoencoders."""
 
+from ._architecture import Architecture, Dispersion, ScaleActivation, resolve_likelihood
 from ._autoencoder import Autoencoder
+from ._cost import cost_of_epochs, cost_of_start
 from ._count_gmvae import CountGMVAE
 from ._count_vae import CountVAE
+from ._network_model import NetworkModel
+from ._options import (
+    CHECKPOINTS,
+    LIGHTNING,
+    Lightning,
+    checkpoint_options,
+    cost_options,
+    n_threads_or_default,
+    training_options,
+)
+from ._start import BATCH, ITERATIONS, LEARNING_RATE, STEPS, Start, cells_to_start_from, fit_plnpca, start_at_means
+from ._training import StartKind
 
-__all__ = ["Autoencoder", "CountGMVAE", "CountVAE"]
+__all__ = [
+    "BATCH",
+    "CHECKPOINTS",
+    "ITERATIONS",
+    "LEARNING_RATE",
+    "LIGHTNING",
+    "STEPS",
+    "Architecture",
+    "Autoencoder",
+    "CountGMVAE",
+    "CountVAE",
+    "Dispersion",
+    "Lightning",
+    "NetworkModel",
+    "ScaleActivation",
+    "Start",
+    "StartKind",
+    "cells_to_start_from",
+    "checkpoint_options",
+    "cost_of_epochs",
+    "cost_of_start",
+    "cost_options",
+    "fit_plnpca",
+    "n_threads_or_default",
+    "resolve_likelihood",
+    "start_at_means",
+    "training_options",
+]

@@ -32,7 +32,7 @@ _PSEUDO_COUNT = 0.5
 #: Most iterations of PLN-PCA: its latent states change little afterwards.
 ITERATIONS = 30
 #: Steps of pretraining the encoder, cells in each, and their learning rate.
-STEPS, BATCH, _LEARNING_RATE = 500, 256, 4e-3
+STEPS, BATCH, LEARNING_RATE = 500, 256, 4e-3
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def pretrain_encoder(
 
     batches = Minibatches(start.data, BATCH, seed=seed)
     with torch_threads(n_threads or 1):
-        ascent = ascend(step, encoder, batches, n_steps=STEPS, learning_rate=_LEARNING_RATE, on_step=on_step)
+        ascent = ascend(step, encoder, batches, n_steps=STEPS, learning_rate=LEARNING_RATE, on_step=on_step)
     if ascent.interrupted:
         raise KeyboardInterrupt
 
