@@ -12,7 +12,25 @@ from scipy.stats import chisquare, nbinom
 from scpln.datasets import simulate
 from scpln.model import CountVQVAE, setup_anndata
 from scpln.tl import evaluate
+from scpln.utils import keywords
 
+from .test_arguments import DATA, ELSEWHERE, refused, wrong_for
+
+METHODS = [
+    "get_code_genes",
+    "get_code_usage",
+    "get_codes",
+    "get_cost_estimate",
+    "get_elbo",
+    "get_latent_representation",
+    "get_normalized_expression",
+    "get_posterior",
+    "get_summed_bound",
+    "posterior_predictive_sample",
+    "prior_predictive_sample",
+    "sample",
+    "train",
+]
 SMALL = {"n_codes": 2, "codebook_size": 3, "n_hidden": 8}
 SETTINGS = {"max_epochs": 4, "progress": False, "seed": 0}
 
@@ -230,9 +248,9 @@ def test_it_learns_more_than_chance():
     bounds = {}
     for n_codes, size in ((1, 1), (2, 8)):
         model = CountVQVAE(train, n_codes=n_codes, codebook_size=size, n_hidden=16)
-        model.train(max_epochs=40, progress=False)
+        model.train(max_epochs=25, batch_size=32, progress=False)
         bounds[size] = model.get_elbo(test)
-    assert bounds[8] > bounds[1] + 2
+    assert bounds[8] > bounds[1] + 1
     assert model.training_["n_dead_codes"] == 0
     assert abs(model.get_elbo() - model.get_elbo(test)) < 10
 
@@ -289,3 +307,34 @@ def test_what_is_given_has_to_be_there(model):
         model.sample(3, given={"kind": "middle"})
     with pytest.raises(ValueError, match="position=2"):
         model.get_code_genes(2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_constructor_refuses_what_is_not_its_kind():
+    adata = make_adata(20, 6)
+    setup_anndata(adata, batch_key="batch", labels_key="kind")
+    for name in set(keywords(CountVQVAE.__init__)) - DATA:
+        for value in wrong_for(name):
+            refused(lambda **given: CountVQVAE(adata, **given), name, value)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_refuse_what_is_not_their_kind(model, method, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in set(keywords(getattr(CountVQVAE, method))) - DATA - ELSEWHERE:
+        for value in wrong_for(name):
+            refused(getattr(model, method), name, value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_leaves_random_numbers_and_data_as_they_were():
+    adata = make_adata(40)
+    before, states = adata.copy(), (torch.get_rng_state(), np.random.get_state()[1].copy())  # noqa: NPY002
+    model = trained(adata)
+    model.sample(5)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
+    assert (adata.X != before.X).nnz == 0
+    assert list(adata.obs) == list(before.obs)
+    assert list(adata.obsm) == list(before.obsm)
