@@ -1,5 +1,6 @@
 """CountVQVAE: its bounds against sums over all codes, its codes, new cells, and what it writes, saves and refuses."""
 
+import copy
 import itertools
 
 import anndata as ad
@@ -307,6 +308,55 @@ def test_what_is_given_has_to_be_there(model):
         model.sample(3, given={"kind": "middle"})
     with pytest.raises(ValueError, match="position=2"):
         model.get_code_genes(2)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    adata = simulate(n_obs=240, n_vars=20, n_latent=2, n_batches=3, density=0.7, seed=2)
+    adata.obs["batch"] = adata.obs["batch"].astype(str)
+    new = (adata.obs["batch"] == adata.obs["batch"].unique()[-1]).to_numpy()
+    known, query = adata[~new].copy(), adata[new].copy()
+    query.X = query.X.toarray() * np.resize(
+        [1.0, 2.0, 3.0], 20
+    )  # what is new about the batch: some genes are caught more often
+    setup_anndata(known, batch_key="batch")
+    model = CountVQVAE(known, **SMALL, prior_given="batch")
+    model.train(max_epochs=15, batch_size=32, progress=False)
+    return model, query
+
+
+def test_cells_of_a_new_batch_are_mapped(reference, tmp_path):
+    model, query = reference
+    mapped = CountVQVAE.load_query_data(query, model)
+    start = copy.deepcopy(mapped)
+    start.is_trained_ = True
+    before = start.get_elbo(query)
+    mapped.train(progress=False)
+    assert mapped.get_elbo() > before + 0.5
+    state = {
+        name: value for name, value in mapped.module.state_dict().items() if "quantizer" in name or "codes" in name
+    }
+    for name, value in state.items():
+        assert torch.equal(value, model.module.state_dict()[name]), name
+    np.testing.assert_allclose(  # cells of known batches are where they were
+        mapped.get_elbo(model.adata, return_mean=False), model.get_elbo(return_mean=False), rtol=1e-5
+    )
+    assert mapped.get_codes(model.adata).equals(model.get_codes())
+    bounds = mapped.get_elbo(return_mean=False)
+    codes = torch.from_numpy(mapped.get_codes().to_numpy(dtype=int))
+    log_prior = mapped.module.states.codes.log_prob(codes).numpy()  # summed over the batches that it knows
+    np.testing.assert_allclose(evaluate(mapped).cells["kl"], -log_prior, rtol=1e-5)
+    assert set(mapped.sample(5).obs["batch"]) == set(query.obs["batch"])
+    mapped.save(tmp_path / "mapped", save_anndata=True)
+    np.testing.assert_allclose(CountVQVAE.load(tmp_path / "mapped").get_elbo(return_mean=False), bounds)
+
+
+def test_cells_of_known_batches_need_no_training(reference):
+    model, _ = reference
+    some = model.adata[:30].copy()
+    mapped = CountVQVAE.load_query_data(some, model)
+    assert mapped.stop_reason == "nothing to train"
+    np.testing.assert_allclose(mapped.get_elbo(return_mean=False), model.get_elbo(indices=range(30), return_mean=False))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -15,6 +15,7 @@ from ._options import (
     n_threads_or_default,
     training_options,
 )
+from ._query import options_on_reference, start_on_reference
 from ._start import BATCH, ITERATIONS, LEARNING_RATE, STEPS, Start, cells_to_start_from, fit_plnpca, start_at_means
 from ._training import StartKind
 
@@ -42,7 +43,9 @@ __all__ = [
     "cost_options",
     "fit_plnpca",
     "n_threads_or_default",
+    "options_on_reference",
     "resolve_likelihood",
     "start_at_means",
+    "start_on_reference",
     "training_options",
 ]

@@ -209,11 +209,11 @@ class CountVQVAE(Generation, CodeTraining, LikelihoodParameters, Predictive, Pri
         """Groups that the prior of codes may be given."""
         given = self.options.prior_given
         if given == "batch":
-            return self._sizes()[2]
+            return self._sizes()[2] if self.query_ is None else int(self.query_["n_batches"])
         return 1 if given is None else len(states(self.registry)[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"])
 
     def _groups_to_learn(self, data: CountData) -> NDArray[np.int64] | None:
-        if self.options.prior_given != "labels":
+        if self.options.prior_given != "labels" or self.query_ is not None:
             return self._groups_of(data)
         assert self.adata is not None
         labels = read_labels(self.adata, self.registry)
@@ -221,8 +221,10 @@ class CountVQVAE(Generation, CodeTraining, LikelihoodParameters, Predictive, Pri
         return None if labels is None else labels[0]
 
     def _groups_of(self, data: CountData) -> NDArray[np.int64] | None:
-        """Groups (n,) that the prior is given in bounds: batches; labels are summed over."""
-        return data.batches if self.options.prior_given == "batch" else None
+        """Groups (n,) that the prior is given in bounds: batches that it knows, over which it sums for others, as over labels."""
+        if self.options.prior_given != "batch" or data.batches is None:
+            return None
+        return np.where(data.batches < self._n_groups, data.batches, -1)
 
     @torch.no_grad()
     def _codes_of(self, data: CountData, batch_size: int | None = None) -> NDArray[np.int64]:

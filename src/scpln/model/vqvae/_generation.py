@@ -126,8 +126,9 @@ class Generation(Codes):
 
     def _groups_given(self, data: CountData, wanted: dict[str, Any]) -> torch.Tensor | None:
         """Groups of new cells for the prior of codes; −1 where they are drawn, too."""
-        if self.options.prior_given == "batch":
-            return torch.from_numpy(np.asarray(data.batches, dtype=np.int64))
+        groups = self._groups_of(data)
+        if groups is not None:
+            return torch.from_numpy(groups)
         key = setup_args(self.registry)["labels_key"]
         if self.options.prior_given is None or key not in wanted:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Unpack
@@ -11,7 +12,7 @@ import torch
 
 from scpln.core import after_training
 from scpln.inference.codes import fit_code_prior
-from scpln.model.abilities import Elbo
+from scpln.model.abilities import Elbo, QueryMapping
 from scpln.model.autoencoder import (
     CHECKPOINTS,
     ITERATIONS,
@@ -27,7 +28,9 @@ from scpln.model.autoencoder import (
     cost_options,
     fit_plnpca,
     n_threads_or_default,
+    options_on_reference,
     start_at_means,
+    start_on_reference,
     training_options,
 )
 from scpln.model.base import announce
@@ -56,7 +59,7 @@ _CONSTANT = {"kl_warmup": 0.0, "free_bits": 0.0}
 _TIMES = 3.0
 
 
-class CodeTraining(NetworkModel, Elbo):
+class CodeTraining(NetworkModel, QueryMapping, Elbo):
     """Stochastic gradients in epochs, from codes that start at a PLN-PCA; then the prior of codes."""
 
     module: VQVAEModule
@@ -100,7 +103,8 @@ class CodeTraining(NetworkModel, Elbo):
 
         Some of the cells are not trained on, and their bound decides when to stop and which weights to keep: codes describe cells so closely that without
         this, training cells would be learned by heart. The prior of codes is learned of the codes that the training cells have in the end, and the same
-        cells decide when that stops. Ctrl-C stops early and keeps the best weights so far. Training again starts anew.
+        cells decide when that stops. Ctrl-C stops early and keeps the best weights so far. Training again starts anew. What is new about cells that were mapped onto a reference
+        (`load_query_data`) is trained on all of them, with codes and their prior as they are.
 
         Parameters
         ----------
@@ -147,13 +151,19 @@ class CodeTraining(NetworkModel, Elbo):
         )
         n_threads = n_threads_or_default(n_threads)
         groups = self._groups_to_learn(cells.data)
-        if accelerator == "cpu" or not torch.cuda.is_available():
+        if self.query_ is None and (accelerator == "cpu" or not torch.cuda.is_available()):
             announce(self._cost(options, start, n_threads), cells.data.n_cells, cells.data.n_genes)
         check_checkpoint(checkpoint.directory, resume=checkpoint.resume)
-        module = self._started(cells.data, options, start, n_threads, lightning.progress)
-        settings = {"model": repr(self._params()), "start": start, "fingerprint": cells.fingerprint()}
+        grown, origin = None, str(start)
+        if self.query_ is None:
+            module = self._started(cells.data, options, start, n_threads, lightning.progress)
+        else:
+            options = options_on_reference(options, cells.data.n_cells, max_epochs)
+            module, origin = self._with_fixed_codes(), "reference"
+            grown = start_on_reference(module, cells.data, self._growth)
+        settings = {"model": repr(self._params()), "start": origin, "fingerprint": cells.fingerprint()}
         outcome = train_by_gradients(
-            module,
+            module if grown is None else grown,
             cells.data,
             options,
             device=DeviceOptions(accelerator, devices, n_threads),
@@ -163,8 +173,10 @@ class CodeTraining(NetworkModel, Elbo):
             progress=lightning.progress,
             description=type(self).__name__,
         )
+        if grown is not None:
+            grown.write_to_module()
         self.module = module.requires_grad_(False)
-        common = {"start": start, "n_cells": cells.data.n_cells, **asdict(options)}
+        common = {"start": origin, "n_cells": cells.data.n_cells, **asdict(options)}
         self._conclude(cells, groups, outcome, common)
 
     def _conclude(
@@ -199,7 +211,7 @@ class CodeTraining(NetworkModel, Elbo):
         self, codes: NDArray[np.int64], groups: NDArray[np.int64] | None, held_out: NDArray[np.intp], seed: int
     ) -> None:
         """Learn the prior of codes from those of cells whose group is known."""
-        if self.options.prior == "uniform":
+        if self.options.prior == "uniform" or self.query_ is not None:
             return
         known = np.arange(len(codes)) if groups is None else np.flatnonzero(groups >= 0)
         fit_code_prior(
@@ -265,6 +277,12 @@ class CodeTraining(NetworkModel, Elbo):
                     pretrain_encoder(module, plnpca, seed=options.seed, n_threads=n_threads, on_step=bar.update)
                     bar.finish("done")
             place_codes(module, data, options.batch_size, options.seed)
+        return module
+
+    def _with_fixed_codes(self) -> VQVAEModule:
+        """The module of a reference, of which codes do not move, and cells keep all of theirs."""
+        module = copy.deepcopy(self.module)
+        module.quantizer.learns, module.code_dropout = False, 0.0
         return module
 
     def _warn_of_capacity(self, nats: float) -> None:

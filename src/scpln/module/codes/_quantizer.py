@@ -36,6 +36,11 @@ class Quantizer(nn.Module, ABC):
         What the networks before the choice learn from it: ``"straight_through"``, the gradient by the code's vector as it is, or ``"rotation"``, turned and
         scaled as h would have to be to become that vector.
 
+    Attributes
+    ----------
+    learns
+        Whether codes move in training.
+
     References
     ----------
     A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017), Neural discrete representation learning, NeurIPS. C. Fifty, R. Junkins, D. Duan, A. Iyengar, J. Liu,
@@ -45,6 +50,7 @@ class Quantizer(nn.Module, ABC):
     def __init__(self, n_codes: int, codebook_size: int, dim: int, gradient: GradientName = "straight_through") -> None:
         super().__init__()
         self.n_codes, self.codebook_size, self.dim = n_codes, codebook_size, dim
+        self.learns = True
         self._pass: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = (
             rotate if gradient == "rotation" else straight_through
         )
@@ -64,7 +70,7 @@ class Quantizer(nn.Module, ABC):
         codes = self.nearest(projected)
         found = self.lookup(codes).reshape(projected.shape)
         commitment = (projected - found.detach()).square().sum((1, 2))
-        if self.training:
+        if self.training and self.learns:
             self.learn(projected.detach(), codes)
         return Quantized(codes, self._pass(projected, found).flatten(1), commitment)
 
