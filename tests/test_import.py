@@ -44,7 +44,7 @@ INSIDE = {
         ["_generative", "_objective", "_approximation"],
         ["_latent_module"],
         ["_autoencoder"],
-        ["_vae", "_mixture_vae", "pln", "_growth", "codes"],
+        ["_vae", "_mixture_vae", "pln", "_growth", "codes", "treewalk"],
     ],
     "inference": [
         ["expectations"],

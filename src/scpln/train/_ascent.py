@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ._device import batch_to, on_device
+from ._device import AnyBatch, batch_to, on_device
 from ._gradients import clip_gradients, gradient_norms, named_gradients, trained_parameters
 from ._guard import FiniteGuard, find_nonfinite
 from ._schedule import warmup_cosine
@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from scpln.module import Batch
-
     from ._result import Ascent
 
-    Step = Callable[[NDArray[np.intp], Batch], torch.Tensor]
 
 #: Largest norm of the gradient of a step.
 _LARGEST_NORM = 10.0
@@ -34,9 +31,9 @@ _HISTORY_STEPS = 10
 
 
 def ascend(
-    step: Step,
+    step: Callable[[NDArray[np.intp], AnyBatch], torch.Tensor],
     module: nn.Module,
-    batches: Iterable[tuple[NDArray[np.intp], Batch]],
+    batches: Iterable[tuple[NDArray[np.intp], AnyBatch]],
     *,
     n_steps: int,
     learning_rate: float,

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
     from torch import nn
 
-    from scpln.module import Batch
+
+class Movable(Protocol):
+    """What can be put on a device."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same there."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Movable)
 
 
 @contextmanager
@@ -36,6 +45,6 @@ def on_device(module: nn.Module, device: torch.device | str | None) -> Iterator[
         module.cpu()
 
 
-def batch_to(batch: Batch, device: torch.device | str | None) -> Batch:
+def batch_to(batch: AnyBatch, device: torch.device | str | None) -> AnyBatch:
     """A batch on a device, or where it is; tensors of the CPU are not looked at, since they are there already."""
     return batch if device is None or torch.device(device).type == "cpu" else batch.to(device)

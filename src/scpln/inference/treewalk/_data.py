@@ -29,15 +29,25 @@ class TreeCounts:
         Columns of the design, the first an intercept.
     present
         Which nodes each sample has, (n, V); all if None.
+    streams
+        Numbers of the samples, (n,), of which each has a stream of random numbers of its own where walks are drawn; 0 … n − 1 if None.
     """
 
     tree: Tree
     counts: Array
     design: Array
     present: NDArray[np.bool_] | None = None
+    streams: NDArray[np.intp] | None = None
 
     @classmethod
-    def of(cls, tree: Tree, leaves: Any, design: Array, observed: NDArray[np.bool_] | None = None) -> TreeCounts:
+    def of(
+        cls,
+        tree: Tree,
+        leaves: Any,
+        design: Array,
+        observed: NDArray[np.bool_] | None = None,
+        streams: NDArray[np.intp] | None = None,
+    ) -> TreeCounts:
         """From counts of leaves, (n, leaves) in the order of ``tree.leaves``, and which of these were observed.
 
         A node of which no leaf was observed is one that the sample lacks; others have the sums of the leaves that were.
@@ -51,9 +61,9 @@ class TreeCounts:
         array([[6., 3., 3., 2., 1.]])
         """
         if observed is None or observed.all():
-            return cls(tree, tree.sums(leaves), design)
+            return cls(tree, tree.sums(leaves), design, None, streams)
         kept = np.where(observed, leaves.toarray() if hasattr(leaves, "toarray") else leaves, 0)
-        return cls(tree, tree.sums(kept), design, tree.sums(observed) > 0)
+        return cls(tree, tree.sums(kept), design, tree.sums(observed) > 0, streams)
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -73,4 +83,5 @@ class TreeCounts:
     def subset(self, rows: NDArray[np.intp]) -> TreeCounts:
         """Some of the samples."""
         present = None if self.present is None else self.present[rows]
-        return TreeCounts(self.tree, self.counts[rows], self.design[rows], present)
+        streams = rows if self.streams is None else self.streams[rows]
+        return TreeCounts(self.tree, self.counts[rows], self.design[rows], present, streams)

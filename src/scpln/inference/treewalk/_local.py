@@ -45,6 +45,14 @@ class LocalWalk:
         """Log-probability of the counts of each sample given their sum, (n,)."""
         return np.asarray(self.node_log_likelihoods(data).sum(1))
 
+    def elbo(self, data: TreeCounts) -> Array:
+        """The same: the sum over orders is exact, so that there is no gap."""
+        return self.log_likelihood(data)
+
+    def iw_bound(self, data: TreeCounts, n_samples: int) -> Array:
+        """The same, however many draws."""
+        return self.log_likelihood(data)
+
     def mean_shares(self, data: TreeCounts) -> Array:
         """Posterior mean of the share that each node has of its parent, (n, V); 1 for the root, NaN where a sample lacks the node."""
         found = np.ones(data.counts.shape)

@@ -1,4 +1,4 @@
-"""The variational tree walk: counts on a tree, each node's split among its children in a hidden order."""
+"""The variational tree walk: counts on a tree, split along walks that nobody sees."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ from scpln.core import Tree
 from scpln.data import setup_args
 from scpln.data.trees import read_tree
 from scpln.inference import finite_mean, judged
-from scpln.inference.treewalk import MOST_CHILDREN, Precisions, fit_local
+from scpln.inference.treewalk import MOST_CHILDREN, GlobalWalk, LocalWalk
 from scpln.model.base import Objective
 from scpln.model.pln import MOST_PRECISE, training_options
-from scpln.utils import as_bool, in_range, one_of, positive_integer, progress_bar
+from scpln.module.treewalk import GlobalWalkModule
+from scpln.train import torch_random
+from scpln.utils import as_bool, in_range, one_of, positive_integer
 
 from ._local_module import LocalWalkModule
 from ._results import WalkResults
+from ._training import Stochastic, fit_walk
 
 if TYPE_CHECKING:
     import torch
     from anndata import AnnData
 
 #: Kinds of walks; the default first.
-WalkName = Literal["local", "exchangeable"]
+WalkName = Literal["local", "exchangeable", "global"]
+#: Most numbers of the state.
+MOST_STATES = 1000
 
 
 class TreeWalk(WalkResults):
-    r"""Counts on a tree: the count of each node is split among its children in a hidden order.
+    r"""Counts on a tree: the count of each node is split among its children in a hidden order, or along a hidden walk over the whole tree.
 
     .. math::
         p(y \mid N) = \prod_v \sum_\sigma p(\sigma) \prod_k \text{BetaBinomial}\Bigl(n_{\sigma_k} \Bigm| N_v - \sum_{j < k} n_{\sigma_j},
@@ -35,7 +40,15 @@ class TreeWalk(WalkResults):
 
     over inner nodes v with counts :math:`N_v`, and orders σ of the children of each, which are Plackett–Luce. The concentrations of a split depend on the
     child and on which siblings S were placed before, not on their order, so that the sum over all orders is exact, by dynamic programming over subsets.
-    Without such dependence, the model is the Dirichlet-tree multinomial. It says how counts are split, given the total of each sample, which is not modelled.
+    Without such dependence, the model is the Dirichlet-tree multinomial. Global walks visit all inner nodes, parents before children, and the splits of a node depend
+    on a recurrent state of what was visited before:
+
+    .. math::
+        p(y \mid N) = \sum_z p(z) \prod_v \text{DirichletMultinomial}\bigl(y_{\text{children of } v} \bigm| y_v, e^{x a + w h_v(z)}\bigr), \quad
+        p(z_t \mid z_{<t}) \propto e^{-\lambda d(z_{t-1}, z_t) + a_{z_t}}
+
+    of which a lower bound is maximised, with walks drawn given the counts of each sample. All of them say how counts are split, given the total of each sample, which
+    is not modelled.
 
     Parameters
     ----------
@@ -47,15 +60,18 @@ class TreeWalk(WalkResults):
         it, a ``skbio.TreeNode``, or a name in the ``vart`` of a ``TreeData``. By default the one in ``vart``, the levels that `scpln.tl.composition` kept, or names
         such as ``"a|b|c"``. Nodes with one child are left out.
     walk
-        ``"local"``, an order of the children of each node; or ``"exchangeable"``, no order: the Dirichlet-tree multinomial.
+        ``"local"``, an order of the children of each node; ``"exchangeable"``, no order: the Dirichlet-tree multinomial; or ``"global"``, a walk over all inner
+        nodes, whose splits depend on each other.
     max_children
         Most children of a node whose orders are summed over, up to 12; the time of a fit doubles with each. More are placed in one order, of their
-        counts in all samples, the largest first: a generalised Dirichlet-multinomial split.
+        counts in all samples, the largest first: a generalised Dirichlet-multinomial split. Of ``walk="local"`` only.
+    n_state
+        Numbers of the state, of ``walk="global"`` only.
     prior_precision
         Inverse variance of the normal prior of coefficients other than intercepts.
     deviation_precision
         Inverse variance of the normal priors of all that tells the model from the Dirichlet-tree: what the siblings placed before do to a
-        split, and log-weights of the orders. The larger, the closer to the Dirichlet tree.
+        split, log-weights of the orders, and the policy and the state of global walks. The larger, the closer to the Dirichlet tree.
     registry
         For loading; leave it out.
 
@@ -92,6 +108,7 @@ class TreeWalk(WalkResults):
         *,
         walk: WalkName = "local",
         max_children: int = 10,
+        n_state: int = 8,
         prior_precision: float = 1e-2,
         deviation_precision: float = 3.0,
         registry: dict[str, Any] | None = None,
@@ -100,6 +117,7 @@ class TreeWalk(WalkResults):
         one_of("walk", walk, get_args(WalkName))
         self.walk: WalkName = walk
         self.max_children = positive_integer("max_children", max_children, most=MOST_CHILDREN)
+        self.n_state = positive_integer("n_state", n_state, most=MOST_STATES)
         self.prior_precision = in_range("prior_precision", prior_precision, 0, MOST_PRECISE)
         self.deviation_precision = in_range("deviation_precision", deviation_precision, 0, MOST_PRECISE)
         self._check_data()
@@ -134,48 +152,46 @@ class TreeWalk(WalkResults):
         seed: int | None = None,
         n_threads: int | None = None,
         progress: bool = True,
+        n_walks: int = 4,
+        batch_size: int = 256,
+        learning_rate: float = 1e-2,
     ) -> None:
-        """Maximise the log-likelihood, plus the log-prior, of the split of each node, one after the other.
+        """Maximise the log-likelihood, plus the log-prior, of the split of each node, one after the other; or the bound, plus the log-prior, of global walks.
 
-        Ctrl-C stops early and keeps the best parameters so far. Training again starts anew.
+        Global walks begin at the Dirichlet tree, and take stochastic gradients (Adam; leave-one-out REINFORCE for the walks). Ctrl-C stops early and keeps the best parameters so far. Training again starts anew.
 
         Parameters
         ----------
         max_epochs
-            At most so many iterations for each node; by default 1,000.
+            At most so many iterations for each node, or epochs of global walks; by default 1,000.
         tol
-            A node has converged when an iteration gains less than this, nats per cell.
+            A node has converged when an iteration gains less than this, nats per cell; global walks, when means over 100 steps gain less three times in a row.
         seed
-            Has no effect: there are no draws.
+            Of global walks: first values, order of samples, draws. By default ``scvi.settings.seed``, or 0.
         n_threads
-            Has no effect: one thread computes.
+            Threads of global walks; one computes the rest.
         progress
             Whether to show a progress bar, in the style of ``scvi.settings.progress_bar_style``.
+        n_walks, batch_size, learning_rate
+            Of global walks: walks of each sample in a step, from 2 on, samples in a step, and the largest learning rate.
         """
         progress, options = as_bool("progress", progress), training_options(max_epochs, tol, seed, n_threads)
+        stochastic = Stochastic.checked(n_walks, batch_size, learning_rate)
         cells = self._read(None)
         data = self._tree_counts(cells.data)
-        with progress_bar(f"{type(self).__name__}, nodes", len(self.tree.inner), show=progress) as bar:
-            fit = fit_local(
-                data,
-                exchangeable=self.walk == "exchangeable",
-                max_children=self.max_children,
-                precisions=Precisions(self.prior_precision, self.deviation_precision),
-                max_iter=options["max_epochs"],
-                tol=options["tol"],
-                on_iteration=bar.update,
-            )
-            bar.finish(fit.reason)
-        self.module = LocalWalkModule.of(fit.walk)
-        values = fit.walk.log_likelihood(data)
-        converged, reason = judged(fit.converged, fit.reason, values)
+        self.module, converged, reason, history = fit_walk(self, data, options, stochastic, progress=progress)
+        values = self._walk(options["seed"]).elbo(data)
+        converged, reason = judged(converged, reason, values)
         training = {"elbo": finite_mean(values), "converged": converged, "reason": reason}
         training["n_parameters"] = self._n_parameters()
-        history = {"objective": [value / len(data) for value in fit.history]}
-        self._finish_training(cells, {**training, **options}, history)
+        more = vars(stochastic) if self.walk == "global" else {}
+        self._finish_training(cells, {**training, **options, **more}, {"objective": history})
 
     def _n_parameters(self) -> int:
-        """Those that were estimated."""
+        """Those that were estimated, without those of the approximate posterior of walks."""
+        if isinstance(self.module, GlobalWalkModule):
+            every = self.module.named_parameters()
+            return sum(value.numel() for name, value in every if not name.startswith("proposal."))
         n_columns, found = len(self.covariates), 0
         for v in self.tree.inner:
             c = len(self.tree.children[v])
@@ -186,7 +202,17 @@ class TreeWalk(WalkResults):
 
     def _new_module(self) -> torch.nn.Module:
         """Module that is not trained."""
+        if self.walk == "global":
+            with torch_random(0):
+                return GlobalWalkModule(self.tree, len(self.covariates), self.n_state).requires_grad_(False)
         return LocalWalkModule(self.tree, len(self.covariates))
+
+    def _walk(self, seed: int) -> LocalWalk | GlobalWalk:
+        """The walk with the parameters of the module."""
+        if isinstance(self.module, GlobalWalkModule):
+            return GlobalWalk(self.tree, self.module, seed)
+        walk: LocalWalk = self.module.walk()
+        return walk
 
     def _params(self) -> dict[str, Any]:
         return {name: value for name, value in super()._params().items() if name != "tree"}
