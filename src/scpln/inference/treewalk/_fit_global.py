@@ -90,7 +90,7 @@ def fit_global(
     precisions: Precisions | None = None,
     max_epochs: int = 1000,
     tol: float = 1e-5,
-    batch_size: int = 256,
+    batch_size: int = 64,
     learning_rate: float = 1e-2,
     seed: int = 0,
     n_threads: int | None = 1,

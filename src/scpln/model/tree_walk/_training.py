@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Walks of each sample in a step, the fewest for the others to be a baseline, and most.
 FEWEST_WALKS, MOST_WALKS = 2, 1000
+#: Steps, unless a user says how many epochs.
+STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Stochastic:
             positive_integer("batch_size", batch_size),
             positive_number("learning_rate", learning_rate, most=1),
         )
+
+    def default_epochs(self, n_samples: int) -> int:
+        """As many as make 2,000 steps."""
+        return -(-STEPS // -(-n_samples // self.batch_size))
 
 
 def fit_walk(

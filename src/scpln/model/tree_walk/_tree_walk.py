@@ -153,7 +153,7 @@ class TreeWalk(WalkResults):
         n_threads: int | None = None,
         progress: bool = True,
         n_walks: int = 4,
-        batch_size: int = 256,
+        batch_size: int = 64,
         learning_rate: float = 1e-2,
     ) -> None:
         """Maximise the log-likelihood, plus the log-prior, of the split of each node, one after the other; or the bound, plus the log-prior, of global walks.
@@ -163,7 +163,7 @@ class TreeWalk(WalkResults):
         Parameters
         ----------
         max_epochs
-            At most so many iterations for each node, or epochs of global walks; by default 1,000.
+            At most so many iterations for each node, or epochs of global walks; by default 1,000, and of global walks as many as make 2,000 steps.
         tol
             A node has converged when an iteration gains less than this, nats per cell; global walks, when means over 100 steps gain less three times in a row.
         seed
@@ -175,8 +175,10 @@ class TreeWalk(WalkResults):
         n_walks, batch_size, learning_rate
             Of global walks: walks of each sample in a step, from 2 on, samples in a step, and the largest learning rate.
         """
-        progress, options = as_bool("progress", progress), training_options(max_epochs, tol, seed, n_threads)
         stochastic = Stochastic.checked(n_walks, batch_size, learning_rate)
+        if max_epochs is None and self.walk == "global":
+            max_epochs = stochastic.default_epochs(self.summary_stats.n_cells)
+        progress, options = as_bool("progress", progress), training_options(max_epochs, tol, seed, n_threads)
         cells = self._read(None)
         data = self._tree_counts(cells.data)
         self.module, converged, reason, history = fit_walk(self, data, options, stochastic, progress=progress)

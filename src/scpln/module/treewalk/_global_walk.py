@@ -121,11 +121,14 @@ class GlobalWalkModule(nn.Module):
         return self.proposal.log_prob(self.ratios(batch), batch.design, walks)
 
     def log_prior(self, intercepts: float, coefficients: float, deviations: float) -> torch.Tensor:
-        """Log-density of normal priors with these inverse variances, without constants: of intercepts, other coefficients, and all that tells it from a Dirichlet tree."""
-        of_walk = [self.on_split, self.preferences, self.penalty, *self.state.parameters()]
-        squares = [
-            intercepts * self.coefficients[0].square().sum(),
-            coefficients * self.coefficients[1:].square().sum(),
-        ]
-        squares += [deviations * each.square().sum() for each in of_walk]
-        return -0.5 * torch.stack(squares).sum()
+        """Log-density of normal priors with these inverse variances, without constants: of intercepts, of other coefficients, and of all that tells it from a Dirichlet tree.
+
+        Inverse variances of the state's weights are H times as large, so that what a state adds to a log-concentration varies as much, however many numbers it has.
+        """
+        of_policy = self.preferences.square().sum() + self.penalty.square()
+        of_state = torch.stack([each.square().sum() for each in (self.on_split, *self.state.parameters())]).sum()
+        of_walk = deviations * (of_policy + self.state.n_state * of_state)
+        of_splits = (
+            intercepts * self.coefficients[0].square().sum() + coefficients * self.coefficients[1:].square().sum()
+        )
+        return -0.5 * (of_walk + of_splits)

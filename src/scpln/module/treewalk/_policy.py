@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from ._tree_tensors import TreeTensors
@@ -44,9 +45,12 @@ def log_policy(
     when = walks.argsort(-1)
     steps = torch.arange(1, tree.n_inner, device=walks.device)[:, None]
     is_open = (when[..., tree.above][..., None, :] < steps) & (when[..., None, 1:] >= steps)
-    energies = log_weights[:, None, None, 1:] - penalty * tree.distances.to(log_weights)[walks[..., :-1], 1:]
-    taken = energies.gather(-1, walks[..., 1:, None] - 1)[..., 0]
-    return (taken - energies.masked_fill(~is_open, -torch.inf).logsumexp(-1)).sum(-1)
+    here, there = walks[..., :-1], walks[..., 1:]
+    nearness = functional.embedding(here, (-penalty * tree.distances.to(log_weights)).exp())[..., 1:]
+    centred = log_weights - log_weights.amax(-1, keepdim=True).detach()
+    sums = torch.einsum("nktv,nv->nkt", nearness * is_open, centred.exp().expand(len(walks), -1)[:, 1:])
+    taken = centred.expand(len(walks), -1)[:, None].expand(-1, walks.shape[1], -1).gather(-1, there)
+    return (taken - penalty * tree.distances.to(log_weights)[here, there] - sums.log()).sum(-1)
 
 
 @torch.no_grad()
