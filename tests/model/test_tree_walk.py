@@ -1,4 +1,7 @@
-"""TreeWalk: saving, new samples, the order of columns, draws, and errors."""
+"""TreeWalk: saving, new samples, the order of columns, draws, laws that are of every model, and errors."""
+
+import copy
+import pickle
 
 import anndata as ad
 import numpy as np
@@ -7,6 +10,8 @@ import pytest
 import scpln
 from scpln.inference.treewalk import LocalWalk
 from scpln.model import TreeWalk, setup_anndata
+
+from .every_model import WALKS, make_adata, train, trained
 
 
 def make():
@@ -63,11 +68,107 @@ def test_the_walk_is_not_below_the_dirichlet_tree(model):
     objective = [each.history["objective"].to_numpy().ravel() for each in (baseline, model)]
     assert objective[1][-1] >= objective[0][-1]
     assert (np.diff(objective[1]) >= -1e-12).all()
-    with pytest.raises(ValueError, match="has no order"):
+    with pytest.raises(ValueError, match="has no order of children"):
         baseline.get_order_probabilities()
 
 
+def results(model, adata):
+    """Of each sample, and of some."""
+    return [
+        model.get_elbo(adata, return_mean=False),
+        model.get_elbo(adata, [3, 1], return_mean=False, seed=1),
+        model.get_iw_bound(adata, n_samples=5, return_mean=False),
+        model.get_node_log_likelihoods(adata),
+        model.get_proportions(adata, clr=True),
+    ]
+
+
+@pytest.mark.parametrize("kind", WALKS)
+def test_every_walk_is_the_same_saved_pickled_copied_and_of_turned_columns(kind, tmp_path):
+    model = trained(kind)
+    model.save(tmp_path / "model")
+    same = [TreeWalk.load(tmp_path / "model", model.adata), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
+    turned = model.adata[:, ::-1].copy()
+    for again in same:
+        for given in (model.adata, turned):
+            for one, other in zip(results(again, given), results(model, model.adata), strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-10)
+        assert repr(again) == repr(model)
+        assert again.sample(5, seed=3).equals(model.sample(5, seed=3))
+    assert (model.sample(20, seed=1, totals=9).sum(axis=1) == 9).all()
+    assert not model.sample(20, seed=1).equals(model.sample(20, seed=2))
+
+
+@pytest.mark.parametrize("kind", WALKS)
+def test_no_walk_depends_on_units_of_covariates(kind):
+    def fitted(scale, shift):
+        adata = make_adata()
+        adata.obs["time"] = shift + scale * np.log1p(adata.X[:, :4].sum(1))
+        return train(kind, adata, continuous_covariate_keys=["time"])
+
+    one, other = fitted(1, 0), fitted(3e7, 1.7e9)
+    np.testing.assert_allclose(other.get_elbo(return_mean=False), one.get_elbo(return_mean=False), atol=1e-3)
+    np.testing.assert_allclose(other.get_proportions(), one.get_proportions(), atol=1e-4)
+
+
+def test_global_walks_say_when_nodes_are_visited(tmp_path):
+    model = trained("TreeWalk, global")
+    ranks = model.get_visit_ranks(seed=1)
+    assert list(ranks) == ["root", "a", "b"]
+    np.testing.assert_allclose(ranks["root"], 1, atol=1e-10)
+    np.testing.assert_allclose(ranks.sum(axis=1), 6, atol=1e-10)
+    assert model.get_visit_ranks(seed=1).equals(ranks)
+    assert not model.get_visit_ranks(seed=2).equals(ranks)
+    assert model.get_elbo() <= model.get_iw_bound(n_samples=200)
+    adata = model.adata.copy()
+    model.annotate(adata)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    read = ad.read_h5ad(tmp_path / "a.h5ad")
+    assert read.obsm["treewalk_visit_ranks"].shape == (90, 3)
+    nodes = read.uns["treewalk"]["nodes"]["visit_ranks"]
+    assert np.isfinite(nodes[:3]).all()
+    assert np.isnan(nodes[3:]).all()
+    scpln.pl.tree(read, color="visit_ranks", show=False)
+    found = scpln.tl.evaluate(model, n_samples=20)
+    assert np.isfinite(found["elbo"])
+
+
+def test_global_walks_of_samples_that_lack_nodes():
+    """What stands where nothing was observed has no effect; a clade without counts, none on the bound."""
+    adata = make()
+    seen = np.ones(adata.shape, bool)
+    seen[0, :3] = seen[1, 1] = False
+    adata.layers["seen"] = seen
+    setup_anndata(adata, mask_key="seen")
+    model = TreeWalk(adata, "clade", walk="global", n_state=2)
+    model.train(5, progress=False)
+    values = model.get_node_log_likelihoods()
+    assert abs(values.iloc[0]["x"]) < 1e-12
+    assert np.isnan(model.get_proportions().iloc[0][["x", *adata.var_names[:3]]]).all()
+    assert model.get_proportions().iloc[1].notna().sum() == 8
+    other = adata.copy()
+    other.X = np.where(seen, other.X.toarray(), 50)
+    np.testing.assert_array_equal(model.get_elbo(other, return_mean=False), model.get_elbo(return_mean=False))
+
+
+def test_a_global_walk_trains_as_it_is_told():
+    adata = make()
+    setup_anndata(adata)
+    model = TreeWalk(adata, "clade", walk="global", n_state=2)
+    model.train(4, n_walks=2, batch_size=20, learning_rate=0.02, seed=5, progress=False)
+    assert model.stop_reason == "4 epochs, the maximum: 8 stochastic steps"
+    assert {"n_walks": 2, "batch_size": 20, "learning_rate": 0.02, "seed": 5}.items() <= model.training_.items()
+    free = [value.numel() for name, value in model.module.named_parameters() if not name.startswith("proposal.")]
+    assert model.training_["n_parameters"] == sum(free)
+    with pytest.raises(ValueError, match="no order of children"):
+        model.get_order_probabilities()
+    with pytest.raises(ValueError, match="n_walks=1"):
+        model.train(n_walks=1)
+
+
 def test_errors(model):
+    with pytest.raises(ValueError, match="visits no nodes"):
+        model.get_visit_ranks()
     with pytest.raises(ValueError, match="is no inner node"):
         model.get_order_probabilities("q")
     with pytest.raises(ValueError, match="totals must be whole"):

@@ -165,7 +165,7 @@ class TreeWalk(WalkResults):
         max_epochs
             At most so many iterations for each node, or epochs of global walks; by default 1,000, and of global walks as many as make 2,000 steps.
         tol
-            A node has converged when an iteration gains less than this, nats per cell; global walks, when means over 100 steps gain less three times in a row.
+            A node has converged when an iteration gains less than this, nats per cell; global walks, when means over 100 steps gain less five times in a row.
         seed
             Of global walks: first values, order of samples, draws. By default ``scvi.settings.seed``, or 0.
         n_threads

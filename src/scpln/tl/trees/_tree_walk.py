@@ -18,7 +18,7 @@ def tree_walk(
     adata: AnnData,
     tree: Any = None,
     *,
-    walk: Literal["local", "exchangeable"] = "local",
+    walk: Literal["local", "exchangeable", "global"] = "local",
     max_children: int = 10,
     layer: str | None = None,
     batch_key: str | None = None,
@@ -33,7 +33,7 @@ def tree_walk(
     copy: bool = False,
     **more: Any,
 ) -> AnnData | None:
-    """Counts on a tree, each node's split among its children in a hidden order: set up, train and annotate in one call.
+    """Counts on a tree, split in hidden orders or along hidden walks: set up, train and annotate in one call.
 
     {steps}
 
@@ -44,7 +44,8 @@ def tree_walk(
         Tree whose leaves are the columns of the table: columns of ``var`` from coarse to fine, a ``networkx.DiGraph``, Newick text or a path to a file of
         it, a ``skbio.TreeNode``, or a name in ``vart``. By default the levels that `scpln.tl.composition` kept, the only tree in ``vart``, or names such as ``"a|b|c"``.
     walk
-        ``"local"``, an order of the children of each node, or ``"exchangeable"``, none: the Dirichlet-tree multinomial.
+        ``"local"``, an order of the children of each node; ``"exchangeable"``, none: the Dirichlet-tree multinomial; or ``"global"``, a walk over all inner nodes,
+        whose splits depend on each other.
     max_children
         Most children of a node whose orders are summed over, up to 12.
     {registration}
@@ -53,7 +54,7 @@ def tree_walk(
     key_added, copy
         Start of the names of results, by default ``"treewalk"``; and whether to return an annotated copy instead of annotating `adata`.
     {more}
-        ``prior_precision``, ``deviation_precision``; ``max_epochs``, ``tol``, ``progress``, …
+        ``n_state``, ``prior_precision``, ``deviation_precision``; ``max_epochs``, ``tol``, ``n_walks``, ``seed``, ``progress``, …
 
     Returns
     -------
@@ -62,7 +63,9 @@ def tree_walk(
     ``obsm["{key_added}_proportions"]``
         Centred log-ratios within siblings of posterior mean shares (n × nodes), with the nodes in the order of ``uns["{key_added}"]["tree"]["names"]``.
     ``obs["{key_added}_elbo"]``
-        Log-likelihood of each sample given its total, nats.
+        Log-likelihood of each sample given its total, or its lower bound of global walks, nats.
+    ``obsm["{key_added}_visit_ranks"]``
+        Of global walks, posterior mean places of inner nodes.
     ``uns["{key_added}"]``
         What was fitted and how: parameters, the tree, mean counts and proportions of its nodes, history, keys used.
 
