@@ -35,7 +35,7 @@ WITH_MORE_RESULTS = {
     "treewalk": ({}, {"walk": "global"}),
 }
 #: Columns of obs and var that some models cannot do without.
-COLUMNS = {"labels_key": "kind", "order_key": "day", "tree": "clade"}
+COLUMNS = {"labels_key": "kind", "order_key": "day", "tree": "clade", "target_key": "day"}
 SMALL = {"n_hidden": 8, "n_components": 2, "start": "random"}
 
 

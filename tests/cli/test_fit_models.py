@@ -213,7 +213,7 @@ def test_defaults_in_the_help_are_those_of_the_library(capsys):
     assert f"(default: {rate['plnpca']} for plnpca, {rate['countvae']} for countvae, countgmvae and countvqvae)" in text
     assert f"(default: {CELLS_IN_STEP} for plnpca, {batch['countvae']} for countvae, countgmvae and countvqvae)" in text
     assert (
-        f"(default: {MAX_EPOCHS} for plnpca, {PLN_MAX_EPOCHS} for pln, plnmixture, plnlda, plnar, plntree and treewalk, as many as suit"
+        f"(default: {MAX_EPOCHS} for plnpca, {PLN_MAX_EPOCHS} for pln, plnmixture, plnlda, plnar, plntree, treewalk and labelregressor, as many as suit"
         in text
     )
     assert f"width of hidden layers (default: {default(model['countvae'], 'n_hidden')})" in text

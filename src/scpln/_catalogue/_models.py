@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._autoencoders import AUTOENCODERS
 from ._entry import Entry, Option, Result
 from ._gene_space import GENE_SPACE
+from ._labels import LABELS
 from ._shared import AMORTIZED, LIKELIHOODS, N_SAMPLES, N_STEPS, POSTERIORS
 from ._tree_walk import TREE_WALK
 
@@ -86,6 +87,7 @@ MODELS = {
         *GENE_SPACE,
         TREE_WALK,
         *AUTOENCODERS,
+        *LABELS,
     )
 }
 """Rows by key; the first is what is fitted unless the user says otherwise."""

@@ -14,6 +14,7 @@ Examples
 from scpln import data as _data
 from scpln.model.autoencoder import CountGMVAE, CountVAE
 from scpln.model.base import ScplnModel, explained
+from scpln.model.labels import LabelClassifier, LabelRegressor
 from scpln.model.mixture_classifier import MixtureClassifier
 from scpln.model.pln import PLN
 from scpln.model.pln_ar import PLNAR
@@ -35,6 +36,8 @@ __all__ = [
     "CountGMVAE",
     "CountVAE",
     "CountVQVAE",
+    "LabelClassifier",
+    "LabelRegressor",
     "MixtureClassifier",
     "PLNMixture",
     "PLNTree",

@@ -1,0 +1,348 @@
+"""What a trained classifier says of cells: labels or none, probabilities, sets, uncertainty, and how good all that is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scpln.data import cell_positions, read_labels, restore
+from scpln.inference.linear import (
+    COVARIANCES,
+    ClassDistances,
+    CovarianceName,
+    abstention_threshold,
+    draw_weights,
+    label_scores,
+    label_sets,
+    predict_labels,
+)
+from scpln.model.base import Annotation
+from scpln.utils import MOST_DRAWS, as_bool, in_range, positive_integer, resolve_seed
+
+from ._base import LinearModel
+from ._calibration import Calibration, HeldOutCells, calibrate
+from ._held_out import N_FOLDS, fold_of_cells, read_groups, some_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import ArrayLike, NDArray
+
+    from scpln.data import Data
+    from scpln.inference.linear import LabelPrediction, LabelWeights
+    from scpln.model.base import Evaluated
+    from scpln.module import Posterior
+
+    Floats = NDArray[np.float64]
+
+#: Draws of the weights.
+N_DRAWS = 50
+#: Fewest cells that a calibration is made of.
+_FEWEST = 20
+
+
+class LabelPredictions(LinearModel):
+    """Predictions of a linear layer over labels, and their calibration."""
+
+    label_names: list[str]
+    label_dtype: str
+
+    @property
+    @abstractmethod
+    def _family(self) -> CovarianceName:
+        """Of the covariance of the weights."""
+
+    @abstractmethod
+    def _fit(self, design: Floats, codes: NDArray[np.intp], options: dict[str, Any], on_iteration: Any) -> LabelWeights:
+        """Weights of the layer."""
+
+    @abstractmethod
+    def _labelled(self, adata: Data) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Positions of the cells that have a label, and the labels' codes."""
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        *,
+        soft: bool = False,
+        target_error: float | None = None,
+        n_samples: int = N_DRAWS,
+        posterior: Posterior | None = None,
+        seed: int | None = None,
+    ) -> NDArray | pd.DataFrame:
+        """Most probable label of each cell, or the probabilities of all.
+
+        Probabilities say which of the labels it is, not whether it is one of them: see ``novelty`` of `get_label_uncertainty`.
+
+        Parameters
+        ----------
+        adata
+            Annotated data with the entry of ``obsm``, or the genes, that the model reads; by default its own. Labels are not looked at. Of cells of training, predictions
+            are too sure; for the share of errors, see `calibrate`.
+        indices
+            Positions of cells, or a mask over them; by default all.
+        soft
+            Whether to return the probabilities (cells × labels).
+        target_error
+            Share of errors among cells that get a label, from 0 to 1: cells get none (NaN) if they are less sure than the least sure held-out cells for which it holds.
+        n_samples
+            Draws of the weights.
+        posterior
+            Posteriors of the latent states, ``get_posterior(...)`` of the model that made the embedding and of these cells: probabilities are averaged over draws of these as well.
+        seed
+            Of the draws; by default ``scvi.settings.seed``, or 0.
+
+        Returns
+        -------
+        Labels of the cells (n,), of the type that they have in ``labels_key``, with NaN in an array of objects with `target_error`; or a DataFrame.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained, or `target_error` is given and it is not calibrated.
+        ValueError
+            Features lack or are not those of training, or `target_error` is given with `soft`.
+        """
+        if as_bool("soft", soft) and target_error is not None:
+            msg = "target_error= is for labels, and soft=True asks for probabilities. Leave one of them out."
+            raise ValueError(msg)
+        limit = -np.inf if target_error is None else self._threshold(in_range("target_error", target_error, 0, 1))
+        found = self._predict(adata, indices, n_samples, posterior, seed)
+        if soft:
+            return self._table(found.probabilities, adata, indices)
+        labels = restore(self.label_names, self.label_dtype)[found.probabilities.argmax(1)]
+        if target_error is not None:
+            labels = labels.astype(object)
+            labels[found.probabilities.max(1) < limit] = np.nan
+        return labels
+
+    def predict_sets(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        *,
+        error: float = 0.1,
+        by_class: bool = False,
+        n_samples: int = N_DRAWS,
+        posterior: Posterior | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Sets of labels that hold a cell's own but for a share of errors, whatever the model is: split-conformal.
+
+        That is so of cells that are exchangeable with those of `calibrate`, and exactly where these are other cells than those of training. A set that is empty says that no
+        label fits.
+
+        Parameters
+        ----------
+        adata, indices, n_samples, posterior, seed
+            As in `predict`.
+        error
+            Share of cells whose label may lack in its set.
+        by_class
+            Whether that is to hold for the cells of each label by itself; sets are then larger.
+
+        Returns
+        -------
+        Whether a label is in a cell's set (cells × labels).
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained, or not calibrated.
+        """
+        error, by_class = in_range("error", error, 0, 1), as_bool("by_class", by_class)
+        held = self._calibrated()
+        found = self._predict(adata, indices, n_samples, posterior, seed)
+        sets = label_sets(found.probabilities, held.own, held.codes, error, by_class=by_class)
+        return self._table(sets, adata, indices)
+
+    def get_label_uncertainty(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | ArrayLike | None = None,
+        *,
+        n_samples: int = N_DRAWS,
+        posterior: Posterior | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """How sure labels are, and why not.
+
+        Parameters
+        ----------
+        adata, indices, n_samples, posterior, seed
+            As in `predict`.
+
+        Returns
+        -------
+        Table with a row for each cell: ``probability`` of the predicted label; ``entropy`` of the probabilities, nats, and what it is made of: ``expected_entropy`` of draws (aleatoric,
+        which more training cells would leave) and ``mutual_information`` of label and draws (epistemic); and ``novelty``, the share of training cells that are nearer to the mean
+        of a label, in units of the covariance within labels: above 1 for cells that are farther than all of them.
+        """
+        found = self._predict(adata, indices, n_samples, posterior, seed)
+        return pd.DataFrame(self._uncertainty(found, self._design(adata, indices)), index=self._names(adata, indices))
+
+    def calibrate(
+        self,
+        adata: AnnData | None = None,
+        *,
+        cv_key: str | None = None,
+        target_error: float | None = None,
+        n_samples: int = N_DRAWS,
+        posterior: Posterior | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Fit the temperature of the probabilities to cells that were held out, and keep what thresholds and sets come from.
+
+        Parameters
+        ----------
+        adata
+            Cells with labels that the model was not trained on. By default those of training, up to 20,000 of them, held out in five parts, each predicted by a fit to the others.
+        cv_key
+            Column of ``obs`` of batches or donors, each of which is held out as a whole, of cells of training.
+        target_error
+            Share of errors among cells that `annotate` gives a label; by default all get one.
+        n_samples, posterior, seed
+            As in `predict`.
+
+        Returns
+        -------
+        None. ``training_["calibration"]`` has the ``temperature``, ``scores`` of held-out cells, ``scores_before``, the tables ``reliability``, ``reliability_before`` and ``risk_coverage``, and with
+        `target_error` the ``threshold`` of the probability.
+
+        Raises
+        ------
+        ValueError
+            There are fewer than 20 cells with labels, there is one group, or groups are given of cells that are held out already.
+        """
+        self._require_trained()
+        target = None if target_error is None else in_range("target_error", target_error, 0, 1)
+        n_samples, seed = positive_integer("n_samples", n_samples, most=MOST_DRAWS), resolve_seed(seed)
+        if adata is not None and cv_key is not None:
+            msg = "cv_key= is for cells of training, which are held out by group, and adata= are held out already. Leave one of them out."
+            raise ValueError(msg)
+        data = self._data_or_own(adata)
+        known, codes = self._labelled(data)
+        if len(known) < _FEWEST:
+            msg = f"Calibration needs {_FEWEST} cells with labels or more, and there are {len(known)}. Pass more, or train with calibrate=False."
+            raise ValueError(msg)
+        if adata is None:
+            groups = read_groups(data.obs, cv_key)
+            parts = self._cross_fitted(known, codes, groups, n_samples, posterior, seed)
+        else:
+            chosen = None if posterior is None else posterior[known]
+            features = self._features(self._design(adata, known), chosen, n_samples, seed)
+            parts = [HeldOutCells(codes, features, self._draws(n_samples, seed))]
+        held, found = calibrate(parts)
+        self.module = self.module.with_arrays(held.arrays())
+        found["held_out"] = "in five parts" if adata is None else "other cells"
+        if cv_key is not None:
+            found["cv_key"] = cv_key
+        if target is not None:
+            found |= {"target_error": target, "threshold": self._threshold(target)}
+        self.training_ = {**self.training_, "calibration": found}
+
+    def _cross_fitted(
+        self,
+        known: NDArray[np.intp],
+        codes: NDArray[np.intp],
+        groups: NDArray[np.int64] | None,
+        n_samples: int,
+        posterior: Posterior | None,
+        seed: int,
+    ) -> list[HeldOutCells]:
+        """Cells of training in parts, with draws of the weights of a fit to the other parts; without cells of labels that these lack."""
+        some = some_cells(len(known), seed)
+        known, codes = known[some], codes[some]
+        fold = fold_of_cells(codes, None if groups is None else groups[known], N_FOLDS, seed)
+        design, parts = self._design(None, known), []
+        options = {"max_epochs": self.training_["max_epochs"], "tol": self.training_["tol"]}
+        for number in np.unique(fold):
+            kept = np.flatnonzero(fold != number)
+            learned = np.bincount(codes[kept], minlength=len(self.label_names)) > 0
+            out = np.flatnonzero((fold == number) & learned[codes])
+            if not len(out):
+                continue
+            fit = self._fit(design[kept], codes[kept], options, lambda *_: None)
+            weights = draw_weights(fit.mean, fit.covariance, n_samples, seed)
+            out = np.random.default_rng(seed).permutation(out)
+            chosen = None if posterior is None else posterior[known[out]]
+            parts.append(HeldOutCells(codes[out], self._features(design[out], chosen, n_samples, seed), weights))
+        return parts
+
+    def _calibrated(self) -> Calibration:
+        self._require_trained()
+        held = Calibration.of_layer(self.module)
+        if held is None:
+            msg = f"This {type(self).__name__} is not calibrated, and cannot say how often it is wrong. Train it again with calibrate=True, or, in Python, `model.calibrate()`."
+            raise RuntimeError(msg)
+        return held
+
+    def _threshold(self, target_error: float) -> float:
+        """Least probability of a label that cells get."""
+        held = self._calibrated()
+        return abstention_threshold(held.confidence, held.is_right, target_error)
+
+    def _draws(self, n_samples: int, seed: int) -> Floats:
+        mean = self.module.array("mean")
+        covariance = COVARIANCES[self._family].of_factor(self.module.array("factor"), mean.shape[1])
+        return draw_weights(mean, covariance, n_samples, seed)
+
+    def _predict(
+        self, adata: Data | None, indices: Any, n_samples: int, posterior: Posterior | None, seed: int | None
+    ) -> LabelPrediction:
+        """Predictions at the temperature of the calibration, if there is one."""
+        self._require_trained()
+        n_samples, seed = positive_integer("n_samples", n_samples, most=MOST_DRAWS), resolve_seed(seed)
+        design = self._design(adata, indices)
+        held = Calibration.of_layer(self.module)
+        temperature = 1.0 if held is None else float(held.temperature)
+        features = self._features(design, posterior, n_samples, seed)
+        return predict_labels(len(design), features, self._draws(n_samples, seed), temperature)
+
+    def _uncertainty(self, found: LabelPrediction, design: Floats) -> dict[str, Floats]:
+        names = ("class_means", "whitener", "distance_quantiles")
+        return {
+            "probability": found.probabilities.max(1),
+            "entropy": found.entropy,
+            "expected_entropy": found.expected_entropy,
+            "mutual_information": found.mutual_information,
+            "novelty": ClassDistances(*(self.module.array(name) for name in names)).novelty(design[:, 1:]),
+        }
+
+    def _table(self, values: NDArray, adata: Data | None, indices: Any) -> pd.DataFrame:
+        return pd.DataFrame(values, index=self._names(adata, indices), columns=self.label_names)
+
+    def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
+        del diagnostics  # there are no latent states
+        return self._annotation_of(self._predict(adata, None, N_DRAWS, None, None), self._design(adata, None))
+
+    def _annotation_of(self, found: LabelPrediction, design: Floats) -> Annotation:
+        """What is written of predictions."""
+        columns = self._uncertainty(found, design)
+        limit = self.training_.get("calibration", {}).get("threshold", -np.inf)
+        codes = np.where(columns["probability"] < limit, -1, found.probabilities.argmax(1))
+        obs: dict[str, Any] = {"prediction": pd.Categorical.from_codes(codes, self.label_names)}
+        return Annotation(
+            obs={**obs, **columns},
+            obsm={"probs": found.probabilities},
+            uns={"labels": self.label_names},
+        )
+
+    def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
+        """Scores of the cells that have a label which the model knows."""
+        found = super()._evaluation(adata, indices, n_samples, seed)
+        codes, _ = read_labels(adata, self.registry) or (np.empty(0, np.int64), [])
+        positions = cell_positions(indices, adata.n_obs)
+        chosen = np.arange(adata.n_obs) if positions is None else positions
+        known = chosen[codes[chosen] >= 0]
+        if not len(known):
+            return found
+        probabilities = self._predict(adata, known, N_DRAWS, None, seed).probabilities
+        scores = label_scores(probabilities, codes[known].astype(np.intp))
+        notes = dict.fromkeys(scores, f"of {len(known):,} cells with labels that the model knows")
+        return found.plus(scores, notes=notes)
