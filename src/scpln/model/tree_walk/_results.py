@@ -308,7 +308,7 @@ class WalkResults(ScplnModel):
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         if as_bool("diagnostics", diagnostics):
-            msg = "TreeWalk has no diagnostics of posteriors: sums over orders are exact, and get_iw_bound is of global walks. Leave diagnostics out."
+            msg = "TreeWalk has no diagnostics of posteriors: sums over orders are exact, and global walks have importance-weighted bounds. Leave diagnostics out."
             raise ValueError(msg)
         data, _ = self._data(adata, None)
         walk = self._walk(resolve_seed(None))
