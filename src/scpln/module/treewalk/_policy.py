@@ -37,6 +37,7 @@ def log_policy(
     --------
     >>> import torch
     >>> from scpln.core import Tree
+    >>> from scpln.module.treewalk import TreeTensors
     >>> edges = [("root", "A"), ("root", "B"), ("A", "a"), ("A", "b"), ("B", "c"), ("B", "d")]
     >>> tree = TreeTensors.of(Tree.from_edges(edges))
     >>> log_policy(tree, torch.tensor([[[0, 1, 2], [0, 2, 1]]]), torch.zeros(1, 3), torch.tensor(1.0)).exp()
