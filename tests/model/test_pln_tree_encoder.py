@@ -68,6 +68,13 @@ def test_samples_do_not_depend_on_each_other(models):
     np.testing.assert_allclose(encoded.get_posterior(table()).mean, encoded.get_posterior().mean, atol=1e-10)
 
 
+def test_refined_posteriors_are_the_optimal_ones(models):
+    exact, encoded = models
+    for adata in (None, table(10, seed=5)):
+        refined = encoded.get_elbo(adata, refine=1, return_mean=False)
+        np.testing.assert_allclose(refined, exact.get_elbo(adata, return_mean=False), atol=1e-6)
+
+
 def test_saving_and_loading(models, tmp_path):
     encoded, new = models[1], table(10, seed=5)
     encoded.save(tmp_path / "model")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import torch
 from scpln.core import after_training
 from scpln.inference.tree import SHRINKAGE, fit_pln_tree
 from scpln.model.abilities import Bounds, ExactSampling, KeptPosteriors, PriorPredictive
-from scpln.model.base import ENCODER_HIDDEN, WIDEST, Annotation, warn_stuck
+from scpln.model.base import ENCODER_HIDDEN, REFINE, WIDEST, Annotation, warn_stuck
 from scpln.model.pln import MOST_PRECISE, check_size, training_options
 from scpln.module import PLNTreeModule
 from scpln.utils import as_bool, as_integers, check_belongs, in_range, positive_integer, progress_bar, resolve_seed
@@ -61,8 +61,8 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
     prior_precision
         Inverse variance λ of a normal prior N(0, 1/λ) of all coefficients but intercepts, as for `PLN`.
     amortized
-        Whether an encoder gives the posteriors, :math:`q(z^L) \prod_l q(z^l \mid z^{l+1})` from the counts, in place of an optimum for each sample; their bound is lower. It is
-        trained after the parameters, which stay those of the optimal posteriors, on samples that the model draws: tables seldom have enough of them.
+        Whether an encoder gives the posteriors, :math:`q(z^L) \prod_l q(z^l \mid z^{l+1})` from the counts, in place of an optimum for each sample; their bound is lower (with ``refine=1`` or more,
+        methods take the optimum). It is trained after the parameters, which stay those of the optimal posteriors, on samples that the model draws: tables seldom have enough of them.
     encoder_hidden
         Widths of the encoder's hidden layers, by default 128 and 128.
     registry
@@ -88,7 +88,6 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
     """
 
     module: PLNTreeModule
-    _closer_posteriors = "draw from the exact ones with sample_exact_posterior"
 
     def __init__(
         self,
@@ -269,6 +268,27 @@ class PLNTree(TreeTables, KeptPosteriors, ExactSampling, PriorPredictive, Bounds
     def _params(self) -> dict[str, Any]:
         """The same without the tree, which has a place of its own."""
         return {name: value for name, value in super()._params().items() if name != "tree"}
+
+    @property
+    def _closer_posteriors(self) -> str:  # type: ignore[override]
+        return REFINE if self.amortized else "draw from the exact ones with sample_exact_posterior"
+
+    def _infer(
+        self,
+        adata: Data | None,
+        indices: Any,
+        *,
+        batch_size: int | None = None,
+        refine: int = 0,
+        with_elbo: bool | Literal["exact"] = False,
+        seed: int | None = None,
+    ) -> tuple[Posterior, NDArray[np.float64]]:
+        """As of other models; with any `refine`, of an encoder too, the optimal posteriors."""
+        found = super()._infer(adata, indices, batch_size=batch_size, refine=refine, with_elbo=with_elbo, seed=seed)
+        if not (self.amortized and refine):
+            return found
+        cells = self._read(adata, self._positions(adata, indices))
+        return infer(self.module, self.contrasts, cells.data, cells.names, optimal=True)
 
     def _infer_new(self, cells: Cells) -> tuple[Posterior, NDArray[np.float64]]:
         return infer(self.module, self.contrasts, cells.data, cells.names)

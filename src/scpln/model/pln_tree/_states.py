@@ -35,11 +35,11 @@ def chain_of(module: PLNTreeModule, contrasts: TreeContrasts) -> Chain:
 
 
 def infer(
-    module: PLNTreeModule, contrasts: TreeContrasts, data: CountData, names: pd.Index
+    module: PLNTreeModule, contrasts: TreeContrasts, data: CountData, names: pd.Index, *, optimal: bool = False
 ) -> tuple[GaussianPosterior, NDArray[np.float64]]:
-    """Posteriors of samples with all parameters as they are, from the encoder if there is one, and bounds. Warns of those that did not converge."""
+    """Posteriors of samples with all parameters as they are, from the encoder if there is one and they need not be optimal, and bounds. Warns of those that did not converge."""
     coefficients, chain = module.coefficients.cpu().numpy(), chain_of(module, contrasts)
-    if module.approximation is not None:
+    if module.approximation is not None and not optimal:
         return encoded(module, contrasts, chain, data)
     found = infer_pln_tree(data, contrasts, coefficients, chain, n_threads=scvi.settings.num_threads)
     warn_stuck(found.stuck, len(names), names)
