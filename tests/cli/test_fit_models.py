@@ -119,6 +119,7 @@ def test_going_on_from_a_checkpoint(fit, capsys):
         (["--likelihood", "constrained_poisson"], "--model plnpca has no likelihood constrained_poisson: choose from poisson"),
         (["--model", "countvae", "--flow", "nsf"], "--flow nsf needs --posterior flow"),
         (["--model", "countvae", "--likelihood", "poisson", "--dispersion", "gene-cell"], "--dispersion gene-cell has no effect"),
+        (["--model", "plntree", "--n-steps", "5"], "and optimal Gaussians take none; add --amortized"),
         (["--model", "countvae", "--resume"], "--resume goes on from a checkpoint; say where it is with --checkpoint-dir"),
     ],
 )  # fmt: skip

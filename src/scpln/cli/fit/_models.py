@@ -139,7 +139,7 @@ def _check_stochastic(args: argparse.Namespace, entry: Entry) -> None:
         if _given(args, name) is not None:
             remedies = ["--posterior flow" if each == "posterior" else option_of(each) for each in entry.closed_form]
             msg = (
-                f"{option_of(name)} is for stochastic training, and {args.posterior} Gaussians take none; add "
+                f"{option_of(name)} is for stochastic training, and {args.posterior or 'optimal'} Gaussians take none; add "
                 f"{in_words(remedies, 'or')}, or leave it out"
             )
             raise CommandError(msg)
