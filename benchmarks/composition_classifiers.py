@@ -8,12 +8,13 @@ import numpy as np
 from composition_report import table
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
-from sklearn.model_selection import GroupKFold, StratifiedShuffleSplit, cross_val_predict
+from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tree import CASES, log_ratios, read_study
 
 import scpln
+from scpln.model.mixture_classifier import folds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Libraries that are held out together, two of each, and starts of a mixture.
 FOLDS, STARTS = 8, 3
+#: Standard deviations of the prior of coefficients of a mixture: its default, and one for many columns.
+PRIOR_SCALES = (2.5, 0.1)
 
 
 def ridge() -> Pipeline:
@@ -57,15 +60,10 @@ def classify_samples(counts: ad.AnnData, halved: Callable[[ad.AnnData, str, int]
             )
             case = list(model.classes_).index("case")
             found["mixture"].append(scores(is_case, some.obsm["mixture_probs"][:, case]))
-            p = cross_val_predict(
-                ridge(),
-                log_ratios(np.asarray(some.X)),
-                is_case,
-                cv=GroupKFold(FOLDS, shuffle=True, random_state=seed),
-                groups=some.obs["batch"],
-                method="predict_proba",
-            )
-            found["ridge"].append(scores(is_case, p[:, 1]))
+            features, p = log_ratios(np.asarray(some.X)), np.empty(len(is_case))
+            for kept, out in folds(is_case.astype(int), np.arange(len(is_case)), FOLDS, 0):
+                p[out] = ridge().fit(features[kept], is_case[kept]).predict_proba(features[out])[:, 1]
+            found["ridge"].append(scores(is_case, p))
         rows += [
             [change, name, len(values), *np.mean(values, 0).tolist(), float(np.std(values, 0)[0])]
             for name, values in found.items()
@@ -102,24 +100,21 @@ def classify_studies(folder: Path, seeds: int = 5) -> None:
         adata = read_study(folder, study, "genus")
         is_case = adata.obs["disease"].str.split(";").map(lambda names, case=case: case in names).to_numpy()
         counts = np.asarray(adata.X)
-        found: dict[str, list[list[float]]] = {"mixture": [], "ridge": []}
-        numbers = []
+        found: dict[str, list[list[float]]] = {}
+        numbers: dict[str, list[int]] = {}
         for seed in range(seeds):
             train, test = next(StratifiedShuffleSplit(1, test_size=0.25, random_state=seed).split(counts, is_case))
-            model = scpln.model.MixtureClassifier(components="dirichlet_multinomial", max_components=4, n_init=STARTS)
-            model.fit(counts[train], is_case[train])
-            numbers.append(model.n_components_)
-            found["mixture"].append(scores(is_case[test], model.predict_proba(counts[test])[:, 1]))
+            for scale in PRIOR_SCALES:
+                name = f"mixture, prior_scale={scale}"
+                model = scpln.model.MixtureClassifier(
+                    components="dirichlet_multinomial", max_components=3, n_init=STARTS, prior_scale=scale
+                ).fit(counts[train], is_case[train])
+                numbers.setdefault(name, []).append(model.n_components_)
+                found.setdefault(name, []).append(scores(is_case[test], model.predict_proba(counts[test])[:, 1]))
             linear = ridge().fit(log_ratios(counts[train]), is_case[train])
-            found["ridge"].append(scores(is_case[test], linear.predict_proba(log_ratios(counts[test]))[:, 1]))
+            p = linear.predict_proba(log_ratios(counts[test]))[:, 1]
+            found.setdefault("ridge", []).append(scores(is_case[test], p))
         for name, values in found.items():
-            rows.append(
-                [
-                    study,
-                    name,
-                    *np.mean(values, 0).tolist(),
-                    float(np.std(values, 0)[0]),
-                    str(numbers) if name == "mixture" else "",
-                ]
-            )
+            spread = float(np.std(values, 0)[0])
+            rows.append([study, name, *np.mean(values, 0).tolist(), spread, numbers.get(name, "")])
     table(("study", "classifier", "AUROC", "balanced accuracy", "log p(y | x)", "s.d. of AUROC", "K by BIC"), rows)
