@@ -1,5 +1,7 @@
 """Tables of samples by cell types, against pandas' crosstabs."""
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -115,6 +117,12 @@ def test_counts_that_were_cut_off_are_said(cells):
     counted = cells.obs.groupby(["donor", "stim", "subclass"], observed=True).cumcount()
     with pytest.warns(UserWarning, match=r"\d+ of 18 counts are 15, the largest"):
         composition(cells[(counted < 15).to_numpy()], ["donor", "stim"], "subclass")
+    random = np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(20):  # small counts of many samples, whose largest are many
+            obs = pd.DataFrame({"donor": random.choice(500, 4000).astype(str), "type": random.choice(["a", "b"], 4000)})
+            composition(ad.AnnData(obs=obs.set_axis([f"c{i}" for i in range(4000)])), "donor", "type")
 
 
 def test_two_samples_of_one_name_are_refused(cells):

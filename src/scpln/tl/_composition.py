@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 JOINT = "_"
 #: Counts that are the largest, and cells of it, from which on types seem to have been cut off at a number of cells.
 _MANY, _CELLS = 3, 10
+#: Share of the largest count that the next ones have at least.
+_NEAR = 0.75
 
 
 def composition(
@@ -119,7 +121,10 @@ def _warn_of_limit(counts: sp.csr_matrix) -> None:
     """Say that cells seem to have been left out of what is frequent, so that counts are no composition."""
     largest = counts.max()
     number = int((counts.data == largest).sum())
-    if largest >= _CELLS and number >= _MANY:
+    below = (
+        int((counts.data >= _NEAR * largest).sum()) - number
+    )  # of counts that were not cut off more than the largest
+    if largest >= _CELLS and number >= _MANY and number > below:
         warn(
             f"{number} of {counts.shape[0] * counts.shape[1]} counts are {largest:.0f}, the largest: it seems that at most so many cells of each type and sample were kept. Such counts "
             "say nothing of how frequent types are. Count all cells, before any are left out."
