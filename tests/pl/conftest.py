@@ -28,6 +28,7 @@ def fitted():
     scpln.tl.count_gmvae(
         adata, n_components=4, n_latent=2, n_hidden=8, max_epochs=2, progress=False, key_added="mixture"
     )
+    scpln.tl.count_vqvae(adata, n_codes=2, codebook_size=4, n_hidden=8, max_epochs=2, start="random", progress=False)
     some = adata[:, :10].copy()
     scpln.tl.pln(some, penalty=0.05, progress=False, key_added="net")
     adata.uns["net"] = some.uns["net"]

@@ -19,6 +19,8 @@ FIGURES = {
     "tree": {},
     "cluster_probabilities": {"key": "mixture"},
     "mixture_components": {"key": "mixture"},
+    "code_usage": {},
+    "code_labels": {"groupby": "group"},
     "posterior_predictive": {"kind": "mean_variance"},
 }
 SEVERAL = {

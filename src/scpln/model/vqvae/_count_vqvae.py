@@ -116,7 +116,7 @@ class CountVQVAE(Generation, CodeTraining, LikelihoodParameters, Predictive, Pri
         prior: PriorName = "autoregressive",
         prior_given: GivenName | None = None,
         gradient: GradientName = "straight_through",
-        commitment: float = 0.25,
+        commitment: float = 1.0,
         decay: float = 0.9,
         restart: bool = True,
         code_dropout: float = 0.1,

@@ -80,7 +80,7 @@ class VQVAEModule(AutoencoderModule):
         prior: CodePrior,
         n_cells: int,
         *,
-        commitment: float = 0.25,
+        commitment: float = 1.0,
         code_dropout: float = 0.0,
     ) -> None:
         super().__init__(Generative(decoder, likelihood, CodeVectors(quantizer, prior.requires_grad_(False))), n_cells)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scpln.pl._axes import SEQUENTIAL, axes_or_new, finish, name_rows, side_for
 from scpln.pl._clusters import groups_of
@@ -75,7 +76,7 @@ def code_labels(
     adata: AnnData,
     *,
     key: str = "countvqvae",
-    groupby: str,
+    groupby: str | None = None,
     position: int = 0,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -92,7 +93,7 @@ def code_labels(
     key
         Name of the results.
     groupby
-        Column of ``obs`` with groups of cells, for instance known labels: one row for each.
+        Column of ``obs`` with groups of cells, for instance known labels: one row for each. By default one row of all cells.
     position
         Position of the codes, from 0.
     ax
@@ -121,7 +122,7 @@ def code_labels(
     if not isinstance(position, int | np.integer) or not 0 <= position < codes.shape[1]:
         msg = f"position={position!r}, but there are positions 0 to {codes.shape[1] - 1}."
         raise ValueError(msg)
-    groups = groups_of(adata, groupby)
+    groups = pd.Series(["all cells"] * len(codes), dtype="category") if groupby is None else groups_of(adata, groupby)
     rows = groups.cat.codes.to_numpy()
     counts = np.zeros((len(groups.cat.categories), size))
     np.add.at(counts, (rows, codes[:, position]), 1)
@@ -132,7 +133,7 @@ def code_labels(
     names = [f"{short(str(name))} ({n:,.0f})" for name, n in zip(groups.cat.categories, counts.sum(1), strict=True)]
     name_rows(ax, names, "groups")
     name_rows(ax, [str(code) for code in used[order]], "codes", columns=True)
-    ax.set(xlabel=ax.get_xlabel() or f"code at position {position}", ylabel=ax.get_ylabel() or str(groups.name))
+    ax.set(xlabel=ax.get_xlabel() or f"code at position {position}", ylabel=ax.get_ylabel() or (groupby or ""))
     return finish(ax, show=show, save=save)
 
 
