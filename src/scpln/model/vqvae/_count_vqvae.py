@@ -72,7 +72,7 @@ class CountVQVAE(Generation, CodeTraining, LikelihoodParameters, Predictive, Pri
     gradient
         How the encoder learns past the choice of a code: ``"straight_through"`` or ``"rotation"`` (the rotation trick). Of ``"fsq"``, straight through.
     commitment
-        Weight β of the squared distance of what the encoder gives from its codes.
+        Weight β of the squared distance of what the encoder gives from its codes, of ``"ema"``.
     decay
         Share γ that codebooks keep of their averages in a step.
     restart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +90,7 @@ class Generation(Codes):
         data = self._read(adata, rows).data.subset(np.searchsorted(rows, chosen))
         groups = self._groups_given(data, wanted)
         generator = torch.Generator().manual_seed(seed)
-        codes = self.module.states.codes.cpu().sample(n, generator, groups)
-        self.module.to(self.module.device)
+        codes = copy.deepcopy(self.module.states.codes).cpu().sample(n, generator, groups)
         counts = self._draw(data, codes, seed)
         obs = adata.obs.iloc[chosen][self._columns()].reset_index(drop=True)
         obs.index = [f"sample_{i}" for i in range(n)]
