@@ -177,6 +177,9 @@ def test_annotated(model, tmp_path):
     np.testing.assert_array_equal(written.obsm["countvqvae_codes"], model.get_codes().to_numpy(dtype=int))
     np.testing.assert_allclose(written.obsm["X_countvqvae"], model.get_latent_representation())
     np.testing.assert_allclose(written.obs["countvqvae_elbo"], model.get_elbo(return_mean=False))
+    with pytest.raises(ValueError, match="CountVQVAE has no diagnostics of posteriors"):
+        model.annotate(adata, diagnostics=True)
+    assert f"codes: {model.training_['n_dead_codes']} dead, perplexity" in repr(model)
     assert (written.uns["countvqvae"]["n_codes"], written.uns["countvqvae"]["codebook_size"]) == (2, 3)
 
 

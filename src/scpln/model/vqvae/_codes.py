@@ -129,6 +129,14 @@ class Codes(LatentModel):
         _, codes = self._data_and_codes(adata, indices)
         return self._usage_table(codes)
 
+    def _status(self) -> dict[str, str]:
+        """State of training, and the use of codes."""
+        status, usage = super()._status(), self.training_
+        if not self.is_trained_ or "perplexity" not in usage:
+            return status
+        words = f"{usage['n_dead_codes']} dead, perplexity {usage['perplexity']:.1f} of {self.options.codebook_size}, {usage['n_joint_states']:,} joint states"
+        return {**status, "codes": words}
+
     def _usage_table(self, codes: NDArray[np.int64]) -> pd.DataFrame:
         size, n_codes = self.options.codebook_size, codes.shape[1]
         rows = {}

@@ -273,7 +273,9 @@ class CountVQVAE(Generation, CodeTraining, LikelihoodParameters, Predictive, Pri
         return data, codes
 
     def _annotation(self, adata: AnnData, diagnostics: bool) -> Annotation:
-        as_bool("diagnostics", diagnostics)
+        if as_bool("diagnostics", diagnostics):
+            msg = "CountVQVAE has no diagnostics of posteriors: all probability is at a cell's codes. Leave diagnostics out."
+            raise ValueError(msg)
         data, codes = self._data_and_codes(adata, None)
         values = self._bounds_of(data, codes)
         return Annotation(
