@@ -26,7 +26,7 @@ def plot(annotated, tmp_path, monkeypatch):
 
 
 def test_kinds_are_the_figures_of_the_library():
-    by_no_command = {"rank_selection", "mixture_classifier"}
+    by_no_command = {"rank_selection", "mixture_classifier", "reliability", "risk_coverage"}
     assert set(_plot.KINDS) - {"umap"} == set(scpln.pl.__all__) - by_no_command
 
 

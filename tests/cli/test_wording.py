@@ -40,6 +40,7 @@ OUT_OF_REACH = {
     "model/abilities/uncertainty": "no command gives errors of parameters",
     "model/pln/_errors": "no command gives errors of parameters",
     "model/mixture_classifier": "no command fits it",
+    "tl/labels": "no command calls it",
     "tl/mixture_classifiers": "no command fits it",
     "pl/_classifiers": "no command draws it",
     "tl/_rank_genes": "no command compares groups",

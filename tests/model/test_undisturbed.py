@@ -51,6 +51,7 @@ TOOLS = {
     "count_gmvae": {"n_components": 2, **SMALL, "n_latent": 2, "max_epochs": 1, "start": "random", "progress": False},
     "count_vae": {**SMALL, "n_latent": 2, "max_epochs": 1, "start": "random", "progress": False},
     "evaluate": {"n_samples": 30},
+    "label_transfer": None,  # of two sets of cells
     "mixture_classifier": {"labels_key": "batch", "n_components": 1, "cv_key": "group"},
     "pln": {"max_epochs": 3, "progress": False},
     "pln_ar": {"order_key": "place", "group_key": "group", "max_epochs": 3, "progress": False},

@@ -5,7 +5,7 @@ file), and returns the axes: of a figure with several panels an array of them. C
 numbered from 1.
 """
 
-from ._classifiers import mixture_classifier
+from ._classifiers import mixture_classifier, reliability, risk_coverage
 from ._clusters import cluster_probabilities
 from ._codes import code_labels, code_usage
 from ._correlation import correlation_circle, gene_correlation
@@ -35,6 +35,8 @@ __all__ = [
     "posterior_diagnostics",
     "posterior_predictive",
     "rank_selection",
+    "reliability",
+    "risk_coverage",
     "tree",
     "variance_explained",
 ]

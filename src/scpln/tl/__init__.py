@@ -9,6 +9,7 @@ from ._posterior_predictive import posterior_predictive
 from ._rank_genes import rank_genes
 from ._select_rank import RankSelection, select_rank
 from ._test_covariates import test_covariates
+from .labels import label_transfer
 from .mixture_classifiers import mixture_classifier
 from .trees import pln_tree, tree_walk
 
@@ -20,6 +21,7 @@ __all__ = [
     "count_vae",
     "count_vqvae",
     "evaluate",
+    "label_transfer",
     "mixture_classifier",
     "pln",
     "pln_ar",

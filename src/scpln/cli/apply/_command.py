@@ -108,7 +108,8 @@ def run(args: argparse.Namespace, *, command: str) -> ExitCode:
         if command == "map":
             adata, model = _mapped(adata, model, args)
         labels = None if args.reject is None else model.predict(adata, reject=args.reject)
-        model.annotate(adata, key_added=key, diagnostics=args.diagnostics)
+        more = {} if args.target_error is None else {"target_error": args.target_error}
+        model.annotate(adata, key_added=key, diagnostics=args.diagnostics, **more)
         if labels is not None:
             _add_labels(adata, key, labels)
     seconds = time.perf_counter() - started
@@ -146,6 +147,12 @@ def _check_data(adata: Data, model: ScplnModel, args: argparse.Namespace) -> Non
         raise CommandError(msg)
     if args.reject is not None and args.reject >= 1:
         msg = f"--reject is a share of cells, below 1, not {args.reject:g}"
+        raise CommandError(msg)
+    if args.target_error is not None and not hasattr(model, "predict_sets"):
+        msg = f"--target-error is for a LabelClassifier, and {args.load_model} is a {type(model).__name__}"
+        raise CommandError(msg)
+    if args.target_error is not None and args.target_error >= 1:
+        msg = f"--target-error is a share of cells, below 1, not {args.target_error:g}"
         raise CommandError(msg)
     if args.command == "map" and not hasattr(model, "load_query_data"):
         msg = f"new cells cannot be mapped onto a {type(model).__name__}"

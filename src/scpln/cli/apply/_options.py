@@ -44,6 +44,12 @@ def add_options(parser: argparse.ArgumentParser, *, learns: bool) -> None:
         help="also write labels of which cells far from all that the model was trained on are 'unknown', obs['KEY_label']: as far as "
         "this share of those cells, such as 0.05; of a model with clusters or labels",
     )
+    group.add_argument(
+        "--target-error",
+        type=positive_number,
+        metavar="SHARE",
+        help="give a label only to cells sure enough for this share of errors among them, such as 0.05; of a LabelClassifier",
+    )
     group = parser.add_argument_group("computation")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     group.add_argument(

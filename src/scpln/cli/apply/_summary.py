@@ -19,7 +19,7 @@ SUMMARY = """\
                          what was applied to what
   n_cells, n_genes, seed, versions
   new_categories         {column: categories that the model was not trained on}
-  refused                cells that --reject calls unknown, in obs["KEY_label"]
+  refused                cells that --reject calls unknown, in obs["KEY_label"], or whose obs["KEY_prediction"] is missing
   clusters               {"n_components", "n_effective", "sizes": {name: cells}}
   bound                  mean over cells, in nats
   training               why the estimation of what is new ended
@@ -34,7 +34,6 @@ def summarize(
     model: ScplnModel, adata: Data, args: argparse.Namespace, key: str, seconds: float, added: list[str]
 ) -> dict[str, Any]:
     """Numbers and names; the help of the commands lists them."""
-    rejected = None if args.reject is None else getattr(model, "rejected_name", None)
     return {
         "command": args.command,
         "versions": versions(),
@@ -46,7 +45,7 @@ def summarize(
         "n_cells": adata.n_obs,
         "n_genes": len(model.genes),
         "new_categories": getattr(model, "new_categories", {}),
-        "refused": None if args.reject is None else int((adata.obs[f"{key}_label"] == rejected).sum()),
+        "refused": _refused(model, adata, args, key),
         "clusters": clusters(adata, key),
         "bound": adata.uns[key].get("elbo"),
         "training": model.stop_reason if args.command == "map" else None,
@@ -60,6 +59,14 @@ def summarize(
         },
         "added": added,
     }
+
+
+def _refused(model: ScplnModel, adata: Data, args: argparse.Namespace, key: str) -> int | None:
+    """Cells that get no label."""
+    if args.reject is not None:
+        return int((adata.obs[f"{key}_label"] == getattr(model, "rejected_name", None)).sum())
+    column = f"{key}_prediction"
+    return int(adata.obs[column].isna().sum()) if column in adata.obs else None
 
 
 def as_text(summary: dict[str, Any]) -> str:

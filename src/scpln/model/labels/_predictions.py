@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
     from scpln.data import Data
@@ -50,6 +51,8 @@ class LabelPredictions(LinearModel):
 
     label_names: list[str]
     label_dtype: str
+    #: Posteriors of the cells that are being annotated, and the share of errors that is asked for.
+    _annotating: tuple[Posterior | None, float | None] = (None, None)
 
     @property
     @abstractmethod
@@ -317,14 +320,50 @@ class LabelPredictions(LinearModel):
     def _table(self, values: NDArray, adata: Data | None, indices: Any) -> pd.DataFrame:
         return pd.DataFrame(values, index=self._names(adata, indices), columns=self.label_names)
 
+    def annotate(
+        self,
+        adata: AnnData | MuData | None = None,
+        key_added: str | None = None,
+        diagnostics: bool = False,
+        *,
+        target_error: float | None = None,
+        posterior: Posterior | None = None,
+    ) -> None:
+        """Write labels, probabilities and uncertainty into an AnnData, for scanpy and for later.
+
+        Parameters
+        ----------
+        adata
+            Annotated data to write into; by default the model's own.
+        key_added
+            Start of the names; by default ``"labelclassifier"``.
+        diagnostics
+            Has no effect: there are no posteriors of cells.
+        target_error
+            Share of errors among cells that get a label; by default the one that the model was trained or calibrated with, if there was one.
+        posterior
+            As in `predict`.
+
+        Returns
+        -------
+        None. All that was written under the key before is replaced. Sets ``obs["{key}_prediction"]``, NaN where the label is less sure than `target_error` asks for,
+        ``obs["{key}_probability"]``, ``obs["{key}_entropy"]``, ``obs["{key}_expected_entropy"]``, ``obs["{key}_mutual_information"]`` and ``obs["{key}_novelty"]``
+        (see `get_label_uncertainty`), ``obsm["{key}_probs"]``, and ``uns["{key}"]``.
+        """
+        given = None if target_error is None else in_range("target_error", target_error, 0, 1)
+        self._annotating = posterior, given
+        try:
+            super().annotate(adata, key_added, diagnostics)
+        finally:
+            self._annotating = None, None
+
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         del diagnostics  # there are no latent states
-        return self._annotation_of(self._predict(adata, None, N_DRAWS, None, None), self._design(adata, None))
-
-    def _annotation_of(self, found: LabelPrediction, design: Floats) -> Annotation:
-        """What is written of predictions."""
-        columns = self._uncertainty(found, design)
-        limit = self.training_.get("calibration", {}).get("threshold", -np.inf)
+        posterior, target_error = self._annotating
+        found = self._predict(adata, None, N_DRAWS, posterior, None)
+        columns = self._uncertainty(found, self._design(adata, None))
+        target_error = target_error or self.training_.get("calibration", {}).get("target_error")
+        limit = -np.inf if target_error is None else self._threshold(target_error)
         codes = np.where(columns["probability"] < limit, -1, found.probabilities.argmax(1))
         obs: dict[str, Any] = {"prediction": pd.Categorical.from_codes(codes, self.label_names)}
         return Annotation(
