@@ -7,6 +7,9 @@ import pytest
 
 import scpln
 from scpln.model import PLNPCA, LabelClassifier, LabelRegressor, setup_anndata
+from scpln.utils import keywords
+
+from .test_arguments import refused, wrong_for
 
 
 def make(n=300, seed=0, types=("a", "b", "c")):
@@ -322,3 +325,28 @@ def test_values_that_are_none_are_refused():
     model.train(progress=False, calibrate=False)
     with pytest.raises(RuntimeError, match="conformal=True needs errors"):
         model.predict(conformal=True)
+
+
+@pytest.mark.parametrize("make_model", ["classifier", "regressor"])
+@pytest.mark.filterwarnings("ignore")
+def test_wrong_arguments_are_refused_by_name(make_model):
+    adata = make(n=60)
+    setup_anndata(adata, labels_key="type")
+    if make_model == "classifier":
+        model = LabelClassifier(adata, use_rep="X_e")
+        methods = ["train", "predict", "predict_sets", "get_label_uncertainty", "calibrate", "annotate"]
+        needed = {}
+    else:
+        model, methods, needed = (
+            LabelRegressor(adata, "age", use_rep="X_e"),
+            ["train", "predict"],
+            {"target_key": "age"},
+        )
+    model.train(progress=False)
+    known = {"adata", "registry", "posterior", "diagnostics", "key_added"}
+    calls = [(type(model), lambda **given: type(model)(adata, **{**needed, **given}))]
+    calls += [(getattr(type(model), name), getattr(model, name)) for name in methods]
+    for function, call in calls:
+        for name in set(keywords(function)) - known:
+            for value in wrong_for(name):
+                refused(call, name, value)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+#: Largest standard deviation of weights.
+_WIDEST = 1e4
 #: How far means of a posterior may be from the features, in standard deviations of these.
 _SAME = 1e-3
 
@@ -46,7 +48,7 @@ class LinearModel(ScplnModel):
                     msg = f"{type(self).__name__} reads counts and their size factors, and has no place for {name}. Set up the data without it, or name an embedding with use_rep=..."
                     raise ValueError(msg)
         self.use_rep = use_rep
-        self.prior_scale = None if prior_scale is None else positive_number("prior_scale", prior_scale)
+        self.prior_scale = None if prior_scale is None else positive_number("prior_scale", prior_scale, most=_WIDEST)
         if self.adata is not None and use_rep is not None:
             read_embedding(self.adata, use_rep, np.arange(0), None)
         self.module = LinearLayer()

@@ -57,7 +57,9 @@ def reliability(
     .. plot::
 
         >>> import scpln
+        >>> import scanpy as sc
         >>> adata = scpln.datasets.pbmc68k_reduced()
+        >>> sc.pp.pca(adata, 30)
         >>> ref, query = adata[:500].copy(), adata[500:].copy()
         >>> model = scpln.tl.label_transfer(ref, query, "bulk_labels", use_rep="X_pca", progress=False)
         >>> ax = scpln.pl.reliability(query, show=False)
@@ -118,7 +120,9 @@ def risk_coverage(
     .. plot::
 
         >>> import scpln
+        >>> import scanpy as sc
         >>> adata = scpln.datasets.pbmc68k_reduced()
+        >>> sc.pp.pca(adata, 30)
         >>> ref, query = adata[:500].copy(), adata[500:].copy()
         >>> model = scpln.tl.label_transfer(ref, query, "bulk_labels", use_rep="X_pca", progress=False)
         >>> ax = scpln.pl.risk_coverage(query, show=False)
