@@ -50,7 +50,7 @@ def split(name: str, adata: ad.AnnData, seed: int) -> np.ndarray:
         conditions = adata.obs["condition"].astype(str)
         return (conditions == min(conditions)).to_numpy()  # control
     if name == "mixology":
-        return adata.obs["batch"].astype(str).str.contains("10x", case=False).to_numpy()
+        return adata.obs["batch"].astype(str).str.startswith("celseq2").to_numpy()
     if name == "brain":
         batches = np.unique(adata.obs["batch"].astype(str))
         return adata.obs["batch"].astype(str).isin(random.permutation(batches)[: len(batches) // 2]).to_numpy()

@@ -43,7 +43,7 @@ LABELS = (
                 metavar="SHARE",
             ),
         ),
-        defaults={"max_epochs": 100},
+        defaults={"max_epochs": 100, "n_threads": "all"},
         has_latent=False,
         results=(
             Result(('obs["KEY_prediction"]',), "label of every cell, missing where it is not sure enough"),
@@ -74,7 +74,7 @@ LABELS = (
             CALIBRATE,
             CV_KEY,
         ),
-        defaults={"max_epochs": 1000},
+        defaults={"max_epochs": 1000, "n_threads": "all"},
         has_latent=False,
         results=(
             Result(('obs["KEY_mean"]', 'obs["KEY_sd"]'), "predicted value of every cell, and its standard deviation"),

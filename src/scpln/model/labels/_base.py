@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scvi import settings
 
 from scpln.data import cell_positions, setup_args
 from scpln.model.base import ScplnModel
-from scpln.utils import positive_number
+from scpln.utils import positive_integer_or_none, positive_number
 
 from ._features import design_of, log_values, read_embedding
 from ._layer import LinearLayer
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 _WIDEST = 1e4
 #: How far means of a posterior may be from the features, in standard deviations of these.
 _SAME = 1e-3
+
+
+def number_of_threads(n_threads: int | None) -> int | None:
+    """Threads of linear algebra that are asked for, or set for all; None for as many as it takes."""
+    return positive_integer_or_none("n_threads", n_threads) or settings.num_threads
 
 
 class LinearModel(ScplnModel):

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from scvi import REGISTRY_KEYS
+from threadpoolctl import threadpool_limits
 
 from scpln.data import read_labels, setup_args, states
 from scpln.inference.linear import ClassDistances, CovarianceName, fit_label_weights
 from scpln.model.base import Objective
 from scpln.utils import as_bool, in_range, one_of, positive_integer, positive_number, progress_bar, resolve_seed
 
+from ._base import number_of_threads
 from ._features import design_of, scaling_of
 from ._held_out import N_FOLDS, fold_of_cells, read_groups
 from ._layer import LinearLayer
@@ -117,6 +119,7 @@ class LabelClassifier(LabelPredictions):
         cv_key: str | None = None,
         target_error: float | None = None,
         seed: int | None = None,
+        n_threads: int | None = None,
         progress: bool = True,
     ) -> None:
         """Maximise the bound over weights, their covariance and the prior's scale, and calibrate on cells that are held out in turn.
@@ -135,6 +138,8 @@ class LabelClassifier(LabelPredictions):
             Share of errors among cells that get a label, see `calibrate`.
         seed
             Of draws and parts; by default ``scvi.settings.seed``, or 0.
+        n_threads
+            Threads of linear algebra; by default ``scvi.settings.num_threads``, or as many as it takes by itself.
         progress
             Whether to show a progress bar, in the style of ``scvi.settings.progress_bar_style``.
 
@@ -149,6 +154,7 @@ class LabelClassifier(LabelPredictions):
             "seed": resolve_seed(seed),
         }
         then, show = as_bool("calibrate", calibrate), as_bool("progress", progress)
+        threads = number_of_threads(n_threads)
         target = None if target_error is None else in_range("target_error", target_error, 0, 1)
         assert self.adata is not None
         groups = read_groups(self.adata.obs, cv_key)
@@ -159,7 +165,8 @@ class LabelClassifier(LabelPredictions):
         cells, values = self._read(None), self._values(None, known)
         centre, scale = scaling_of(values)
         design = design_of(values, centre, scale)
-        with progress_bar(type(self).__name__, options["max_epochs"], at_most=True, show=show) as bar:
+        bar_of = progress_bar(type(self).__name__, options["max_epochs"], at_most=True, show=show)
+        with threadpool_limits(threads), bar_of as bar:
             fit = self._fit(design, codes, options, bar.update)
             reason = "converged" if fit.converged else f"reached the maximum of {options['max_epochs']} iterations"
             bar.finish(reason)
@@ -190,7 +197,8 @@ class LabelClassifier(LabelPredictions):
         history = {"elbo": [value / len(codes) for value in fit.history]}
         self._finish_training(cells, {**training, **options}, history)
         if then:
-            self.calibrate(cv_key=cv_key, target_error=target)
+            with threadpool_limits(threads):
+                self.calibrate(cv_key=cv_key, target_error=target, seed=options["seed"])
 
     @property
     def _family(self) -> CovarianceName:

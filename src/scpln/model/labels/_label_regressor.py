@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
+from threadpoolctl import threadpool_limits
 
 from scpln.data import cell_positions, get_column
 from scpln.inference.linear import conformal_quantile, fit_value_weights
 from scpln.model.base import Annotation, Objective
 from scpln.utils import as_bool, in_range, one_of, positive_integer, progress_bar, resolve_seed
 
-from ._base import LinearModel
+from ._base import LinearModel, number_of_threads
 from ._features import design_of, scaling_of
 from ._held_out import N_FOLDS, fold_of_cells, read_groups, some_cells
 from ._layer import LinearLayer
@@ -106,6 +107,7 @@ class LabelRegressor(LinearModel):
         calibrate: bool = True,
         cv_key: str | None = None,
         seed: int | None = None,
+        n_threads: int | None = None,
         progress: bool = True,
     ) -> None:
         """Find the variances of the highest evidence, and with them the weights; and compare with cells that are held out in turn.
@@ -120,6 +122,8 @@ class LabelRegressor(LinearModel):
             Column of ``obs`` with batches or donors, which are held out as a whole.
         seed
             Of the parts; by default ``scvi.settings.seed``, or 0.
+        n_threads
+            Threads of linear algebra; by default ``scvi.settings.num_threads``, or as many as it takes by itself.
         progress
             Whether to show a progress bar, in the style of ``scvi.settings.progress_bar_style``.
 
@@ -130,13 +134,14 @@ class LabelRegressor(LinearModel):
         """
         epochs = positive_integer("max_epochs", MAX_EPOCHS if max_epochs is None else max_epochs)
         seed, then, show = resolve_seed(seed), as_bool("calibrate", calibrate), as_bool("progress", progress)
+        threads = number_of_threads(n_threads)
         assert self.adata is not None
         groups, targets = read_groups(self.adata.obs, cv_key), self._targets(self.adata)
         known = np.flatnonzero(np.isfinite(targets))
         y = targets[known]
         self.is_trained_ = False
         cells, values = self._read(None), self._values(None, known)
-        with progress_bar(type(self).__name__, 1, show=show) as bar:
+        with threadpool_limits(threads), progress_bar(type(self).__name__, 1, show=show) as bar:
             centre, scale = scaling_of(values)
             design, middle, spread = design_of(values, centre, scale), float(y.mean()), float(y.std())
             fit = self._fit(design, (y - middle) / spread, epochs)
