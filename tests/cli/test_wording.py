@@ -84,6 +84,7 @@ OUT_OF_REACH_IN = {
     "model/labels/_predictions.py: predict": "`soft` is no option",
     "model/labels/_predictions.py: calibrate": "no command calibrates on other cells",
     "model/tree_walk/_results.py: get_visit_ranks": "no command gives ranks",
+    "model/labels/_calibrated.py: calibrate": "no command calibrates on other cells",
     "model/plnpca/_representation.py: get_latent_representation": "no command returns variances",
     "model/abilities/uncertainty/_ability.py: get_expression_interval": "no command returns intervals",
     "model/abilities/uncertainty/_ability.py: get_posterior": "no command returns posteriors",
