@@ -249,6 +249,8 @@ def test_all_draws_at_once_are_what_each_gives():
     np.testing.assert_allclose(found.entropy, scipy.stats.entropy(each.mean(0), axis=1), atol=1e-5)
     np.testing.assert_allclose(found.expected_entropy, scipy.stats.entropy(each, axis=2).mean(0), atol=1e-5)
     np.testing.assert_allclose(found.mutual_information, found.entropy - found.expected_entropy, atol=1e-9)
+    first = predict_labels(10, lambda rows: x[rows].astype(np.float32), weights, 1.7)
+    np.testing.assert_allclose(first.probabilities, found.probabilities[:10], atol=1e-6)
     of_draws = predict_labels(60, lambda rows: np.tile(x[rows].astype(np.float32), (7, 1, 1)), weights, 1.7)
     np.testing.assert_allclose(of_draws.probabilities, found.probabilities, atol=1e-6)
 

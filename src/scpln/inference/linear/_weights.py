@@ -207,7 +207,7 @@ def blocks(n: int, width: int) -> Iterator[slice]:
     """Slices of n rows whose arrays of this width stay in the processor's cache."""
     size = max(1, _BLOCK // width)
     for start in range(0, n, size):
-        yield slice(start, start + size)
+        yield slice(start, min(start + size, n))
 
 
 def _spread(covariance: Floats, tilt: Floats) -> Floats:
