@@ -24,9 +24,7 @@ demo: $(VENV)/.run  ## raw counts of 700 blood cells to an annotated .h5ad and a
 test: $(VENV)/.test  ## tests, and the examples of the docstrings (one after the other: PYTEST_ARGS="-n 0")
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(PYTEST_ARGS)
 
-bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, known eigenvectors, consistency, estimators, hostile counts, intervals, differential expression, autoencoders, CITE-seq, usefulness, integration, gene space and trees (a day; DATA=folder of real sets, STUDIES=data of plntree's wheel, AFFILIATIONS=table of pyPLNmodels' wheel)
-bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, known eigenvectors, consistency, estimators, hostile counts, intervals, differential expression, autoencoders, CITE-seq, usefulness, integration, compositions, gene space and trees (a day; DATA=folder of real sets, STUDIES=data of plntree's wheel)
-bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, known eigenvectors, consistency, estimators, hostile counts, intervals, differential expression, autoencoders, discrete codes, CITE-seq, usefulness, integration, gene space and trees (a day; DATA=folder of real sets, STUDIES=data of plntree's wheel)
+bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten seeds, growth, posteriors, known eigenvectors, consistency, estimators, hostile counts, intervals, differential expression, autoencoders, discrete codes, labels, CITE-seq, usefulness, integration, compositions, gene space and trees (a day; DATA=folder of real sets, STUDIES=data of plntree's wheel, AFFILIATIONS=table of pyPLNmodels' wheel)
 	$(BIN)/python benchmarks/plnpca.py --peer-python .venv-peer/bin/python $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/plnpca.py --seeds 10 $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/growth.py $(BENCH_ARGS)
@@ -40,6 +38,7 @@ bench: $(VENV)/.run .venv-peer/.bench  ## measure against the peer, from ten see
 	$(BIN)/python benchmarks/mixture_classifiers.py
 	$(if $(DATA),$(BIN)/python benchmarks/composition_study.py --data $(DATA) $(if $(STUDIES),--studies $(STUDIES)))
 	$(if $(DATA),$(BIN)/python benchmarks/count_vqvae.py --data $(DATA))
+	$(if $(DATA),$(BIN)/python benchmarks/label_transfer.py --data $(DATA))
 	$(if $(STUDIES),$(BIN)/python benchmarks/tree.py $(STUDIES))
 	$(if $(DATA),$(BIN)/python benchmarks/tree_walk.py --data $(DATA) $(if $(AFFILIATIONS),--affiliations $(AFFILIATIONS)) $(if $(STUDIES),--studies $(STUDIES)))
 	$(BIN)/python benchmarks/hostile_counts.py $(BENCH_ARGS)
