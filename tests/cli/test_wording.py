@@ -82,7 +82,6 @@ OUT_OF_REACH_IN = {
     "model/labels/_base.py: _check_posterior": "no command passes posteriors",
     "model/labels/_label_regressor.py: predict": "`conformal` is no option",
     "model/labels/_predictions.py: predict": "`soft` is no option",
-    "model/labels/_predictions.py: calibrate": "no command calibrates on other cells",
     "model/tree_walk/_results.py: get_visit_ranks": "no command gives ranks",
     "model/labels/_calibrated.py: calibrate": "no command calibrates on other cells",
     "model/plnpca/_representation.py: get_latent_representation": "no command returns variances",
