@@ -28,7 +28,7 @@ class CodeVectors(Prior):
 
     Examples
     --------
-    >>> from scpln.module.codes import FiniteScalarQuantizer
+    >>> from scpln.module.codes import CodePrior, FiniteScalarQuantizer
     >>> prior = CodeVectors(FiniteScalarQuantizer(2, 4), CodePrior(2, 4))
     >>> prior.log_prob(prior.sample(3)).exp()
     tensor([0.0625, 0.0625, 0.0625])
