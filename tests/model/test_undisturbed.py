@@ -50,6 +50,7 @@ TOOLS = {
     "composition": {"sample_key": "batch", "label_key": "group"},
     "count_gmvae": {"n_components": 2, **SMALL, "n_latent": 2, "max_epochs": 1, "start": "random", "progress": False},
     "count_vae": {**SMALL, "n_latent": 2, "max_epochs": 1, "start": "random", "progress": False},
+    "count_vqvae": {**SMALL, "n_codes": 2, "codebook_size": 4, "max_epochs": 1, "start": "random", "progress": False},
     "evaluate": {"n_samples": 30},
     "label_transfer": None,  # of two sets of cells
     "mixture_classifier": {"labels_key": "batch", "n_components": 1, "cv_key": "group"},
