@@ -213,7 +213,10 @@ def test_defaults_in_the_help_are_those_of_the_library(capsys):
     batch = default(model["countvae"].train, "batch_size")
     assert rate["plntree"] == rate["plnpca"]
     assert f"(default: {FLOW})" in text
-    assert f"(default: {rate['plnpca']} for plnpca and plntree, {rate['countvae']} for countvae, countgmvae and countvqvae)" in text
+    assert (
+        f"(default: {rate['plnpca']} for plnpca and plntree, {rate['countvae']} for countvae, countgmvae and countvqvae)"
+        in text
+    )
     assert f"(default: {CELLS_IN_STEP} for plnpca, {batch} for countvae, countgmvae and countvqvae)" in text
     assert (
         f"(default: {MAX_EPOCHS} for plnpca, {PLN_MAX_EPOCHS} for pln, plnmixture, plnlda, plnar, plntree, treewalk and labelregressor, as many as suit"

@@ -11,7 +11,7 @@ import scpln
 from scpln.model import PLN, PLNAR, PLNLDA, PLNPCA, CountGMVAE, CountVAE, PLNMixture, PLNTree, TreeWalk, setup_anndata
 from scpln.utils import keywords
 
-from .every_model import IN_GENE_SPACE, KINDS, WITHOUT_STATES, make_adata, trained
+from .every_model import IN_GENE_SPACE, KINDS, WALKS, WITHOUT_STATES, make_adata, trained
 
 WRONG = [object(), "no", math.nan, math.inf, -1, 10**30, []]
 KIND = {
@@ -193,7 +193,8 @@ def test_functions(name):
 
 
 def test_each_model_has_its_kind():
-    assert {KINDS[kind][0] for kind in KIND.values()} == {made for made, _ in KINDS.values()}
+    every = KINDS | WALKS
+    assert {every[kind][0] for kind in KIND.values()} == {made for made, _ in every.values()}
 
 
 @pytest.mark.parametrize("model_class", [CountVAE, CountGMVAE])
