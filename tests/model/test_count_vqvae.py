@@ -214,7 +214,12 @@ def test_samples_of_a_label_have_its_genes_and_the_depths_of_cells():
     counts = {kind: adata[adata.obs["kind"] == kind].X.toarray().mean(0) for kind in means}
     expected = np.log(counts["high"] + 0.1) - np.log(counts["low"] + 0.1)
     assert np.corrcoef(found, expected)[0, 1] > 0.8
-    totals = np.asarray(model.sample(2000).X.sum(1)).ravel()
+    every = model.sample(4000)
+    for kind in means:
+        same = every[every.obs["kind"] == kind], model.sample(2000, given={"kind": kind})
+        shares = [np.bincount(cells.obsm["codes"][:, 0], minlength=8) / cells.n_obs for cells in same]
+        np.testing.assert_allclose(*shares, atol=0.06)
+    totals = np.asarray(every.X.sum(1)).ravel()
     observed = np.asarray(adata.X.sum(1)).ravel()
     assert abs(np.log(totals + 1).std() / np.log(observed + 1).std() - 1) < 0.3
 
@@ -308,7 +313,9 @@ def test_what_is_given_has_to_be_there(model):
     with pytest.raises(ValueError, match="given has 'colour', but the model was set up with these columns"):
         model.sample(3, given={"colour": "red"})
     with pytest.raises(ValueError, match="no training cell is so"):
-        model.sample(3, given={"kind": "middle"})
+        model.sample(3, given={"batch": "middle"})
+    with pytest.raises(ValueError, match="given has labels 'kind', but codes do not depend on labels"):
+        model.sample(3, given={"kind": "high"})
     with pytest.raises(ValueError, match="position=2"):
         model.get_code_genes(2)
 

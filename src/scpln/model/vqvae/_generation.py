@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from scvi import REGISTRY_KEYS
 
-from scpln.data import setup_args, states
+from scpln.data import read_labels, setup_args
 from scpln.utils import as_mapping, in_range, positive_integer, resolve_seed
 
 from ._codes import Codes
@@ -54,21 +53,21 @@ class Generation(Codes):
         n_samples
             Cells.
         given
-            Columns of ``obs`` and their values, such as ``{"batch": "a"}``: batches, covariates, or labels. What the prior of codes is given (`prior_given`) changes the codes; anything else, as a
-            covariate of the decoder, changes counts only, or says which cells' size factors are taken.
+            Columns of ``obs`` and their values, such as ``{"batch": "a"}``: batches, covariates, or, with ``prior_given="labels"``, labels. What the prior of codes is given changes the codes;
+            anything else, as a covariate of the decoder, counts only.
         seed
             Of the draws; by default ``scvi.settings.seed``, or 0.
 
         Returns
         -------
-        Annotated data: counts in ``X``, columns of ``obs`` that the model was set up with, and codes in ``obsm["codes"]``.
+        Annotated data: counts in ``X``, columns of ``obs`` that the model was set up with (labels only if codes depend on them), and codes in ``obsm["codes"]``.
 
         Raises
         ------
         RuntimeError
             If the model is not trained.
         ValueError
-            If no training cell has what is given, or the model was loaded without its AnnData.
+            If no training cell has what is given, labels are given that codes do not depend on, or the model was loaded without its AnnData.
 
         Examples
         --------
@@ -88,7 +87,7 @@ class Generation(Codes):
         adata = self._data_or_own(None)
         rows = np.unique(chosen)
         data = self._read(adata, rows).data.subset(np.searchsorted(rows, chosen))
-        groups = self._groups_given(data, wanted)
+        groups = self._groups_to_draw(data, adata, chosen)
         generator = torch.Generator().manual_seed(seed)
         codes = copy.deepcopy(self.module.states.codes).cpu().sample(n, generator, groups)
         counts = self._draw(data, codes, seed)
@@ -103,11 +102,14 @@ class Generation(Codes):
 
     def _like_cells(self, n: int, wanted: dict[str, Any], random: np.random.Generator) -> NDArray[np.intp]:
         """Training cells whose size factors and covariates new cells have."""
-        obs = self._data_or_own(None).obs
+        obs, columns = self._data_or_own(None).obs, self._columns()
         has = np.ones(len(obs), dtype=bool)
         for name, value in wanted.items():
-            if name not in self._columns():
-                msg = f"given has {name!r}, but the model was set up with these columns of obs: {self._columns()}."
+            if name not in columns and name == setup_args(self.registry)["labels_key"]:
+                msg = f"given has labels {name!r}, but codes do not depend on labels. Train CountVQVAE(adata, prior_given='labels') for new cells of a label."
+                raise ValueError(msg)
+            if name not in columns:
+                msg = f"given has {name!r}, but the model was set up with these columns of obs: {columns}."
                 raise ValueError(msg)
             has &= (obs[name].astype(str) == str(value)).to_numpy()
         if not has.any():
@@ -116,24 +118,23 @@ class Generation(Codes):
         return random.choice(np.flatnonzero(has), n)
 
     def _columns(self) -> list[str]:
-        """Columns of ``obs`` that the model was set up with."""
+        """Columns of ``obs`` that new cells have: those of set-up, labels only if codes depend on them."""
         args = setup_args(self.registry)
-        keys = [args[name] for name in ("batch_key", "labels_key", "size_factor_key")]
+        keys = [args[name] for name in ("batch_key", "size_factor_key")]
+        if self.options.prior_given == "labels":
+            keys.append(args["labels_key"])
         for name in ("categorical_covariate_keys", "continuous_covariate_keys"):
             keys += args[name] or []
         known = self._data_or_own(None).obs.columns
         return list(dict.fromkeys(key for key in keys if key is not None and key in known))
 
-    def _groups_given(self, data: CountData, wanted: dict[str, Any]) -> torch.Tensor | None:
-        """Groups of new cells for the prior of codes; −1 where they are drawn, too."""
+    def _groups_to_draw(self, data: CountData, adata: ad.AnnData, chosen: NDArray[np.intp]) -> torch.Tensor | None:
+        """Groups for the prior of codes of new cells that are like these; −1 where they are drawn, too."""
         groups = self._groups_of(data)
-        if groups is not None:
-            return torch.from_numpy(groups)
-        key = setup_args(self.registry)["labels_key"]
-        if self.options.prior_given is None or key not in wanted:
-            return None
-        names = [str(name) for name in states(self.registry)[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]]
-        return torch.full((data.n_cells,), names.index(str(wanted[key])))
+        if self.options.prior_given == "labels" and setup_args(self.registry)["labels_key"] in adata.obs:
+            labels = read_labels(adata, self.registry)
+            groups = None if labels is None else labels[0][chosen]
+        return None if groups is None else torch.from_numpy(groups)
 
     def _draw(self, data: CountData, codes: torch.Tensor, seed: int) -> NDArray:
         """Counts of new cells with these codes, and the offsets and design of the data."""
