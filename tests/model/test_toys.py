@@ -126,7 +126,7 @@ def test_the_command_line_fits_it(row, cells, tmp_path, monkeypatch, capsys):
     if row.options:
         assert written.uns[row.key]["params"]["penalty"] == 0.01
     assert main([*argv, "--force", "--n-latent", "3"]) == 1
-    assert "which has no latent state" in capsys.readouterr().err
+    assert "which has no latent space" in capsys.readouterr().err
 
 
 def test_a_card_says_what_it_optimised(trained, tmp_path):

@@ -113,7 +113,7 @@ def _check_latent(args: argparse.Namespace, entry: Entry) -> None:
         return
     for name in ("n_latent", "figure"):
         if _given(args, name) is not None:
-            msg = f"{option_of(name)} has no effect on --model {args.model}, which has no latent state: leave it out"
+            msg = f"{option_of(name)} has no effect on --model {args.model}, which has no latent space: leave it out"
             raise CommandError(msg)
 
 
