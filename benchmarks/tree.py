@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from machine import machine_facts
@@ -50,25 +51,45 @@ def features(kind: str, model: Any, adata: Any) -> np.ndarray:
     )
 
 
-def classify(job: dict[str, Any]) -> dict[str, Any]:
-    """Balanced accuracy and AUROC in a quarter of the samples of classifiers, and of models, of the others; and bounds of the former by these models."""
+def within_study(job: dict[str, Any]) -> dict[str, Any]:
+    """Scores of a quarter of the samples of a study."""
     adata = read_study(Path(job["folder"]), job["study"], job["rank"])
-    cases, found = is_case(adata, job["study"]), {}
+    cases = is_case(adata, job["study"])
     split = StratifiedShuffleSplit(1, test_size=0.25, random_state=job["seed"])
     train, test = next(split.split(cases, cases))
+    return classify(adata[train].copy(), adata[test].copy(), cases[train], cases[test], job["epochs"])
+
+
+def across_studies(job: dict[str, Any]) -> dict[str, Any]:
+    """Scores of a study by what the other studies of its disease say, of the taxa that all have."""
+    names = [name for name, disease in CASES.items() if disease == CASES[job["study"]]]
+    studies = {name: read_study(Path(job["folder"]), name, job["rank"]) for name in names}
+    common = sorted(set.intersection(*(set(adata.var_names) for adata in studies.values())))
+    cases = {name: is_case(adata, name) for name, adata in studies.items()}
+    left_out = studies.pop(job["study"])[:, common].copy()
+    train = ad.concat({name: adata[:, common] for name, adata in studies.items()}, index_unique=" ")
+    known = np.concatenate([cases[name] for name in studies])
+    return classify(train, left_out, known, cases[job["study"]], job["epochs"])
+
+
+def classify(
+    train: ad.AnnData, test: ad.AnnData, known: np.ndarray, truth: np.ndarray, epochs: int | None
+) -> dict[str, Any]:
+    """Balanced accuracy and AUROC in some samples of classifiers, and of models, of others; and bounds of the former by these models."""
+    found = {}
     for kind in KINDS:
-        model = fitted(kind, adata[train].copy(), job["epochs"]) if kind.startswith("pln") else None
+        model = fitted(kind, train.copy(), epochs) if kind.startswith("pln") else None
         if kind == "mixture":
             classifier = scpln.model.MixtureClassifier(2, components="dirichlet_multinomial", random_state=0)
-            one, other = (np.asarray(adata[rows].X, np.float64) for rows in (train, test))
+            one, other = (np.asarray(each.X, np.float64) for each in (train, test))
         else:
             ridge = LogisticRegressionCV(Cs=10, class_weight="balanced", max_iter=2000, scoring="roc_auc")
             classifier = make_pipeline(StandardScaler(), ridge)
-            one, other = (features(kind, model, adata[rows].copy()) for rows in (train, test))
-        scores = classifier.fit(one, cases[train]).predict_proba(other)[:, 1]
-        middle = cases[train].mean() if kind == "mixture" else 0.5  # its classes have their frequencies
-        found[kind] = [balanced_accuracy_score(cases[test], scores > middle), roc_auc_score(cases[test], scores)]
-        found[kind] += [] if model is None else [float(model.get_elbo(adata[test].copy()))]
+            one, other = (features(kind, model, each.copy()) for each in (train, test))
+        scores = classifier.fit(one, known).predict_proba(other)[:, 1]
+        middle = known.mean() if kind == "mixture" else 0.5  # its classes have their frequencies
+        found[kind] = [balanced_accuracy_score(truth, scores > middle), roc_auc_score(truth, scores)]
+        found[kind] += [] if model is None else [float(model.get_elbo(test.copy()))]
     return {"scores": {kind: [float(value) for value in values] for kind, values in found.items()}}
 
 
@@ -105,7 +126,7 @@ def describe(job: dict[str, Any]) -> dict[str, Any]:
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """One job."""
-    return describe(job) if job["part"] == "diversity" else classify(job)
+    return {"diversity": describe, "disease": within_study, "other studies": across_studies}[job["part"]](job)
 
 
 def report(results: list[dict[str, Any]]) -> None:
@@ -119,9 +140,11 @@ def report(results: list[dict[str, Any]]) -> None:
             print(job["study"], {key: value for key, value in found.items() if key != "job"})
         else:
             for kind, (accuracy, auroc, *bound) in found["scores"].items():
-                rows.append((job["study"], kind, accuracy, auroc, bound[0] if bound else np.nan))
-    table = pd.DataFrame(rows, columns=["study", "kind", "balanced accuracy", "AUROC", "held-out bound"])
-    print(table.groupby(["study", "kind"], sort=False).agg(["mean", "std"]).round(3).to_string())
+                rows.append((job["study"], job["part"], kind, accuracy, auroc, bound[0] if bound else np.nan))
+    table = pd.DataFrame(
+        rows, columns=["study", "learned from", "kind", "balanced accuracy", "AUROC", "held-out bound"]
+    )
+    print(table.groupby(["study", "learned from", "kind"], sort=False).agg(["mean", "std"]).round(3).to_string())
 
 
 def main() -> None:
@@ -136,11 +159,10 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="only print what there is")
     args = parser.parse_args()
     common = {"folder": str(args.folder), "rank": args.rank, "epochs": args.epochs}
-    jobs = [
-        {"part": part, "study": study, "seed": seed, **common}
-        for study in args.study
-        for part, seed in [*[("disease", seed) for seed in range(args.seeds)], ("diversity", 0)]
-    ]
+    several = [study for study in args.study if list(CASES.values()).count(CASES[study]) > 1]
+    parts = [("disease", study, seed) for study in args.study for seed in range(args.seeds)]
+    parts += [("other studies", study, 0) for study in several] + [("diversity", study, 0) for study in args.study]
+    jobs = [{"part": part, "study": study, "seed": seed, **common} for part, study, seed in parts]
     print(machine_facts(1))
     report(run_missing(jobs, run, args.out / "tree.jsonl", 0 if args.report else 1))
 
