@@ -5,7 +5,9 @@ import pickle
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import multinomial
 
 import scpln
 from scpln.inference.treewalk import LocalWalk
@@ -200,3 +202,19 @@ def test_what_is_not_finite_has_not_converged(monkeypatch):
     assert not model.converged
     assert "1 of 30 cells" in model.stop_reason
     assert np.isfinite(model.training_["elbo"])
+
+
+@pytest.mark.parametrize("walk", ["local", "exchangeable", "global"])
+def test_counts_without_overdispersion_are_multinomial(walk):
+    """Concentrations are then as large as one likes, and log-gamma functions of them lose all digits."""
+    random = np.random.default_rng(0)
+    counts = random.multinomial(3000, random.dirichlet(np.full(7, 5.0)), 50).astype(float)
+    names = ["x|a|1", "x|a|2", "x|b|1", "x|b|2", "y|c|1", "y|c|2", "y|d|1"]
+    adata = ad.AnnData(counts, var=pd.DataFrame(index=names))
+    setup_anndata(adata)
+    model = TreeWalk(adata, walk=walk)
+    model.train(progress=False, **({"max_epochs": 20} if walk == "global" else {}))
+    shares = counts.sum(0) / counts.sum()
+    assert model.get_elbo() == pytest.approx(multinomial(3000, shares).logpmf(counts).mean(), abs=0.1)
+    assert (model.get_elbo(return_mean=False) < 0).all()
+    assert model.training_["converged"] or walk == "global"

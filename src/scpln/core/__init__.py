@@ -8,6 +8,7 @@ from ._entries import ABSENT, Entries
 from ._factorial import log_factorial_sums
 from ._files import flush_directory, left_behind, replace_file, sole_writer, write_beside
 from ._interrupts import Held, after_training, hold_interrupts
+from ._rising import digamma_rising, log_rising
 from ._threads import Threads, available_threads, threads
 from ._tree import Tree
 
@@ -27,11 +28,13 @@ __all__ = [
     "available_threads",
     "canonical",
     "compressed",
+    "digamma_rising",
     "flush_directory",
     "helmert",
     "hold_interrupts",
     "left_behind",
     "log_factorial_sums",
+    "log_rising",
     "native",
     "ranges",
     "replace_file",

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
-from scipy.special import digamma, gammaln
+from scipy.special import gammaln
+
+from scpln.core import digamma_rising, log_rising
 
 from ._components import Components
 from ._special import trigamma
@@ -109,9 +111,7 @@ class DirichletMultinomialComponents(Components):
 
 def _kernel(alpha: Floats, counts: Floats, totals: Floats) -> Floats:
     """Log f without what does not depend on α."""
-    total = alpha.sum()
-    inner = gammaln(counts + alpha).sum(1) - gammaln(alpha).sum()
-    return gammaln(total) - gammaln(totals + total) + inner
+    return np.asarray(log_rising(alpha, counts).sum(1) - log_rising(alpha.sum(), totals))
 
 
 def _ascend(alpha: Floats, counts: Floats, weights: Floats, scale: float) -> Floats:
@@ -132,9 +132,7 @@ def _ascend(alpha: Floats, counts: Floats, weights: Floats, scale: float) -> Flo
     for _ in range(_STEPS):
         alpha = np.exp(theta)
         total = alpha.sum()
-        slope = alpha * (
-            weights @ (digamma(counts + alpha) - digamma(alpha)) + weights @ (digamma(total) - digamma(totals + total))
-        )
+        slope = alpha * (weights @ digamma_rising(alpha, counts) - weights @ digamma_rising(total, totals))
         of_parts, of_total, of_rows = np.split(
             trigamma(np.r_[alpha, total, totals + total]), [len(alpha), len(alpha) + 1]
         )

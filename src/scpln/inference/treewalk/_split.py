@@ -6,7 +6,9 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln, psi
+from scipy.special import gammaln
+
+from scpln.core import digamma_rising, log_rising
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,8 +121,7 @@ def steps_of(split: Split, lattice: Lattice, counts: Array, design: Array) -> St
     alpha = share[:, child] * np.exp(on_child)
     beta = np.where(is_split, share @ others.T, 1.0) * np.exp(on_rest)
     placing, left = counts[:, child], counts @ others.T
-    splits = gammaln(alpha + beta) - gammaln(alpha) - gammaln(beta)
-    splits = splits + gammaln(placing + alpha) + gammaln(left + beta) - gammaln(placing + left + alpha + beta)
+    splits = log_rising(alpha, placing) + log_rising(beta, left) - log_rising(alpha + beta, placing + left)
     return Steps(placing, left, alpha, beta, is_split, log_policy(split, lattice) + np.where(is_split, splits, 0.0))
 
 
@@ -172,9 +173,9 @@ def _of_block(split: Split, lattice: Lattice, counts: Array, design: Array) -> t
     steps = steps_of(split, lattice, counts, design)
     totals, probabilities = lattice.step_probabilities(steps.log_steps)
     weights = probabilities * steps.is_split
-    together = psi(steps.alpha + steps.beta) - psi(steps.counts + steps.left + steps.alpha + steps.beta)
-    of_child = weights * steps.alpha * (psi(steps.counts + steps.alpha) - psi(steps.alpha) + together)
-    of_rest = weights * steps.beta * (psi(steps.left + steps.beta) - psi(steps.beta) + together)
+    together = digamma_rising(steps.alpha + steps.beta, steps.counts + steps.left)
+    of_child = weights * steps.alpha * (digamma_rising(steps.alpha, steps.counts) - together)
+    of_rest = weights * steps.beta * (digamma_rising(steps.beta, steps.left) - together)
     chosen, others, placed = lattice.chosen, lattice.others, lattice.placed
     share = concentrations(split, design)
     of_sums = of_rest / np.where(steps.is_split, share @ others.T, 1.0)

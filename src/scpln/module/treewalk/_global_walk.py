@@ -9,6 +9,7 @@ from torch import nn
 
 from ._policy import draw_walks, log_policy
 from ._proposal import WalkProposal
+from ._rising import log_rising
 from ._state import WalkState
 from ._tree_tensors import TreeTensors
 from ._walk_batch import WalkBatch
@@ -97,8 +98,8 @@ class GlobalWalkModule(nn.Module):
         safe = torch.where(there, alpha, 1.0)
         sums, totals = over(alpha), over(counts)
         sums = torch.where(sums > 0, sums, 1.0)
-        of_children = torch.lgamma(counts + safe) - torch.lgamma(safe) - torch.lgamma(counts + 1)
-        return over(of_children) + torch.lgamma(sums) - torch.lgamma(sums + totals) + torch.lgamma(totals + 1)
+        of_children = log_rising(safe, counts) - torch.lgamma(counts + 1)
+        return over(of_children) - log_rising(sums, totals) + torch.lgamma(totals + 1)
 
     def log_joint(self, batch: WalkBatch, walks: torch.Tensor) -> torch.Tensor:
         """Log-probability of counts and walks, log p(y, z | N), (n, K), nats."""
