@@ -350,3 +350,51 @@ def test_wrong_arguments_are_refused_by_name(make_model):
         for name in set(keywords(function)) - known:
             for value in wrong_for(name):
                 refused(call, name, value)
+
+
+def test_all_may_be_missed(adata, model):
+    """Sets, intervals and labels of an error of 1 or 0 are those next to it, not the widest."""
+    assert not model.predict_sets(adata, error=1.0).to_numpy().any()
+    assert not model.predict_sets(adata, error=1.0, by_class=True).to_numpy().any()
+    some = adata.copy()
+    model.annotate(some, target_error=0.0)
+    assert some.obs["labelclassifier_prediction"].isna().all()
+    assert some.uns["labelclassifier"]["target_error"] == 0.0
+    regressor = LabelRegressor(adata, "age", use_rep="X_e")
+    regressor.train(progress=False)
+    table = regressor.predict(adata, interval=0.0, conformal=True)
+    np.testing.assert_allclose(table["upper"], table["lower"])
+
+
+@pytest.mark.parametrize("values", [[3, 1, 8], [True, False, True], [0.5, 1.5, 2.5]])
+def test_written_labels_have_the_type_of_those_that_were_given(adata, values, tmp_path):
+    some = adata.copy()
+    some.obs["code"] = pd.Series(values, index=["a", "b", "c"]).loc[adata.obs["type"]].to_numpy()
+    model = trained(some, labels_key="code", calibrate=False)
+    model.annotate()
+    some.write_h5ad(tmp_path / "a.h5ad")
+    written = ad.read_h5ad(tmp_path / "a.h5ad").obs["labelclassifier_prediction"]
+    assert (np.asarray(written) == model.predict()).all()
+    assert (np.asarray(written) == some.obs["code"].to_numpy()).mean() > 0.5
+
+
+def test_groups_that_share_no_labels_are_refused(adata):
+    with pytest.raises(ValueError, match="Name a cv_key whose groups share labels"):
+        trained(adata.copy(), cv_key="type")
+
+
+def test_the_models_own_cells_are_held_out(adata):
+    model = trained(adata)
+    before = model.training_["calibration"]
+    model.calibrate(adata, seed=0)
+    assert model.training_["calibration"]["held_out"] == "in five parts"
+    assert model.training_["calibration"]["temperature"] == pytest.approx(before["temperature"])
+
+
+def test_queries_need_no_values(adata):
+    model = LabelRegressor(adata, "age", use_rep="X_e")
+    model.train(progress=False)
+    query = make(n=2, seed=3)
+    assert "rmse" in scpln.tl.evaluate(model, query).summary
+    del query.obs["age"]
+    assert "rmse" not in scpln.tl.evaluate(model, query).summary

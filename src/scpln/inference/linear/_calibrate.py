@@ -61,7 +61,7 @@ def abstention_threshold(confidence: Floats, is_right: NDArray[np.bool_], target
 
 
 def conformal_quantile(scores: Floats, error: float) -> float:
-    """The ⌈(n + 1)(1 − α)⌉-th smallest score of n held-out cells; infinite of too few.
+    """The ⌈(n + 1)(1 − α)⌉-th smallest score of n held-out cells; infinite of too few, and −∞ if all may be missed.
 
     A new cell that is exchangeable with these has a score up to it with probability 1 − α or more, whatever the model is.
 
@@ -75,6 +75,8 @@ def conformal_quantile(scores: Floats, error: float) -> float:
     (18.0, inf)
     """
     rank = int(np.ceil((len(scores) + 1) * (1 - error) - 1e-9))
+    if rank < 1:
+        return float("-inf")
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else float("inf")
 
 

@@ -64,7 +64,7 @@ class CalibratedLabels(LinearModel):
         Parameters
         ----------
         adata
-            Cells with labels that the model was not trained on. By default those of training, up to 20,000 of them, held out in five parts, each predicted by a fit to the others.
+            Cells with labels that the model was not trained on. By default, and if it is the model's own AnnData, those of training, up to 20,000 of them, held out in five parts, each predicted by a fit to the others.
         cv_key
             Column of ``obs`` of batches or donors, each of which is held out as a whole, of cells of training.
         target_error
@@ -80,11 +80,13 @@ class CalibratedLabels(LinearModel):
         Raises
         ------
         ValueError
-            There are fewer than 20 cells with labels, there is one group, or groups are given of cells that are held out already.
+            There are fewer than 20 cells with labels (of groups: that other groups have, too), there is one group, or groups are given of cells that are held out already.
         """
         self._require_trained()
         target = None if target_error is None else in_range("target_error", target_error, 0, 1)
         n_samples, seed = positive_integer("n_samples", n_samples, most=MOST_DRAWS), resolve_seed(seed)
+        if adata is self.adata:
+            adata = None
         if adata is not None and cv_key is not None:
             msg = "cv_key= is for cells of training, which are held out by group, and adata= are held out already. Leave one of them out."
             raise ValueError(msg)
@@ -96,6 +98,9 @@ class CalibratedLabels(LinearModel):
         if adata is None:
             groups = read_groups(data.obs, cv_key)
             parts = self._cross_fitted(known, codes, groups, n_samples, posterior, seed)
+            if (n_judged := sum(len(part.codes) for part in parts)) < _FEWEST:
+                msg = f"Calibration needs {_FEWEST} cells whose labels some cells that are not held out with them have, too, and there are {n_judged}. Name a cv_key whose groups share labels, or leave it out."
+                raise ValueError(msg)
         else:
             chosen = None if posterior is None else posterior[known]
             features = self._features(self._design(adata, known), chosen, n_samples, seed)

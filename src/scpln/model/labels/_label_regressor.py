@@ -226,7 +226,7 @@ class LabelRegressor(LinearModel):
             if "held_out_errors" not in self.module:
                 msg = "conformal=True needs errors of held-out cells, and this LabelRegressor was trained with calibrate=False. Train it again, or leave it out."
                 raise RuntimeError(msg)
-            width = conformal_quantile(self.module.array("held_out_errors"), 1 - interval)
+            width = max(conformal_quantile(self.module.array("held_out_errors"), 1 - interval), 0.0)
         design, scale = self._design(adata, indices), float(self.module.array("target_scale"))
         mean = float(self.module.array("target_mean")) + scale * (design @ self.module.array("mean"))
         of_mean = np.einsum("nf,fg,ng->n", design, self.module.array("covariance"), design, optimize=True)
@@ -236,25 +236,29 @@ class LabelRegressor(LinearModel):
         return pd.DataFrame(columns, index=self._names(adata, indices))
 
     def _targets(self, adata: Data) -> Floats:
-        """Values of the cells (n), NaN where there is none.
+        """Values to learn from (n), NaN where there is none.
 
         Raises
         ------
         ValueError
             The column has no numbers, fewer than three, or one.
         """
+        numbers = self._numbers(adata)
+        known = numbers[np.isfinite(numbers)]
+        if len(known) < _FEWEST or known.std() == 0:
+            msg = f"adata.obs[{self.target_key!r}] (target_key) has {len(np.unique(known))} different values in {len(known):,} cells, too few for a regression. Name a column with more."
+            raise ValueError(msg)
+        return numbers
+
+    def _numbers(self, adata: Data) -> Floats:
+        """Values of the cells (n), NaN where there is none."""
         column = get_column(adata.obs, self.target_key, "target_key")
         numbers = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(float)
         text = column[np.isnan(numbers) & column.notna().to_numpy()]
         if len(text):
             msg = f"adata.obs[{self.target_key!r}] (target_key) has values that are no numbers, such as {text.iloc[0]!r}. For labels, use LabelClassifier."
             raise ValueError(msg)
-        numbers = np.where(np.isfinite(numbers), numbers, np.nan)
-        known = numbers[np.isfinite(numbers)]
-        if len(known) < _FEWEST or known.std() == 0:
-            msg = f"adata.obs[{self.target_key!r}] (target_key) has {len(np.unique(known))} different values in {len(known):,} cells, too few for a regression. Name a column with more."
-            raise ValueError(msg)
-        return numbers
+        return np.where(np.isfinite(numbers), numbers, np.nan)
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
         del diagnostics  # there are no latent states
@@ -264,7 +268,7 @@ class LabelRegressor(LinearModel):
     def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:
         """Errors and coverage of the cells that have a value."""
         found = super()._evaluation(adata, indices, n_samples, seed)
-        targets = self._targets(adata)
+        targets = self._numbers(adata) if self.target_key in adata.obs else np.full(adata.n_obs, np.nan)
         positions = cell_positions(indices, adata.n_obs)
         chosen = np.arange(adata.n_obs) if positions is None else positions
         known = chosen[np.isfinite(targets[chosen])]

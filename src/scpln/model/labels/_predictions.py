@@ -230,14 +230,18 @@ class LabelPredictions(CalibratedLabels):
         posterior, target_error = self._annotating
         found = self._predict(adata, None, N_DRAWS, posterior, None)
         columns = self._uncertainty(found, self._design(adata, None))
-        target_error = target_error or self.training_.get("calibration", {}).get("target_error")
+        if target_error is None:
+            target_error = self.training_.get("calibration", {}).get("target_error")
         limit = -np.inf if target_error is None else self._threshold(target_error)
+        withheld = {} if target_error is None else {"target_error": float(target_error), "threshold": limit}
         codes = np.where(columns["probability"] < limit, -1, found.probabilities.argmax(1))
-        obs: dict[str, Any] = {"prediction": pd.Categorical.from_codes(codes, self.label_names)}
+        is_plain = self.label_dtype.startswith(("int", "uint", "float", "bool"))
+        names = restore(self.label_names, self.label_dtype) if is_plain else self.label_names
+        obs: dict[str, Any] = {"prediction": pd.Categorical.from_codes(codes, names)}
         return Annotation(
             obs={**obs, **columns},
             obsm={"probs": found.probabilities},
-            uns={"labels": self.label_names},
+            uns={"labels": self.label_names, **withheld},
         )
 
     def _evaluation(self, adata: Data, indices: Any, n_samples: int, seed: int) -> Evaluated:

@@ -133,9 +133,10 @@ def risk_coverage(
     table = {name: np.asarray(values, dtype=float) for name, values in found["risk_coverage"].items()}
     ax = axes_or_new(ax, size=(3.8, 3.2))
     ax.step(table["coverage"], table["risk"], where="post", color=_AFTER, linewidth=1.3)
-    if "threshold" in found:
-        ax.axhline(float(found["target_error"]), color="0.5", linewidth=1, linestyle=":")
-        labelled = table["coverage"][table["threshold"] >= float(found["threshold"])]
+    written = adata.uns[key]
+    if "threshold" in written:
+        ax.axhline(float(written["target_error"]), color="0.5", linewidth=1, linestyle=":")
+        labelled = table["coverage"][table["threshold"] >= float(written["threshold"])]
         ax.axvline(labelled.max(initial=0.0), color="0.5", linewidth=1, linestyle=":")
     ax.set(xlabel="share of cells with a label", ylabel="share of errors", xlim=(0, 1.02))
     ax.set_ylim(bottom=0)
