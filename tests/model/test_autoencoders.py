@@ -545,3 +545,20 @@ def test_cells_that_validate_have_no_part_in_the_start(model_class, extra, monke
         with pytest.raises(KeyboardInterrupt):
             model.train(validation_size=0.2, seed=0, progress=False)
     assert all(torch.equal(starts[0][key], starts[1][key]) for key in starts[0])
+
+
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, RuntimeError])
+def test_no_training_is_lost_with_its_summary(ends, monkeypatch):
+    adata = make_adata()
+    setup_anndata(adata)
+    model = CountGMVAE(adata, n_components=3, **SMALL)
+
+    def fails(*_):
+        raise ends
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CountGMVAE, "_training_summary", fails)
+        model.train(max_epochs=2, start="random", progress=False)
+    assert model.is_trained_
+    assert "3 components" in repr(model)
+    assert np.isfinite(model.get_elbo())

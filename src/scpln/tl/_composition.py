@@ -121,9 +121,8 @@ def _warn_of_limit(counts: sp.csr_matrix) -> None:
     """Say that cells seem to have been left out of what is frequent, so that counts are no composition."""
     largest = counts.max()
     number = int((counts.data == largest).sum())
-    below = (
-        int((counts.data >= _NEAR * largest).sum()) - number
-    )  # of counts that were not cut off more than the largest
+    # Of counts that were not cut off, there are more below the largest than are it.
+    below = int((counts.data >= _NEAR * largest).sum()) - number
     if largest >= _CELLS and number >= _MANY and number > below:
         warn(
             f"{number} of {counts.shape[0] * counts.shape[1]} counts are {largest:.0f}, the largest: it seems that at most so many cells of each type and sample were kept. Such counts "

@@ -5,6 +5,7 @@ from ._autoencoder import Autoencoder
 from ._cost import cost_of_epochs, cost_of_start
 from ._count_gmvae import CountGMVAE
 from ._count_vae import CountVAE
+from ._epochs import EpochTraining
 from ._network_model import NetworkModel
 from ._options import (
     CHECKPOINTS,
@@ -31,6 +32,7 @@ __all__ = [
     "CountGMVAE",
     "CountVAE",
     "Dispersion",
+    "EpochTraining",
     "Lightning",
     "NetworkModel",
     "ScaleActivation",

@@ -288,8 +288,9 @@ class CountGMVAE(Clusters, Autoencoder):
         status = super()._status()
         if not self.is_trained_:
             return status
-        effective, total = self.training_["n_effective_clusters"], self.training_["n_components"]
-        return {**status, "clusters": f"{total} components, {effective:.1f} effective"}
+        effective = self.training_.get("n_effective_clusters")  # None where the summary after training failed
+        words = "" if effective is None else f", {effective:.1f} effective"
+        return {**status, "clusters": f"{self.n_components} components{words}"}
 
     def _annotation(self, adata: AnnData, diagnostics: bool) -> Annotation:
         annotation = super()._annotation(adata, diagnostics)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import torch
 
-from scpln.core import after_training
 from scpln.model.abilities import Bounds
 from scpln.model.base import announce
 from scpln.train import torch_random
@@ -18,7 +17,6 @@ from scpln.train.epochs import (
     TrainingOptions,
     check_checkpoint,
     split_cells,
-    train_by_gradients,
 )
 from scpln.utils import (
     filled,
@@ -29,6 +27,7 @@ from scpln.utils import (
 )
 
 from ._cost import cost_of_epochs, cost_of_start
+from ._epochs import EpochTraining
 from ._options import (
     CHECKPOINTS,
     LIGHTNING,
@@ -62,7 +61,7 @@ if TYPE_CHECKING:
 StartKind = Literal["plnpca", "random"]
 
 
-class AutoencoderTraining(Bounds):
+class AutoencoderTraining(Bounds, EpochTraining):
     """Stochastic gradients in epochs, from networks that start at a PLN-PCA."""
 
     module: AutoencoderModule
@@ -210,52 +209,34 @@ class AutoencoderTraining(Bounds):
             grown = start_on_reference(module, cells.data, self._growth, self._state_density())
         module.n_samples = n_samples
         common = {"start": origin, "n_samples": n_samples}
-        settings = {"model": repr(self._params()), **common, "fingerprint": cells.fingerprint()}
-        outcome = train_by_gradients(
-            module if grown is None else grown,
-            cells.data,
+        outcome = self._train_epochs(
+            module,
+            grown,
+            cells,
             options,
-            labels=labels,
             device=DeviceOptions(accelerator, devices, n_threads),
-            checkpoint=replace(checkpoint, settings=settings),
-            more_callbacks=lightning.callbacks,
-            lightning_logger=lightning.logger,
-            progress=lightning.progress,
-            description=type(self).__name__,
+            checkpoint=checkpoint,
+            lightning=lightning,
+            about=common,
+            labels=labels,
         )
-        if grown is not None:
-            grown.write_to_module()
-        self.module = module.requires_grad_(False)
         self._conclude(cells, outcome, {**common, "n_cells": cells.data.n_cells, **asdict(options)}, seed, n_threads)
 
     def _conclude(
         self, cells: Cells, outcome: GradientTraining, settings: dict[str, Any], seed: int, n_threads: int | None
     ) -> None:
         """Say how training went; then raise what it failed with, if it did."""
-        data, converged = cells.data, not (outcome.interrupted or outcome.failed)
+        data = cells.data
 
-        def summarize() -> dict[str, Any]:
+        def summarize(converged: bool) -> dict[str, Any]:
             elbo = self._elbo(data, self._encode(data), None, n_elbo_draws(data.n_cells, data.n_genes))
             return {
                 **self._judged(elbo, cells.names, converged=converged, reason=outcome.reason),
                 **self._summarize_posteriors(data, lambda some: self._encode(data.subset(some)), seed, n_threads),
+                **self._training_summary(data),
             }
 
-        summary, reason = after_training(summarize, {"elbo": float("nan"), "reliability": None}, outcome.reason)
-        training = {
-            "converged": converged,
-            "reason": reason,
-            **summary,
-            "n_epochs": outcome.n_epochs,
-            "n_steps": outcome.n_steps,
-            "n_skipped": outcome.n_skipped,
-            "best_epoch": outcome.best_epoch,
-            **settings,
-            **self._training_summary(data),
-        }
-        self._finish_training(cells, training, outcome.history)
-        if outcome.failure is not None:
-            raise outcome.failure
+        self._conclude_epochs(cells, outcome, settings, summarize, {"elbo": float("nan"), "reliability": None})
 
     def get_cost_estimate(
         self,

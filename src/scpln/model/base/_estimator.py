@@ -32,7 +32,7 @@ from ._persistence import Persistent, history_lists, history_tables
 from ._reliability import say_reliability
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -269,12 +269,16 @@ class ScplnModel(Persistent):
         what belongs to cells is in ``mdata.obs`` and ``mdata.obsm``, what belongs to genes in ``var`` and ``varm`` of
         their modality.
         """
+        self._write(adata, key_added, lambda data: self._annotation(data, diagnostics))
+
+    def _write(self, adata: Data | None, key_added: str | None, make: Callable[[Data], Annotation]) -> None:
+        """Write what a function makes of an AnnData or MuData into it, with what was fitted and how."""
         self._require_trained()
         key = storable_name("key_added", type(self).__name__.lower() if key_added is None else key_added)
         adata = self._data_or_own(adata)
         self._check(adata, view_allowed=False)
         with validated_once():
-            annotation = self._annotation(adata, diagnostics)
+            annotation = make(adata)
         annotation.uns = {
             "model": type(self).__name__,
             "version": __version__,
@@ -282,11 +286,7 @@ class ScplnModel(Persistent):
             "setup": _manager.setup_args(self.registry),
             "training": self.training_,
             "history": history_lists(self.history_),
-            "objective": {
-                "name": self.objective.name,
-                "unit": self.objective.unit,
-                "higher_is_better": self.objective.higher_is_better,
-            },
+            "objective": self.objective.meaning,
             **annotation.uns,
         }
         logger.info("Wrote %s.", ", ".join(annotation.write(adata, key)))

@@ -35,6 +35,11 @@ class Objective:
     value: float = float("nan")
     higher_is_better: bool = True
 
+    @property
+    def meaning(self) -> dict[str, str | bool]:
+        """What the value is, without it."""
+        return {"name": self.name, "unit": self.unit, "higher_is_better": self.higher_is_better}
+
     def at(self, value: float) -> Self:
         """The same objective with a value."""
         return replace(self, value=float(value))

@@ -105,17 +105,12 @@ class LinearModel(ScplnModel):
         if self.use_rep is None:
             msg = "posterior= has the uncertainty of an embedding, and this model reads counts. Leave it out, or train with use_rep=."
             raise ValueError(msg)
-        mean = np.asarray(posterior.mean)
-        scaled = (
-            design_of(mean, self.module.array("centre"), float(self.module.array("scale")))
-            if mean.shape
-            == (
-                len(design),
-                design.shape[1] - 1,
-            )
-            else None
-        )
-        if scaled is None or np.abs(scaled - design).max(initial=0.0) > _SAME:
+        mean, shape = np.asarray(posterior.mean), (len(design), design.shape[1] - 1)
+        is_same = mean.shape == shape
+        if is_same:
+            scaled = design_of(mean, self.module.array("centre"), float(self.module.array("scale")))
+            is_same = np.abs(scaled - design).max(initial=0.0) <= _SAME
+        if not is_same:
             msg = (
                 f"posterior= is not that of adata.obsm[{self.use_rep!r}]: its means, {mean.shape}, are not these. Pass get_posterior(...) of the same cells, and train on "
                 "states in its coordinates, such as use_rep='plnpca_state' of PLN-PCA."

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 class LabelPredictions(CalibratedLabels):
     """Predictions of a linear layer over labels."""
 
-    #: Posteriors of the cells that are being annotated, and the share of errors that is asked for.
-    _annotating: tuple[Posterior | None, float | None] = (None, None)
-
     def predict(
         self,
         adata: AnnData | None = None,
@@ -219,15 +216,15 @@ class LabelPredictions(CalibratedLabels):
         (see `get_label_uncertainty`), ``obsm["{key}_probs"]``, and ``uns["{key}"]``.
         """
         given = None if target_error is None else in_range("target_error", target_error, 0, 1)
-        self._annotating = posterior, given
-        try:
-            super().annotate(adata, key_added, diagnostics)
-        finally:
-            self._annotating = None, None
+        del diagnostics  # there are no latent states
+        self._write(adata, key_added, lambda data: self._labels_of(data, given, posterior))
 
     def _annotation(self, adata: Data, diagnostics: bool) -> Annotation:
-        del diagnostics  # there are no latent states
-        posterior, target_error = self._annotating
+        del diagnostics
+        return self._labels_of(adata, None, None)
+
+    def _labels_of(self, adata: Data, target_error: float | None, posterior: Posterior | None) -> Annotation:
+        """What is written of cells."""
         found = self._predict(adata, None, N_DRAWS, posterior, None)
         columns = self._uncertainty(found, self._design(adata, None))
         if target_error is None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
 
-from scpln.core import after_training
 from scpln.inference.codes import fit_code_prior
 from scpln.model.abilities import Elbo, QueryMapping
 from scpln.model.autoencoder import (
@@ -18,6 +17,7 @@ from scpln.model.autoencoder import (
     ITERATIONS,
     LIGHTNING,
     STEPS,
+    EpochTraining,
     Lightning,
     NetworkModel,
     StartKind,
@@ -35,7 +35,7 @@ from scpln.model.autoencoder import (
 )
 from scpln.model.base import announce
 from scpln.train import torch_random
-from scpln.train.epochs import DeviceOptions, check_checkpoint, split_cells, train_by_gradients
+from scpln.train.epochs import DeviceOptions, check_checkpoint, split_cells
 from scpln.utils import filled, one_of, progress_bar, resolve_seed, takes, warn
 
 from ._start import information, place_codes, pretrain_encoder
@@ -59,7 +59,7 @@ _CONSTANT = {"kl_warmup": 0.0, "free_bits": 0.0}
 _TIMES = 3.0
 
 
-class CodeTraining(NetworkModel, QueryMapping, Elbo):
+class CodeTraining(NetworkModel, QueryMapping, Elbo, EpochTraining):
     """Stochastic gradients in epochs, from codes that start at a PLN-PCA; then the prior of codes."""
 
     module: VQVAEModule
@@ -161,21 +161,16 @@ class CodeTraining(NetworkModel, QueryMapping, Elbo):
             options = options_on_reference(options, cells.data.n_cells, max_epochs)
             module, origin = self._with_fixed_codes(), "reference"
             grown = start_on_reference(module, cells.data, self._growth)
-        settings = {"model": repr(self._params()), "start": origin, "fingerprint": cells.fingerprint()}
-        outcome = train_by_gradients(
-            module if grown is None else grown,
-            cells.data,
+        outcome = self._train_epochs(
+            module,
+            grown,
+            cells,
             options,
             device=DeviceOptions(accelerator, devices, n_threads),
-            checkpoint=replace(checkpoint, settings=settings),
-            more_callbacks=lightning.callbacks,
-            lightning_logger=lightning.logger,
-            progress=lightning.progress,
-            description=type(self).__name__,
+            checkpoint=checkpoint,
+            lightning=lightning,
+            about={"start": origin},
         )
-        if grown is not None:
-            grown.write_to_module()
-        self.module = module.requires_grad_(False)
         common = {"start": origin, "n_cells": cells.data.n_cells, **asdict(options)}
         self._conclude(cells, groups, outcome, common)
 
@@ -183,29 +178,15 @@ class CodeTraining(NetworkModel, QueryMapping, Elbo):
         self, cells: Cells, groups: NDArray[np.int64] | None, outcome: GradientTraining, settings: dict[str, Any]
     ) -> None:
         """Learn the prior, and say how training went; then raise what it failed with, if it did."""
-        converged = not (outcome.interrupted or outcome.failed)
 
-        def summarize() -> dict[str, Any]:
+        def summarize(converged: bool) -> dict[str, Any]:
             codes = self._codes_of(cells.data)
             self._learn_prior(codes, groups, outcome.validation_cells, settings["seed"])
             elbo = self._bounds_of(cells.data, codes)
             judged = self._judged(elbo, cells.names, converged=converged, reason=outcome.reason)
             return {**judged, **self._usage(codes)}
 
-        summary, reason = after_training(summarize, {"elbo": float("nan")}, outcome.reason)
-        training = {
-            "converged": converged,
-            "reason": reason,
-            **summary,
-            "n_epochs": outcome.n_epochs,
-            "n_steps": outcome.n_steps,
-            "n_skipped": outcome.n_skipped,
-            "best_epoch": outcome.best_epoch,
-            **settings,
-        }
-        self._finish_training(cells, training, outcome.history)
-        if outcome.failure is not None:
-            raise outcome.failure
+        self._conclude_epochs(cells, outcome, settings, summarize, {"elbo": float("nan")})
 
     def _learn_prior(
         self, codes: NDArray[np.int64], groups: NDArray[np.int64] | None, held_out: NDArray[np.intp], seed: int

@@ -229,10 +229,8 @@ class StandardErrors(Coefficients):
         """
         design = Design.from_state(states(self.registry)[DESIGN_KEY])
         contrasts = Contrasts.of(contrast, self.covariates, design)
-        positions, coefficients = (
-            gene_positions(reference, self.genes, "reference"),
-            super().get_coefficients().to_numpy(),
-        )
+        coefficients = super().get_coefficients().to_numpy()
+        positions = gene_positions(reference, self.genes, "reference")
         errors = self._coefficient_errors(method, donor_key, joint=positions is not None)
         if positions is not None:
             weights = np.bincount(positions, minlength=len(self.genes)) / len(positions)
