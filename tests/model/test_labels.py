@@ -379,8 +379,11 @@ def test_written_labels_have_the_type_of_those_that_were_given(adata, values, tm
 
 
 def test_groups_that_share_no_labels_are_refused(adata):
+    setup_anndata(adata, labels_key="type")
+    model = LabelClassifier(adata, use_rep="X_e")
     with pytest.raises(ValueError, match="Name a cv_key whose groups share labels"):
-        trained(adata.copy(), cv_key="type")
+        model.train(progress=False, cv_key="type")
+    assert not model.is_trained_  # before it is fitted
 
 
 def test_the_models_own_cells_are_held_out(adata):

@@ -12,7 +12,7 @@ from scpln.utils import MOST_DRAWS, in_range, positive_integer, resolve_seed
 
 from ._base import LinearModel
 from ._calibration import Calibration, HeldOutCells, calibrate
-from ._held_out import N_FOLDS, fold_of_cells, read_groups, some_cells
+from ._held_out import check_enough, parts_to_judge, read_groups, some_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 #: Draws of the weights.
 N_DRAWS = 50
-#: Fewest cells that a calibration is made of.
-_FEWEST = 20
 
 
 class CalibratedLabels(LinearModel):
@@ -92,16 +90,11 @@ class CalibratedLabels(LinearModel):
             raise ValueError(msg)
         data = self._data_or_own(adata)
         known, codes = self._labelled(data)
-        if len(known) < _FEWEST:
-            msg = f"Calibration needs {_FEWEST} cells with labels or more, and there are {len(known)}. Pass more, or train with calibrate=False."
-            raise ValueError(msg)
         if adata is None:
             groups = read_groups(data.obs, cv_key)
             parts = self._cross_fitted(known, codes, groups, n_samples, posterior, seed)
-            if (n_judged := sum(len(part.codes) for part in parts)) < _FEWEST:
-                msg = f"Calibration needs {_FEWEST} cells whose labels some cells that are not held out with them have, too, and there are {n_judged}. Name a cv_key whose groups share labels, or leave it out."
-                raise ValueError(msg)
         else:
+            check_enough(len(known))
             chosen = None if posterior is None else posterior[known]
             features = self._features(self._design(adata, known), chosen, n_samples, seed)
             parts = [HeldOutCells(codes, features, self._draws(n_samples, seed))]
@@ -123,18 +116,12 @@ class CalibratedLabels(LinearModel):
         posterior: Posterior | None,
         seed: int,
     ) -> list[HeldOutCells]:
-        """Cells of training in parts, with draws of the weights of a fit to the other parts; without cells of labels that these lack."""
+        """Cells of training in parts, with draws of the weights of a fit to the other parts."""
         some = some_cells(len(known), seed)
         known, codes = known[some], codes[some]
-        fold = fold_of_cells(codes, None if groups is None else groups[known], N_FOLDS, seed)
         design, parts = self._design(None, known), []
         options = {"max_epochs": self.training_["max_epochs"], "tol": self.training_["tol"]}
-        for number in np.unique(fold):
-            kept = np.flatnonzero(fold != number)
-            learned = np.bincount(codes[kept], minlength=len(self.label_names)) > 0
-            out = np.flatnonzero((fold == number) & learned[codes])
-            if not len(out):
-                continue
+        for kept, out in parts_to_judge(codes, None if groups is None else groups[known], seed):
             fit = self._fit(design[kept], codes[kept], options, lambda *_: None)
             weights = draw_weights(fit.mean, fit.covariance, n_samples, seed)
             out = np.random.default_rng(seed).permutation(out)

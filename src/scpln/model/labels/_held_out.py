@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_HELD_OUT = 20_000
 #: Parts.
 N_FOLDS = 5
+#: Fewest cells that calibrate.
+FEWEST = 20
 
 
 def read_groups(obs: pd.DataFrame, cv_key: str | None) -> NDArray[np.int64] | None:
@@ -41,6 +43,35 @@ def some_cells(n: int, seed: int) -> NDArray[np.intp]:
     if n <= MOST_HELD_OUT:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, MOST_HELD_OUT, replace=False))
+
+
+def check_enough(n: int) -> None:
+    """Refuse to calibrate with so few cells."""
+    if n < FEWEST:
+        msg = f"Calibration needs {FEWEST} cells with labels or more, and there are {n}. Pass more, or train with calibrate=False."
+        raise ValueError(msg)
+
+
+def parts_to_judge(
+    codes: NDArray[np.intp], groups: NDArray[np.int64] | None, seed: int
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Cells to learn from and cells to predict, part by part; without cells of labels that the former lack.
+
+    Raises
+    ------
+    ValueError
+        There is one group, or fewer than 20 cells can be predicted.
+    """
+    check_enough(len(codes))
+    fold, parts = fold_of_cells(codes, groups, N_FOLDS, seed), []
+    for number in np.unique(fold):
+        kept = np.flatnonzero(fold != number)
+        parts.append((kept, np.flatnonzero((fold == number) & np.isin(codes, codes[kept]))))
+    n_judged = sum(len(out) for _, out in parts)
+    if n_judged < FEWEST:
+        msg = f"Calibration needs {FEWEST} cells whose labels some cells that are not held out with them have, too, and there are {n_judged}. Name a cv_key whose groups share labels, or leave it out."
+        raise ValueError(msg)
+    return [(kept, out) for kept, out in parts if len(out)]
 
 
 def fold_of_cells(

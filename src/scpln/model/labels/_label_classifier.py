@@ -15,7 +15,7 @@ from scpln.utils import as_bool, in_range, one_of, positive_integer, positive_nu
 
 from ._base import number_of_threads
 from ._features import design_of, scaling_of
-from ._held_out import N_FOLDS, fold_of_cells, read_groups
+from ._held_out import parts_to_judge, read_groups
 from ._layer import LinearLayer
 from ._predictions import LabelPredictions
 
@@ -159,8 +159,8 @@ class LabelClassifier(LabelPredictions):
         assert self.adata is not None
         groups = read_groups(self.adata.obs, cv_key)
         known, codes = self._labelled(self.adata)
-        if then and groups is not None:
-            fold_of_cells(codes, groups[known], N_FOLDS, 0)
+        if then:  # what calibration lacks is said before the fit
+            parts_to_judge(codes, None if groups is None else groups[known], options["seed"])
         self.is_trained_ = False
         cells, values = self._read(None), self._values(None, known)
         centre, scale = scaling_of(values)
