@@ -1,4 +1,4 @@
-"""Linear layers with a distribution over their weights, against closed forms, quadrature, the no-U-turn sampler and simulation."""
+"""Linear layers with a distribution over their weights, against closed forms, quadrature, importance sampling and simulation."""
 
 import numpy as np
 import pytest

@@ -204,6 +204,23 @@ def test_what_is_not_finite_has_not_converged(monkeypatch):
     assert np.isfinite(model.training_["elbo"])
 
 
+@pytest.mark.parametrize("walk", ["local", "global"])
+def test_no_training_is_lost_with_its_summary(walk, monkeypatch):
+    adata = scpln.datasets.simulate(n_obs=20, n_vars=6, n_latent=1, density=0.8)
+    adata.var["clade"] = list("aabbcc")
+    setup_anndata(adata)
+    model = TreeWalk(adata, "clade", walk=walk)
+
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TreeWalk, "_walk", pressed)
+        model.train(progress=False, max_epochs=3)
+    assert model.is_trained_
+    assert np.isfinite(model.get_elbo())
+
+
 @pytest.mark.parametrize("walk", ["local", "exchangeable", "global"])
 def test_counts_without_overdispersion_are_multinomial(walk):
     """Concentrations are then as large as one likes, and log-gamma functions of them lose all digits."""

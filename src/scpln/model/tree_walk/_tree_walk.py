@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from scpln.core import Tree
+from scpln.core import Tree, after_training
 from scpln.data import setup_args
 from scpln.data.trees import read_tree
 from scpln.inference import finite_mean, judged
@@ -182,10 +182,14 @@ class TreeWalk(WalkResults):
         cells = self._read(None)
         data = self._tree_counts(cells.data)
         self.module, converged, reason, history = fit_walk(self, data, options, stochastic, progress=progress)
-        values = self._walk(options["seed"]).elbo(data)
-        converged, reason = judged(converged, reason, values)
-        training = {"elbo": finite_mean(values), "converged": converged, "reason": reason}
-        training["n_parameters"] = self._n_parameters()
+
+        def summarize() -> dict[str, Any]:
+            values = self._walk(options["seed"]).elbo(data)
+            is_sure, why = judged(converged, reason, values)
+            return {"elbo": finite_mean(values), "converged": is_sure, "reason": why}
+
+        summary, ended = after_training(summarize, {"elbo": float("nan"), "converged": converged}, reason)
+        training = {"reason": ended, **summary, "n_parameters": self._n_parameters()}
         more = vars(stochastic) if self.walk == "global" else {}
         self._finish_training(cells, {**training, **options, **more}, {"objective": history})
 
