@@ -10,8 +10,8 @@ from scipy.stats import norm
 from sklearn.metrics import adjusted_rand_score
 
 from scpln.datasets import simulate
-from scpln.model import PLNPCA, CountGMVAE, CountVAE, setup_anndata
-from scpln.model.autoencoder import _training
+from scpln.model import PLNPCA, CountGMVAE, CountVAE, CountVQVAE, setup_anndata
+from scpln.model.autoencoder import _epochs
 from scpln.train.epochs import split_cells
 
 SMALL = {"n_latent": 2, "n_hidden": 16}
@@ -523,7 +523,14 @@ def test_training_does_not_disturb_random_numbers():
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize(("model_class", "extra"), [(CountVAE, {}), (CountGMVAE, {"n_components": 2})])
+@pytest.mark.parametrize(
+    ("model_class", "extra"),
+    [
+        (CountVAE, {"n_latent": 2}),
+        (CountGMVAE, {"n_latent": 2, "n_components": 2}),
+        (CountVQVAE, {"n_codes": 2, "codebook_size": 3}),
+    ],
+)
 def test_cells_that_validate_have_no_part_in_the_start(model_class, extra, monkeypatch):
     """Neither in the PLN-PCA nor in the means and the encoder: other counts of theirs give the same start."""
     starts = []
@@ -532,7 +539,7 @@ def test_cells_that_validate_have_no_part_in_the_start(model_class, extra, monke
         starts.append({key: value.clone() for key, value in module.state_dict().items()})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_training, "train_by_gradients", remember)
+    monkeypatch.setattr(_epochs, "train_by_gradients", remember)
     _, validation = split_cells(60, 0.2, seed=0)
     for factor in (1, 7):
         adata = simulate(n_obs=60, n_vars=12, n_latent=2, seed=1)
@@ -541,7 +548,7 @@ def test_cells_that_validate_have_no_part_in_the_start(model_class, extra, monke
         counts[validation] = counts[validation] * factor
         adata.X = counts
         setup_anndata(adata, size_factor_key="size")
-        model = model_class(adata, n_latent=2, n_hidden=4, **extra)
+        model = model_class(adata, n_hidden=4, **extra)
         with pytest.raises(KeyboardInterrupt):
             model.train(validation_size=0.2, seed=0, progress=False)
     assert all(torch.equal(starts[0][key], starts[1][key]) for key in starts[0])
